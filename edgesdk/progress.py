@@ -1,0 +1,29 @@
+"""How long-running functions say how far they are; the CLI draws it, the library never prints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+__all__ = ["OnProgress", "Progress", "ignore_progress"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """One sign of life of one step.
+
+    ``total`` is None where it is not known; ``unit`` is ``"B"`` for bytes, else a plural noun.
+    A step is over when ``done == total``.
+    """
+
+    step: str
+    done: int
+    total: int | None = None
+    unit: str = ""
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def ignore_progress(progress: Progress) -> None:
+    """Take a progress report and do nothing: the default of every ``on_progress``."""

@@ -1,0 +1,57 @@
+"""The seam between sessions and links: a byte stream to one agent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+__all__ = ["Channel", "LinkTraits"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkTraits:
+    """What a session has to know of a link to use it well.
+
+    Attributes:
+        chunk_bytes: Blob bytes in one ``put`` frame.
+        window_bytes: Blob bytes that may be under way without an answer.
+        lossy: Frames may be lost or damaged; requests are repeated when no answer comes.
+        silence_s: How long the agent may be silent before the link counts as dead.
+        compress: Chunks that shrink are sent as zlib, because the link is slower than zlib.
+    """
+
+    chunk_bytes: int
+    window_bytes: int
+    lossy: bool = False
+    silence_s: float = 15.0
+    compress: bool = False
+
+
+class Channel(Protocol):
+    """A byte stream to one agent; it moves bytes and knows nothing of frames.
+
+    One thread reads, one may write at the same time. Errors are `edgesdk.errors.ChannelError`
+    and its kin, with the channel's ``name`` in the text.
+    """
+
+    name: str
+    traits: LinkTraits
+
+    def read(self, *, timeout_s: float) -> bytes:
+        """Give at least one byte, as many as are there.
+
+        Raises:
+            ChannelTimeout: Nothing came within ``timeout_s``.
+            ChannelClosed: The other end is gone; the text says why where that is known.
+        """
+
+    def write(self, data: bytes, *, timeout_s: float) -> None:
+        """Hand over all of ``data``.
+
+        Raises:
+            ChannelTimeout: The link took no bytes for ``timeout_s``.
+            ChannelClosed: The other end is gone.
+        """
+
+    def close(self) -> None:
+        """End the channel and what it started (the agent's child process); may be repeated."""

@@ -1,0 +1,77 @@
+"""The closed list of reasons with which an agent refuses a request.
+
+A reply carries ``code`` (one of these), ``detail`` (a sentence) and ``facts`` (values). The host
+maps every code to one class of its error tree; a test holds both lists together.
+"""
+
+__all__ = [
+    "AGENT_BUG",
+    "ALL_CODES",
+    "BAD_DATA",
+    "BAD_HASH",
+    "BAD_REQUEST",
+    "BUSY",
+    "CHECK_FAILED",
+    "GAP",
+    "NOT_FOUND",
+    "NO_RUNTIME",
+    "NO_SPACE",
+    "READ_ONLY",
+    "UNKNOWN_OP",
+    "VERSION",
+    "WORKER_DIED",
+    "WORKER_FAILED",
+    "WORKER_TIMEOUT",
+]
+
+#: The request has a missing, wrong or oversized field.
+BAD_REQUEST = "bad-request"
+#: The agent has no such operation (it is older than the host).
+UNKNOWN_OP = "unknown-op"
+#: No protocol version in common.
+VERSION = "version"
+#: Another host or command holds what this request needs.
+BUSY = "busy"
+#: A chunk does not continue what the device holds; facts: have.
+GAP = "gap"
+#: The bytes do not hash to the name they came under.
+BAD_HASH = "bad-hash"
+#: The device has no such bundle, blob or slot.
+NOT_FOUND = "not-found"
+#: No room in the state folder; facts: needed_bytes, free_bytes.
+NO_SPACE = "no-space"
+#: The state folder cannot be written.
+READ_ONLY = "read-only"
+#: A runtime is not installed for the worker's Python; facts: runtime, python, machine, ...
+NO_RUNTIME = "no-runtime"
+#: The worker process ended by itself; facts: signal or status, stderr.
+WORKER_DIED = "worker-died"
+#: The worker took longer than it may and was killed; facts: timeout_s.
+WORKER_TIMEOUT = "worker-timeout"
+#: The runtime raised an error (a model it cannot load, an input it refuses).
+WORKER_FAILED = "worker-failed"
+#: Input tensors do not fit the bundle's inputs.
+BAD_DATA = "bad-data"
+#: A bundle that has not passed its check vectors on this device cannot be activated.
+CHECK_FAILED = "check-failed"
+#: An error in the agent itself.
+AGENT_BUG = "agent-bug"
+
+ALL_CODES = (
+    BAD_REQUEST,
+    UNKNOWN_OP,
+    VERSION,
+    BUSY,
+    GAP,
+    BAD_HASH,
+    NOT_FOUND,
+    NO_SPACE,
+    READ_ONLY,
+    NO_RUNTIME,
+    WORKER_DIED,
+    WORKER_TIMEOUT,
+    WORKER_FAILED,
+    BAD_DATA,
+    CHECK_FAILED,
+    AGENT_BUG,
+)

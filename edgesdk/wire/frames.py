@@ -1,0 +1,164 @@
+"""Frames: how a byte stream that may carry noise is cut into messages. No I/O happens here.
+
+A frame on the wire, all integers big endian::
+
+    magic "EDG1" | meta length u32 | body length u32 | CRC-32 of those 12 bytes
+    meta (JSON object, UTF-8) | body | CRC-32 of meta and body
+
+The lengths have a check of their own: without it a magic inside boot noise would make the reader
+wait for a megabyte that never comes. On any bad check the reader skips one byte, looks for the
+next magic and counts what it skipped; ``noise_bytes`` is how people discover a bad cable.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from typing import Any, Dict, List, NoReturn, Optional
+
+from edgesdk.wire.limits import MAX_BODY_BYTES, MAX_META_BYTES
+
+__all__ = ["Frame", "FrameError", "FrameReader", "encode_frame", "load_json"]
+
+MAGIC = b"EDG1"
+_LENGTHS = struct.Struct(">4sII")
+_CRC = struct.Struct(">I")
+_HEADER_BYTES = _LENGTHS.size + _CRC.size
+_NOISE_KEPT_BYTES = 400
+
+
+class FrameError(ValueError):
+    """A frame cannot be encoded: too large, or not JSON."""
+
+
+class Frame:
+    """One message: a JSON object and bytes."""
+
+    __slots__ = ("body", "meta")
+
+    def __init__(self, meta: Dict[str, Any], body: bytes = b"") -> None:
+        self.meta = meta
+        self.body = body
+
+    def __repr__(self) -> str:
+        return "Frame({!r}, {} body bytes)".format(self.meta, len(self.body))
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError("{} is not JSON".format(name))
+
+
+def load_json(data: bytes) -> Any:
+    """Parse strict JSON that a peer sent: no NaN or Infinity, no unbounded nesting.
+
+    Raises:
+        ValueError: The bytes are not such JSON.
+    """
+    try:
+        return json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def encode_frame(frame: Frame) -> bytes:
+    """Give the bytes of ``frame``.
+
+    Raises:
+        FrameError: The meta is not JSON, or a part is over its limit.
+    """
+    try:
+        meta = json.dumps(
+            frame.meta, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        ).encode("utf-8")
+    except (TypeError, ValueError) as exc:
+        raise FrameError("cannot encode frame: {}".format(exc)) from exc
+    body = frame.body
+    if len(meta) > MAX_META_BYTES or len(body) > MAX_BODY_BYTES:
+        raise FrameError(
+            "cannot encode frame: {} meta and {} body bytes (at most {} and {})".format(
+                len(meta), len(body), MAX_META_BYTES, MAX_BODY_BYTES
+            )
+        )
+    lengths = _LENGTHS.pack(MAGIC, len(meta), len(body))
+    crc = zlib.crc32(body, zlib.crc32(meta))
+    return b"".join((lengths, _CRC.pack(zlib.crc32(lengths)), meta, body, _CRC.pack(crc)))
+
+
+class FrameReader:
+    """Cuts a stream into frames, however it arrives, and resynchronises after noise.
+
+    Memory is bounded by one largest frame: a header that passes its own check announces at most
+    ``max_meta`` and ``max_body`` bytes, everything else is dropped at once.
+    """
+
+    def __init__(
+        self, *, max_meta: int = MAX_META_BYTES, max_body: int = MAX_BODY_BYTES
+    ) -> None:
+        self._buffer = bytearray()
+        self._max_meta = max_meta
+        self._max_body = max_body
+        self._waiting_for = _HEADER_BYTES
+        self.noise_bytes = 0
+        self._noise_tail = b""
+
+    @property
+    def noise_tail(self) -> str:
+        """The last bytes that were no frame, as printable text for error messages."""
+        text = self._noise_tail.decode("utf-8", "replace")
+        return "".join(c if c.isprintable() or c == "\n" else " " for c in text).strip()
+
+    def feed(self, data: bytes) -> List[Frame]:
+        """Take bytes as they came and give every frame they complete."""
+        self._buffer += data
+        frames = []
+        while len(self._buffer) >= self._waiting_for:
+            frame = self._next()
+            if frame is not None:
+                frames.append(frame)
+        return frames
+
+    def _skip(self, count: int) -> None:
+        self.noise_bytes += count
+        self._noise_tail = (self._noise_tail + bytes(self._buffer[:count]))[-_NOISE_KEPT_BYTES:]
+        del self._buffer[:count]
+        self._waiting_for = _HEADER_BYTES
+
+    def _next(self) -> Optional[Frame]:
+        start = self._buffer.find(MAGIC)
+        if start < 0:
+            # the last three bytes may be the beginning of a magic
+            self._skip(len(self._buffer) - len(MAGIC) + 1)
+            return None
+        if start > 0:
+            self._skip(start)
+            return None
+        _, meta_bytes, body_bytes = _LENGTHS.unpack_from(self._buffer)
+        (crc,) = _CRC.unpack_from(self._buffer, _LENGTHS.size)
+        if (
+            crc != zlib.crc32(self._buffer[: _LENGTHS.size])
+            or meta_bytes > self._max_meta
+            or body_bytes > self._max_body
+        ):
+            self._skip(1)
+            return None
+        end = _HEADER_BYTES + meta_bytes + body_bytes
+        if len(self._buffer) < end + _CRC.size:
+            self._waiting_for = end + _CRC.size
+            return None
+        with memoryview(self._buffer) as view:
+            good = zlib.crc32(view[_HEADER_BYTES:end]) == _CRC.unpack_from(view, end)[0]
+            meta_raw = bytes(view[_HEADER_BYTES : _HEADER_BYTES + meta_bytes])
+            body = bytes(view[_HEADER_BYTES + meta_bytes : end]) if good else b""
+        meta = None
+        if good:
+            try:
+                meta = load_json(meta_raw)
+            except ValueError:
+                meta = None
+        if not isinstance(meta, dict):
+            self._skip(1)
+            return None
+        del self._buffer[: end + _CRC.size]
+        self._waiting_for = _HEADER_BYTES
+        return Frame(meta, body)

@@ -1,0 +1,20 @@
+"""Caps that both ends keep, so that no peer can exhaust the other's memory."""
+
+__all__ = [
+    "MAX_BODY_BYTES",
+    "MAX_CHUNK_BYTES",
+    "MAX_MANIFEST_BYTES",
+    "MAX_META_BYTES",
+    "MAX_TENSOR_BYTES",
+]
+
+#: The JSON part of one frame.
+MAX_META_BYTES = 1 << 20
+#: The bytes part of one frame; tensors above it travel in several frames (``input``, ``output``).
+MAX_BODY_BYTES = 64 << 20
+#: One piece of a blob that is being pushed.
+MAX_CHUNK_BYTES = 1 << 20
+#: The canonical manifest of a bundle.
+MAX_MANIFEST_BYTES = 8 << 20
+#: All tensors of one inference, inputs or outputs.
+MAX_TENSOR_BYTES = 64 << 20

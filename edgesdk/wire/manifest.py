@@ -1,0 +1,218 @@
+"""The bundle manifest: its canonical bytes, its id, and the checks both ends make before use.
+
+A bundle is immutable and named by the SHA-256 of its canonical manifest. The manifest names every
+blob by hash and size, so the id covers every byte that is deployed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+from edgesdk.wire.frames import load_json
+from edgesdk.wire.limits import MAX_MANIFEST_BYTES
+from edgesdk.wire.tensors import TensorError, check_specs
+
+__all__ = [
+    "FORMAT_SUFFIX",
+    "MANIFEST_SCHEMA",
+    "NAME_PATTERN",
+    "ManifestError",
+    "blobs_of",
+    "bundle_id",
+    "canonical_bytes",
+    "deployed_blobs",
+    "load_manifest",
+    "part_file_name",
+]
+
+MANIFEST_SCHEMA = "edgesdk.bundle/1"
+#: Names that may be shown and stored: no separator, no leading dot or dash, no control character.
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+_MAX_BLOB_BYTES = 1 << 40
+_MAX_PARTS = 4096
+
+#: Formats of a part, and the suffix under which a runtime is shown its file.
+FORMAT_SUFFIX = {"onnx": ".onnx", "tflite": ".tflite", "bytes": ".bin"}
+
+
+class ManifestError(ValueError):
+    """A manifest is not one, or contradicts itself."""
+
+
+def canonical_bytes(manifest: Dict[str, Any]) -> bytes:
+    """Give the one byte string that stands for ``manifest``: sorted keys, no spaces, UTF-8."""
+    return json.dumps(
+        manifest, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode("utf-8")
+
+
+def bundle_id(manifest: Dict[str, Any]) -> str:
+    """Name a bundle by what it contains (64 hexadecimal digits)."""
+    return hashlib.sha256(canonical_bytes(manifest)).hexdigest()
+
+
+def part_file_name(index: int, role: str, part_format: str) -> str:
+    """Name the file of a part on disk; derived, never taken from a peer.
+
+    ``role`` is ``"model"`` or ``"data"`` (ONNX external data, whose name the model file holds).
+    """
+    return "part-{}{}".format(index, ".data" if role == "data" else FORMAT_SUFFIX[part_format])
+
+
+def load_manifest(data: bytes) -> Dict[str, Any]:
+    """Parse and check the bytes of a manifest.
+
+    Raises:
+        ManifestError: Too large, not canonical JSON, an unknown schema, or a field is wrong.
+    """
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise ManifestError(
+            "it has {} bytes (at most {})".format(len(data), MAX_MANIFEST_BYTES)
+        )
+    try:
+        manifest = load_json(data)
+    except ValueError as exc:
+        raise ManifestError("it is not JSON: {}".format(exc)) from exc
+    if not isinstance(manifest, dict):
+        raise ManifestError("it is not a JSON object")
+    if manifest.get("schema") != MANIFEST_SCHEMA:
+        raise ManifestError(
+            "its schema is {!r} (expected {!r})".format(manifest.get("schema"), MANIFEST_SCHEMA)
+        )
+    try:
+        canonical = canonical_bytes(manifest)
+    except ValueError as exc:  # a lone surrogate, which UTF-8 cannot hold
+        raise ManifestError("it is not text: {}".format(exc)) from exc
+    if canonical != data:
+        raise ManifestError("it is not in canonical form")
+    _check(manifest)
+    return manifest
+
+
+def _need(record: Any, where: str, **fields: Any) -> None:
+    if not isinstance(record, dict):
+        raise ManifestError("{} is not an object".format(where))
+    for name, kind in fields.items():
+        value = record.get(name)
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise ManifestError("{}.{} is {!r}".format(where, name, value)[:300])
+
+
+def _check_blob(record: Any, where: str) -> None:
+    _need(record, where, sha256=str, bytes=int)
+    if not _SHA256.match(record["sha256"]):
+        raise ManifestError("{}.sha256 is {!r}".format(where, record["sha256"])[:300])
+    if not 0 <= record["bytes"] <= _MAX_BLOB_BYTES:
+        raise ManifestError("{}.bytes is {}".format(where, record["bytes"]))
+
+
+def _check_values(values: List[Any], where: str) -> None:
+    for value in values:
+        _need(value, where, name=str, dtype=str, shape=list)
+
+
+def _check_part(part: Any, index: int) -> None:
+    where = "parts[{}]".format(index)
+    _need(
+        part,
+        where,
+        backend=str,
+        runtime=str,
+        format=str,
+        files=list,
+        inputs=list,
+        outputs=list,
+        options=dict,
+    )
+    for name in (part["backend"], part["runtime"]):
+        if not NAME_PATTERN.match(name):
+            raise ManifestError("{} has the name {!r}".format(where, name)[:300])
+    if part["format"] not in FORMAT_SUFFIX:
+        raise ManifestError("{}.format is {!r}".format(where, part["format"])[:300])
+    roles = []
+    for number, record in enumerate(part["files"]):
+        _check_blob(record, "{}.files[{}]".format(where, number))
+        roles.append(record.get("role"))
+    if roles not in (["model"], ["model", "data"]):
+        raise ManifestError("{}.files have the roles {!r}".format(where, roles)[:300])
+    _check_values(part["inputs"], where + ".inputs")
+    _check_values(part["outputs"], where + ".outputs")
+
+
+def _check(manifest: Dict[str, Any]) -> None:
+    _need(
+        manifest,
+        "manifest",
+        name=str,
+        precision=str,
+        target=dict,
+        model=dict,
+        inputs=list,
+        outputs=list,
+        parts=list,
+        checks=list,
+        attachments=list,
+    )
+    if not NAME_PATTERN.match(manifest["name"]):
+        raise ManifestError("its name is {!r}".format(manifest["name"])[:300])
+    _check_values(manifest["inputs"], "inputs")
+    _check_values(manifest["outputs"], "outputs")
+    if not 1 <= len(manifest["parts"]) <= _MAX_PARTS:
+        raise ManifestError("it has {} parts".format(len(manifest["parts"])))
+    for index, part in enumerate(manifest["parts"]):
+        _check_part(part, index)
+    if not manifest["checks"]:
+        raise ManifestError("it has no check vectors")
+    for index, check in enumerate(manifest["checks"]):
+        where = "checks[{}]".format(index)
+        _need(
+            check, where, blob=dict, inputs=list, expected=list, reference=list, tolerance=list
+        )
+        _check_blob(check["blob"], where + ".blob")
+        for group in ("inputs", "expected", "reference"):
+            try:
+                check_specs(check[group], check["blob"]["bytes"])
+            except TensorError as exc:
+                raise ManifestError("{}.{}: {}".format(where, group, exc)) from exc
+    for index, record in enumerate(manifest["attachments"]):
+        where = "attachments[{}]".format(index)
+        _check_blob(record, where)
+        _need(record, where, role=str)
+    sizes = {}  # type: Dict[str, int]
+    for sha256, size in blobs_of(manifest):
+        if sizes.setdefault(sha256, size) != size:
+            raise ManifestError("blob {} has two sizes".format(sha256))
+
+
+def deployed_blobs(manifest: Dict[str, Any]) -> Iterator[Tuple[str, int]]:
+    """Give (sha256, size in bytes) of each blob a device needs; one may repeat."""
+    for part in manifest["parts"]:
+        for record in part["files"]:
+            yield record["sha256"], record["bytes"]
+    for check in manifest["checks"]:
+        yield check["blob"]["sha256"], check["blob"]["bytes"]
+
+
+def blobs_of(manifest: Dict[str, Any]) -> Iterator[Tuple[str, int]]:
+    """Give (sha256, size in bytes) of every blob, those that stay on the host included."""
+    for pair in deployed_blobs(manifest):
+        yield pair
+    for record in manifest["attachments"]:
+        yield record["sha256"], record["bytes"]
+
+
+def is_sha256(value: Any) -> bool:
+    """Say whether a value from a peer is a lower-case hexadecimal SHA-256."""
+    return isinstance(value, str) and _SHA256.match(value) is not None
+
+
+def find_tensor(specs: List[Dict[str, Any]], name: str) -> Optional[Dict[str, Any]]:
+    """Find the spec of the tensor called ``name``, or None."""
+    for spec in specs:
+        if spec["name"] == name:
+            return spec
+    return None
