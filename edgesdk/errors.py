@@ -32,9 +32,10 @@
         └── SelfCheckError             check vectors give other numbers there
 
 Exit codes: 0 fine, 1 findings, 2 bad input or usage, 3 the build cannot be done, 4 link,
-5 device, 70 our bug, 130 interrupted. The CLI turns an error into its ``exit_code``; the library
-only raises. Messages read *cannot* verb object: what was seen (what was expected); lower case, no
-full stop. ``hint`` is the next thing a person should try, ``facts`` the same values as data.
+5 device, 70 our bug, 130 interrupted. The CLI turns an error into its ``exit_code``; the
+library only raises. Messages read *cannot* verb object: what was seen (what was expected);
+lower case, no full stop. ``hint`` is the next thing a person should try, ``facts`` the same
+values as data.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How long-running functions say how far they are; the CLI draws it, the library never prints."""
+"""How long-running functions say how far they are; the CLI draws it, nothing here prints."""
 
 from __future__ import annotations
 

@@ -1,0 +1,111 @@
+"""Write a bundle folder: blobs first, manifest last, visible at once or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from edgesdk.bundle.store import BLOBS, MANIFEST, Bundle, is_bundle_folder, read_bundle
+from edgesdk.errors import OutputError
+from edgesdk.wire.manifest import canonical_bytes
+
+__all__ = ["BundleWriter"]
+
+_PIECE_BYTES = 1 << 20
+
+
+class BundleWriter:
+    """Collects blobs in a hidden folder beside ``out``; `finish` renames it into place.
+
+    Use it in a ``with`` block: what was not finished is removed.
+
+    Raises:
+        OutputError: ``out`` exists and is not a bundle, or nothing may be written there.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        if out.exists() and not is_bundle_folder(out) and not _is_empty_folder(out):
+            raise OutputError(
+                f"cannot write bundle to {out}: it exists and is not a bundle",
+                hint="name a folder that does not exist yet",
+                path=str(out),
+            )
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            self.folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+            (self.folder / BLOBS).mkdir()
+        except OSError as exc:
+            raise OutputError(
+                f"cannot write bundle to {out}: {exc.strerror or exc}",
+                hint="is there room, and may you write there?",
+                path=str(out),
+            ) from exc
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def add_bytes(self, data: bytes) -> dict[str, Any]:
+        """Store ``data`` as a blob and give its record (``sha256``, ``bytes``)."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        path = self.folder / BLOBS / sha256
+        if not path.exists():
+            path.write_bytes(data)
+        return {"sha256": sha256, "bytes": len(data)}
+
+    def add_file(self, source: Path) -> dict[str, Any]:
+        """Store a copy of the file ``source`` as a blob and give its record."""
+        digest = hashlib.sha256()
+        size = 0
+        landing = self.folder / BLOBS / ".landing"
+        with source.open("rb") as stream, landing.open("wb") as copy:
+            while piece := stream.read(_PIECE_BYTES):
+                digest.update(piece)
+                copy.write(piece)
+                size += len(piece)
+        landing.rename(self.folder / BLOBS / digest.hexdigest())
+        return {"sha256": digest.hexdigest(), "bytes": size}
+
+    def blob_path(self, sha256: str) -> Path:
+        """Where a blob that was added lies until `finish`."""
+        return self.folder / BLOBS / sha256
+
+    def finish(self, manifest: dict[str, Any]) -> Bundle:
+        """Write the manifest, check the whole, and put the bundle in its place.
+
+        A bundle that was there before is replaced as a whole.
+        """
+        (self.folder / MANIFEST).write_bytes(canonical_bytes(manifest))
+        read_bundle(self.folder)
+        self.folder.chmod(0o755)
+        try:
+            if self.out.exists():
+                retired = Path(
+                    tempfile.mkdtemp(prefix=f".{self.out.name}.", dir=self.out.parent)
+                )
+                self.out.rename(retired / "old")
+                self.folder.rename(self.out)
+                shutil.rmtree(retired, ignore_errors=True)
+            else:
+                self.folder.rename(self.out)
+        except OSError as exc:
+            raise OutputError(
+                f"cannot write bundle to {self.out}: {exc.strerror or exc}", path=str(self.out)
+            ) from exc
+        return read_bundle(self.out)
+
+
+def _is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
