@@ -1,0 +1,494 @@
+"""What a benchmark gives: one frozen tree that is ``report.json``, and the words it uses.
+
+These classes are the contract of ``report.json``: `edgesdk.report.schema` derives the JSON
+Schema from them and `edgesdk.report.read` checks files against it, so a field, its type, its
+limits and its sentence of documentation are written once, here (and all here, which is why the
+module is long). Every field is always present; what was not measured is null, never left out
+and never zero. Nothing here computes or does I/O, and the module imports nothing heavy: pydantic
+only looks at it when a file is read or the schema is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeAlias, get_args
+
+__all__ = [
+    "MAX_SAMPLES",
+    "PERCENTILES",
+    "REPORT_SCHEMA",
+    "VERDICTS",
+    "Accuracy",
+    "AccuracyResult",
+    "Baseline",
+    "BenchSpec",
+    "BenchmarkReport",
+    "BundleRecord",
+    "CheckedOutput",
+    "ConditionSample",
+    "Conditions",
+    "DeploymentRecord",
+    "DeviceRecord",
+    "HostCheck",
+    "Interval",
+    "Latency",
+    "ModelRecord",
+    "PartRecord",
+    "PercentileName",
+    "Placement",
+    "PlacementRow",
+    "ReferenceOutput",
+    "Scalar",
+    "TargetRecord",
+    "TensorRecord",
+    "Verdict",
+]
+
+#: The only schema this version writes.
+REPORT_SCHEMA = "edgesdk.report/1"
+#: More samples than this do not fit one reply of an agent (64 MiB of eight-byte numbers).
+MAX_SAMPLES = 8_388_608
+
+Verdict: TypeAlias = Literal[
+    "accelerated",
+    "cpu-as-planned",
+    "partly-fell-back",
+    "fell-back-to-cpu",
+    "accuracy-suspect",
+    "not-measured",
+]
+#: What each verdict means, in the order in which the first that applies is given.
+VERDICTS: dict[Verdict, str] = {
+    "accuracy-suspect": "outputs on the device differ too much from the host or the reference",
+    "not-measured": "no latency sample was taken",
+    "fell-back-to-cpu": "planned for an accelerator, but everything ran on the CPU",
+    "partly-fell-back": "some parts planned for an accelerator ran on the CPU",
+    "accelerated": "every part that was planned for an accelerator ran there",
+    "cpu-as-planned": "planned for the CPU and ran there",
+}
+
+PercentileName: TypeAlias = Literal["p50_ms", "p90_ms", "p99_ms"]
+#: The percentiles a report may hold, as (name, quantile).
+PERCENTILES: tuple[tuple[PercentileName, float], ...] = (
+    ("p50_ms", 0.5),
+    ("p90_ms", 0.9),
+    ("p99_ms", 0.99),
+)
+
+Scalar: TypeAlias = str | int | float | bool | None
+
+
+class _Limits:
+    """Constraints for pydantic that can be written down without importing it."""
+
+    def __init__(self, **constraints: Any) -> None:
+        self._constraints = constraints
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: Callable[[Any], dict[str, Any]]
+    ) -> dict[str, Any]:
+        return {**handler(source), **self._constraints}
+
+
+Sha256: TypeAlias = Annotated[str, _Limits(pattern="^[0-9a-f]{64}$")]
+#: ISO 8601 in UTC, as in 2026-01-15T09:30:00Z; a fraction of a second is allowed.
+UtcTime: TypeAlias = Annotated[
+    str, _Limits(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)$")
+]
+Text: TypeAlias = Annotated[str, _Limits(max_length=20_000)]
+Count: TypeAlias = Annotated[int, _Limits(ge=0)]
+Amount: TypeAlias = Annotated[float, _Limits(ge=0.0)]
+Fraction: TypeAlias = Annotated[float, _Limits(ge=0.0, le=1.0)]
+
+_CONFIG = {
+    "extra": "forbid",
+    "allow_inf_nan": False,
+    "use_attribute_docstrings": True,
+    "json_schema_serialization_defaults_required": True,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchSpec:
+    """What was asked for: how often, how long, and under which circumstances."""
+
+    __pydantic_config__ = _CONFIG
+
+    warmup_runs: Count = 10
+    """Runs that are made first and not counted."""
+    runs: Annotated[int, _Limits(ge=0, le=MAX_SAMPLES)] = 400
+    """Runs to count; 0 means as many as fit into duration_s."""
+    duration_s: Annotated[float, _Limits(gt=0.0)] | None = 60.0
+    """Measuring stops after this time at the latest; null means no limit but runs."""
+    threads: Annotated[int, _Limits(ge=1)] | None = None
+    """Threads of the runtime; null leaves the bundle's own setting."""
+    fresh: bool = True
+    """Start a new worker first, so that cold start and load are measured."""
+    sample_conditions: bool = True
+    """Sample clocks, temperature and load while measuring."""
+
+    def __post_init__(self) -> None:
+        if self.runs == 0 and self.duration_s is None:
+            raise ValueError("runs is 0 and duration_s is null, so measuring would never end")
+        if self.warmup_runs < 0 or not 0 <= self.runs <= MAX_SAMPLES:
+            raise ValueError(f"warmup_runs must not be negative, runs be 0 to {MAX_SAMPLES}")
+        if self.duration_s is not None and not 0 < self.duration_s < float("inf"):
+            raise ValueError("duration_s must be a positive number")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError("threads must be at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A 95 % confidence interval between two order statistics of the samples."""
+
+    __pydantic_config__ = _CONFIG
+
+    lower_ms: Amount
+    upper_ms: Amount
+    coverage: Fraction
+    """The exact coverage of these two order statistics, at least 0.95."""
+
+    def __post_init__(self) -> None:
+        if self.lower_ms > self.upper_ms:
+            raise ValueError("lower_ms is above upper_ms")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """End-to-end time of single inferences, one after the other, with all hand-over.
+
+    Percentiles are linear interpolations between the two nearest samples (Hyndman and Fan's
+    type 7, numpy's default). One is given only where its interval exists.
+    """
+
+    __pydantic_config__ = _CONFIG
+
+    samples_ms: tuple[Amount, ...]
+    """Every counted run, in the order in which they were made."""
+    min_ms: Amount | None
+    max_ms: Amount | None
+    mean_ms: Amount | None
+    p50_ms: Amount | None
+    p90_ms: Amount | None
+    p99_ms: Amount | None
+    why: dict[PercentileName, Text]
+    """For each percentile that is null, the reason."""
+    intervals: dict[PercentileName, Interval]
+    """For each percentile that is not null, its 95 % order-statistic interval."""
+
+    def __post_init__(self) -> None:
+        if len(self.samples_ms) > MAX_SAMPLES:
+            raise ValueError(f"there are more than {MAX_SAMPLES} samples")
+        for name, _ in PERCENTILES:
+            given = getattr(self, name) is not None
+            if given != (name in self.intervals) or given == (name in self.why):
+                raise ValueError(
+                    f"{name} needs a value and an interval, or null and a reason in why"
+                )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorRecord:
+    """One input or output of the model."""
+
+    __pydantic_config__ = _CONFIG
+
+    name: Text
+    dtype: Text
+    shape: tuple[int | str | None, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRecord:
+    """The model file that the bundle was built from."""
+
+    __pydantic_config__ = _CONFIG
+
+    name: Text
+    format: Text | None
+    sha256: Sha256 | None
+    bytes: Count | None
+    inputs: tuple[TensorRecord, ...]
+    outputs: tuple[TensorRecord, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetRecord:
+    """The kind of device that the bundle was built for."""
+
+    __pydantic_config__ = _CONFIG
+
+    name: Text
+    family: Text | None
+    digest: Text | None
+    """Hash of the target profile that was used."""
+    assumed: tuple[Text, ...]
+    """Figures of the profile that nobody has measured or documented."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceRecord:
+    """The unit that was measured, as it describes itself."""
+
+    __pydantic_config__ = _CONFIG
+
+    name: Text
+    url: Text | None
+    """Its address, without secrets."""
+    machine: Text | None
+    cpu_model: Text | None
+    cpu_count: Count | None
+    device_tree_model: Text | None
+    ram_bytes: Count | None
+    system: Text | None
+    kernel: Text | None
+    os: Text | None
+    python: Text | None
+    agent_version: Text | None
+    agent_sha256: Text | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleRecord:
+    """The bundle that ran."""
+
+    __pydantic_config__ = _CONFIG
+
+    id: Sha256
+    name: Text
+    precision: Text
+    bytes: Count
+    """Bytes of its parts: what a runtime loads."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartRecord:
+    """One part of the bundle: where it was built to run, and how long it took there."""
+
+    __pydantic_config__ = _CONFIG
+
+    index: Count
+    backend: Text
+    runtime: Text
+    format: Text
+    bytes: Count
+    runtime_version: Text | None
+    detail: dict[str, Scalar | tuple[Scalar, ...]]
+    """What the runtime said of itself on the device."""
+    median_ms: Amount | None
+    share: Fraction | None
+    """Its share of the summed time of all parts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentRecord:
+    """The receipt of the deployment that put the bundle on the device."""
+
+    __pydantic_config__ = _CONFIG
+
+    bundle_id: Sha256
+    device: Text
+    device_url: Text
+    path: Text
+    """How it was reached: local, ssh or serial."""
+    started: UtcTime
+    seconds: Amount
+    blobs_sent: Count
+    bytes_sent: Count
+    bytes_skipped: Count
+    slot: Text
+    previous: Text | None
+    self_check_passed: bool
+    self_check_reused: bool
+    """The check had passed here before, with the same agent and runtimes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConditionSample:
+    """What the device said of itself at one moment of the measurement."""
+
+    __pydantic_config__ = _CONFIG
+
+    t_s: Amount
+    """Seconds since the first counted run began."""
+    cpu_mhz: tuple[Amount, ...]
+    temp_c: dict[str, float]
+    """Degrees by name of the thermal zone."""
+    load1: Amount | None
+    throttled: bool | None
+    mem_available_bytes: Count | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """Circumstances of the measurement: without them a latency cannot be compared."""
+
+    __pydantic_config__ = _CONFIG
+
+    static: dict[str, Scalar | tuple[Scalar, ...]]
+    """What did not change: governor, clock limits, thread counts, ..."""
+    samples: tuple[ConditionSample, ...]
+    throttled: bool | None
+    """Whether any sample said so; null where the device cannot tell."""
+    notes: tuple[Text, ...]
+    """What a reader should know before trusting the numbers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementRow:
+    """Some of the work and who was to do it, or did."""
+
+    __pydantic_config__ = _CONFIG
+
+    backend: Text
+    accelerator: bool | None
+    nodes: Count | None
+    """Graph nodes; null where the runtime does not tell."""
+    share: Fraction | None
+    """Share of the nodes (predicted, as built) or of the time (actual)."""
+    detail: Text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where the work was meant to go, where the build put it, and where it ran."""
+
+    __pydantic_config__ = _CONFIG
+
+    predicted: tuple[PlacementRow, ...]
+    as_built: tuple[PlacementRow, ...]
+    actual: tuple[PlacementRow, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedOutput:
+    """The worst difference of one output over all check vectors, device against host."""
+
+    __pydantic_config__ = _CONFIG
+
+    name: Text
+    within: bool
+    max_abs_error: Amount | None
+    """Null where the outputs held NaN or infinities."""
+    allowed: Amount | None
+    mismatches: Count
+    """Elements outside the tolerance."""
+    elements: Count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostCheck:
+    """The same parts on the same inputs, on this device and on the host that built them."""
+
+    __pydantic_config__ = _CONFIG
+
+    passed: bool
+    vectors: Count
+    outputs: tuple[CheckedOutput, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceOutput:
+    """One output on the device against the unquantized model, over all check vectors."""
+
+    __pydantic_config__ = _CONFIG
+
+    name: Text
+    vectors: Count
+    cosine: Annotated[float, _Limits(ge=-1.0, le=1.0)] | None
+    """The lowest cosine similarity; null where it is undefined."""
+    max_abs_error: Amount | None
+    top1_agreement: Fraction | None
+    """Share of rows with the same largest element; null where the output is not [N, C]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccuracyResult:
+    """A metric over labelled data."""
+
+    __pydantic_config__ = _CONFIG
+
+    metric: Text
+    value: Fraction
+    lower: Fraction
+    """Lower end of the 95 % Wilson score interval."""
+    upper: Fraction
+    samples: Annotated[int, _Limits(ge=1)]
+    where: Literal["device", "host"]
+    """Which of the two ran the model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accuracy:
+    """How far the outputs can be trusted; null or empty where nobody looked."""
+
+    __pydantic_config__ = _CONFIG
+
+    host_check: HostCheck | None
+    reference: tuple[ReferenceOutput, ...]
+    labelled: AccuracyResult | None
+    labelled_reference: AccuracyResult | None
+    """The same metric and data with the unquantized model, if that was run too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """A float bundle of the same model, measured on the same device in the same session."""
+
+    __pydantic_config__ = _CONFIG
+
+    bundle: BundleRecord
+    latency: Latency
+    cold_start_ms: Amount | None
+    load_ms: Amount | None
+    first_run_ms: Amount | None
+    throughput_per_s: Amount | None
+    peak_rss_bytes: Count | None
+    accuracy: Accuracy
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchmarkReport:
+    """One model, built for one target, measured on one device: the content of report.json."""
+
+    __pydantic_config__ = _CONFIG
+
+    schema: Literal["edgesdk.report/1"]
+    created: UtcTime
+    edgesdk: Text
+    """Version of edgesdk that wrote this."""
+    verdict: Verdict
+    verdict_reasons: tuple[Text, ...]
+    """What the verdict rests on."""
+    model: ModelRecord
+    target: TargetRecord
+    device: DeviceRecord
+    bundle: BundleRecord
+    parts: tuple[PartRecord, ...]
+    deployment: DeploymentRecord | None
+    spec: BenchSpec
+    started: UtcTime | None
+    """When the device began to measure, by its own clock."""
+    wall_s: Amount | None
+    latency: Latency
+    cold_start_ms: Amount | None
+    """From starting a worker process to its first result."""
+    load_ms: Amount | None
+    """The runtime loading all parts."""
+    first_run_ms: Amount | None
+    throughput_per_s: Amount | None
+    """Counted runs divided by their summed time: a single stream, no overlap."""
+    peak_rss_bytes: Count | None
+    """Largest resident memory of the worker process, runtime included."""
+    conditions: Conditions
+    placement: Placement
+    accuracy: Accuracy
+    baseline: Baseline | None
+    repeat: tuple[Text, ...]
+    """Commands that make this measurement again."""
+
+
+assert set(get_args(Verdict)) == set(VERDICTS)

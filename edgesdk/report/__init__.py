@@ -1,0 +1,1 @@
+"""Benchmark reports as files: ``report.json`` with a published schema, ``report.html``."""
