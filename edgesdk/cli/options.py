@@ -1,0 +1,120 @@
+"""Options that several commands share, declared once so that they read the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgesdk.cli.output import Format
+from edgesdk.errors import InputError
+
+__all__ = [
+    "CalibOption",
+    "DataOption",
+    "DeviceArgument",
+    "FormatOption",
+    "InventoryOption",
+    "ModelArgument",
+    "PrecisionOption",
+    "RecipeOption",
+    "ShapeOption",
+    "TargetOption",
+    "TargetsDirOption",
+    "parse_shapes",
+]
+
+FormatOption = Annotated[
+    Format, typer.Option("--format", help="text for people, json for scripts.")
+]
+InventoryOption = Annotated[
+    Path | None,
+    typer.Option("--inventory", metavar="FILE", help="Inventory with your devices."),
+]
+TargetsDirOption = Annotated[
+    Path | None,
+    typer.Option("--targets-dir", metavar="DIR", help="Folder with your own target profiles."),
+]
+ModelArgument = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="An ONNX file, or a finished .tflite file.")
+]
+DeviceArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[DEVICE]",
+        help="A name from the inventory or a URL: local:, ssh://user@host, "
+        "serial:///dev/ttyUSB0?baud=115200. Default: the setting 'device'.",
+    ),
+]
+TargetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--target", "-t", metavar="NAME", help="Kind of device; see 'edgesdk targets list'."
+    ),
+]
+ShapeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shape", metavar="NAME=1,3,224,224", help="Fix the shape of an input; repeatable."
+    ),
+]
+CalibOption = Annotated[
+    str | None,
+    typer.Option(
+        "--calib",
+        metavar="DATA",
+        help="Calibration data: .npz, folder of .npz or images, or module:function.",
+    ),
+]
+DataOption = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="DATA",
+        help="Data to evaluate on, with labels where there are some; forms as for --calib.",
+    ),
+]
+RecipeOption = Annotated[
+    Path | None,
+    typer.Option("--recipe", metavar="FILE", help="What the build shall do, as YAML."),
+]
+PrecisionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        metavar="fp32|int8",
+        help="Default: int8 with calibration data, else fp32.",
+    ),
+]
+
+
+def parse_shapes(texts: list[str] | None) -> dict[str, tuple[int, ...]] | None:
+    """Read ``NAME=1,3,224,224`` options; ``x`` may separate the extents too.
+
+    Raises:
+        InputError: An option has another form, or names an input twice.
+    """
+    if not texts:
+        return None
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        name, equals, extents = text.rpartition("=")
+        pieces = extents.replace("x", ",").split(",") if extents else []
+        plain = [piece.strip() for piece in pieces]
+        if not equals or not name or not all(_is_extent(piece) for piece in plain):
+            raise InputError(
+                f"cannot use --shape {text!r}: not an input and its extents",
+                hint="write --shape 'NAME=1,3,224,224', each extent a whole number above 0",
+                shape=text,
+            )
+        if name in shapes:
+            raise InputError(
+                f"cannot use --shape {text!r}: input {name!r} has a shape already", shape=text
+            )
+        shapes[name] = tuple(int(piece) for piece in plain)
+    return shapes
+
+
+def _is_extent(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 19 and int(text) > 0

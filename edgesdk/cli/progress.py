@@ -1,0 +1,101 @@
+"""One drawing of `edgesdk.progress` for all commands, on stderr.
+
+On a terminal a Rich bar that goes away when the command has something to say. In a pipe nothing
+for quick steps and a plain line every ten seconds for slow ones, so that a log shows life
+without being flooded.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+from edgesdk.cli.output import printable, size_text
+from edgesdk.progress import OnProgress, Progress
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+__all__ = ["SparseLines", "progress_bars"]
+
+_QUIET_S = 10.0
+
+
+class SparseLines:
+    """Writes a line for a step that lasts, at most one in ten seconds."""
+
+    def __init__(self, file: TextIO, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._file = file
+        self._clock = clock
+        self._step = ""
+        self._said_s = 0.0
+        self._spoke = False
+
+    def __call__(self, progress: Progress) -> None:
+        """Take one sign of life."""
+        now = self._clock()
+        over = progress.total is not None and progress.done >= progress.total
+        if progress.step != self._step:
+            self._step, self._said_s, self._spoke = progress.step, now, False
+            return
+        if now - self._said_s < _QUIET_S and not (over and self._spoke):
+            return
+        self._said_s, self._spoke = now, not over
+        self._file.write(f"{printable(progress.step)}: {amount(progress)}\n")
+        self._file.flush()
+
+
+class _RichBars:
+    """Draws the running step as a bar; finished steps leave the screen."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, progress: Progress) -> None:
+        step = printable(progress.step).replace("[", r"\[")
+        task = self._tasks.get(step)
+        if task is None:
+            for other in self._tasks.values():
+                self._bars.remove_task(other)
+            self._tasks.clear()
+            task = self._tasks[step] = self._bars.add_task(step, total=progress.total)
+        self._bars.update(
+            task, completed=progress.done, total=progress.total, amount=amount(progress)
+        )
+
+
+def amount(progress: Progress) -> str:
+    """Say how far a step is: ``3/10 nodes``, ``1.2 MB``."""
+    if progress.unit == "B":
+        done = size_text(progress.done)
+        return done if progress.total is None else f"{done} of {size_text(progress.total)}"
+    done = str(progress.done)
+    whole = done if progress.total is None else f"{done}/{progress.total}"
+    return f"{whole} {progress.unit}".rstrip()
+
+
+@contextmanager
+def progress_bars() -> Iterator[OnProgress]:
+    """Offer an ``on_progress`` that draws on stderr while the block runs."""
+    if not sys.stderr.isatty():
+        yield SparseLines(sys.stderr)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    with Bars(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.fields[amount]}"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    ) as bars:
+        yield _RichBars(bars)

@@ -1,0 +1,285 @@
+"""Settings: one record per option, merged once from flag, environment, file and default.
+
+A setting is what a person would otherwise repeat on every command (where the inventory lies,
+the usual device). What belongs to one build stands in a recipe, what belongs to one device in
+the inventory. The command line resolves all settings once, with their origin, and passes the
+object down; the library reads none of this by itself.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from edgesdk.errors import SettingsError
+
+__all__ = [
+    "OPTIONS",
+    "Option",
+    "Settings",
+    "resolve_settings",
+    "settings_file",
+]
+
+Value = str | float | bool | Path | None
+
+_MAX_FILE_BYTES = 1 << 20
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+_PREFIX = "EDGESDK_"
+#: Variables with our prefix that are no setting: they say where settings or test files lie.
+_RESERVED = frozenset({"EDGESDK_SETTINGS", "EDGESDK_ASSETS"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One setting: its name, type, default and a line of help.
+
+    ``default`` is text as it would stand in the file; ``{config}`` is the user's folder.
+    ``secret`` values are never shown.
+    """
+
+    name: str
+    kind: Literal["text", "path", "seconds", "bool"]
+    default: str | None
+    help: str
+    secret: bool = False
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it."""
+        return _PREFIX + self.name.upper()
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option(
+        name="inventory",
+        kind="path",
+        default="{config}/devices.yaml",
+        help="file that lists your devices",
+    ),
+    Option(
+        name="targets_dir",
+        kind="path",
+        default="{config}/targets",
+        help="folder with target profiles of your own",
+    ),
+    Option(
+        name="device",
+        kind="text",
+        default="local:",
+        help="device that is used when a command names none",
+    ),
+    Option(
+        name="runs_dir",
+        kind="path",
+        default="edgesdk-runs",
+        help="folder under which deploy writes bundles and reports",
+    ),
+    Option(
+        name="connect_timeout_s",
+        kind="seconds",
+        default="30",
+        help="how long reaching a device may take",
+    ),
+    Option(
+        name="request_timeout_s",
+        kind="seconds",
+        default="120",
+        help="how long one inference or check on a device may take",
+    ),
+    Option(
+        name="ssh_password",
+        kind="text",
+        default=None,
+        help="password for SSH devices that accept no key",
+        secret=True,
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings, resolved. ``origins`` says per name where its value came from."""
+
+    inventory: Path
+    targets_dir: Path
+    device: str
+    runs_dir: Path
+    connect_timeout_s: float
+    request_timeout_s: float
+    ssh_password: str | None = field(default=None, repr=False)
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+    def shown(self, option: Option) -> str | float | bool | None:
+        """Give the value of ``option`` for a screen or a log; secrets are masked."""
+        value = getattr(self, option.name)
+        if option.secret and value is not None:
+            return "********"
+        return str(value) if isinstance(value, Path) else value
+
+
+def settings_file(environ: Mapping[str, str] | None = None) -> Path:
+    """Find where the settings file is, or would be: EDGESDK_SETTINGS or the user's folder."""
+    environ = os.environ if environ is None else environ
+    named = environ.get("EDGESDK_SETTINGS")
+    return Path(named).expanduser() if named else _config_dir() / "settings.yaml"
+
+
+def resolve_settings(
+    flags: Mapping[str, object] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    file: Path | None = None,
+) -> Settings:
+    """Merge flags, environment, file and defaults, in this order of precedence.
+
+    Args:
+        flags: Values from the command line by setting name; None counts as not given.
+        environ: The environment, ``os.environ`` unless given.
+        file: The settings file; `settings_file` unless given. A missing file is an empty one,
+            except where EDGESDK_SETTINGS names it.
+
+    Raises:
+        SettingsError: An unknown key, or a value that is not of the option's type.
+    """
+    environ = os.environ if environ is None else environ
+    path = settings_file(environ) if file is None else file
+    must_exist = file is None and bool(environ.get("EDGESDK_SETTINGS"))
+    from_file = _read_file(path, must_exist=must_exist)
+    values: dict[str, Value] = {}
+    origins: dict[str, str] = {}
+    for option in OPTIONS:
+        raw, origin = _pick(option, flags or {}, environ, from_file, path)
+        values[option.name] = _convert(option, raw, origin)
+        origins[option.name] = origin
+    return Settings(**values, origins=origins)  # type: ignore[arg-type]  # types follow OPTIONS
+
+
+def unknown_variables(environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """Name the EDGESDK_ variables that set nothing, usually because of a typo."""
+    environ = os.environ if environ is None else environ
+    known = {option.variable for option in OPTIONS} | _RESERVED
+    return tuple(
+        sorted(name for name in environ if name.startswith(_PREFIX) and name not in known)
+    )
+
+
+def _config_dir() -> Path:
+    from platformdirs import user_config_dir
+
+    return Path(user_config_dir("edgesdk", appauthor=False))
+
+
+def _pick(
+    option: Option,
+    flags: Mapping[str, object],
+    environ: Mapping[str, str],
+    from_file: Mapping[str, object],
+    path: Path,
+) -> tuple[object, str]:
+    if flags.get(option.name) is not None:
+        return flags[option.name], "flag --" + option.name.replace("_", "-")
+    if environ.get(option.variable):
+        return environ[option.variable], f"environment {option.variable}"
+    if from_file.get(option.name) is not None:
+        return from_file[option.name], f"file {path}"
+    default = option.default
+    if default is not None and "{config}" in default:
+        default = default.replace("{config}", str(_config_dir()))
+    return default, "default"
+
+
+def _convert(option: Option, raw: object, origin: str) -> Value:
+    if raw is None:
+        return None
+    shown = "a secret value" if option.secret else repr(raw)
+    expected = {
+        "text": "text",
+        "path": "a path",
+        "seconds": "a positive number of seconds",
+        "bool": "yes or no",
+    }[option.kind]
+    refusal = SettingsError(
+        f"cannot use setting {option.name} from {origin}: {shown} (expected {expected})",
+        hint=f"{option.name}: {option.help}",
+        setting=option.name,
+        origin=origin,
+    )
+    if option.kind == "path":
+        if not isinstance(raw, str | Path) or not str(raw) or "\0" in str(raw):
+            raise refusal
+        return Path(raw).expanduser()
+    if option.kind == "seconds":
+        try:
+            number = float(raw) if isinstance(raw, str | int | float) else -1.0
+        except ValueError:
+            raise refusal from None
+        if isinstance(raw, bool) or not 0 < number < 1e7:
+            raise refusal
+        return number
+    if option.kind == "bool":
+        word = str(raw).lower()
+        if word not in _TRUE | _FALSE:
+            raise refusal
+        return word in _TRUE
+    if not isinstance(raw, str) or not raw:
+        raise refusal
+    return raw
+
+
+def _read_file(path: Path, *, must_exist: bool) -> Mapping[str, object]:
+    try:
+        if path.stat().st_size > _MAX_FILE_BYTES:
+            raise SettingsError(
+                f"cannot read settings {path}: larger than {_MAX_FILE_BYTES} bytes",
+                path=str(path),
+            )
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        if not must_exist:
+            return {}
+        raise SettingsError(
+            f"cannot read settings {path}: no such file",
+            hint="EDGESDK_SETTINGS names it; correct or unset the variable",
+            path=str(path),
+        ) from None
+    except (OSError, UnicodeDecodeError) as exc:
+        raise SettingsError(f"cannot read settings {path}: {exc}", path=str(path)) from exc
+    return _parse(text, path)
+
+
+def _parse(text: str, path: Path) -> Mapping[str, object]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as exc:
+        where = str(exc).replace("\n", " ")
+        raise SettingsError(
+            f"cannot read settings {path}: not YAML: {where}", path=str(path)
+        ) from exc
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise SettingsError(
+            f"cannot read settings {path}: it holds a {type(content).__name__} "
+            "(expected one 'name: value' a line)",
+            path=str(path),
+        )
+    names = [option.name for option in OPTIONS]
+    for key in content:
+        if key not in names:
+            near = difflib.get_close_matches(str(key), names, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise SettingsError(
+                f"cannot read settings {path}: unknown key {str(key)!r}",
+                hint=f"{hint}settings are {', '.join(names)}",
+                path=str(path),
+                key=str(key),
+            )
+    return content
