@@ -1,0 +1,61 @@
+"""onnxruntime on the CPU: reads the ONNX file itself, so its rules are about versions and types.
+
+Ceilings come from the target profile: the newest operator set and IR version of the onnxruntime
+that the target's images have (https://onnxruntime.ai/docs/reference/compatibility.html).
+"""
+
+from __future__ import annotations
+
+from edgesdk.backends.base import Backend, ModelFacts, RuleBackend
+from edgesdk.model.values import NodeFacts
+from edgesdk.profiles.values import BackendProfile
+
+__all__ = ["make_backend"]
+
+_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
+#: Types that the CPU provider has no kernels for.
+_NO_KERNELS = frozenset({"complex64", "complex128"})
+
+
+def make_backend(profile: BackendProfile, model: ModelFacts) -> Backend:
+    """Give the rules of this backend for ``model``."""
+    is_onnx = model.source.format == "onnx"
+
+    def reads_the_format(node: NodeFacts) -> str | None:
+        return None if is_onnx else f"reads ONNX, and {node.op} comes from a TFLite file"
+
+    def knows_the_domain(node: NodeFacts) -> str | None:
+        if node.domain in _DOMAINS:
+            return None
+        return f"{node.op} is in the operator domain {node.domain!r}, which is not registered"
+
+    def knows_the_version(node: NodeFacts) -> str | None:
+        since = node.since_version
+        if profile.max_opset is None or since is None or node.domain not in ("", "ai.onnx"):
+            return None
+        if since > profile.max_opset and not _existed(node.op, profile.max_opset):
+            return (
+                f"{node.op} exists since opset {since}; {profile.runtime} "
+                f"{profile.runtime_version} ends at {profile.max_opset}"
+            )
+        return None
+
+    def has_kernels(node: NodeFacts) -> str | None:
+        for value in (*node.input_types, *node.output_types):
+            if value is not None and value.dtype in _NO_KERNELS:
+                return f"no CPU kernel for {value.dtype} ({value.name})"
+        return None
+
+    rules = (reads_the_format, knows_the_domain, knows_the_version, has_kernels)
+    return RuleBackend(profile=profile, format="onnx", rules=rules)
+
+
+def _existed(op: str, opset: int) -> bool:
+    """Say whether the default domain had ``op`` at ``opset``: the build can then lower it."""
+    import onnx.defs
+
+    try:
+        onnx.defs.get_schema(op, opset, "")
+    except onnx.defs.SchemaError:
+        return False
+    return True

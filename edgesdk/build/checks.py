@@ -1,0 +1,162 @@
+"""Check vectors: inputs with the answers expected of a bundle, which travel inside it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from edgesdk.build.reference import HostModel
+from edgesdk.bundle import BundleWriter
+from edgesdk.errors import BuildError
+from edgesdk.tensors import TensorInfo, pack_tensors
+from edgesdk.wire.tensors import DTYPE_BYTES
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["make_checks", "synthetic_samples"]
+
+Sample = Mapping[str, "np.ndarray"]
+
+#: All check vectors together; one is kept however large it is.
+_MAX_CHECK_BYTES = 4 << 20
+#: Float parts: share of the largest expected value by which an element may differ, which is what
+#: another instruction set's order of summation costs.
+_FLOAT_TOLERANCE = 1e-4
+
+
+def synthetic_samples(inputs: Sequence[TensorInfo], count: int) -> list[dict[str, np.ndarray]]:
+    """Make inputs for a model that comes without data: the same ones each time.
+
+    Floats are uniform in 0..1, integers 0 or 1 (a value every index and mask accepts).
+
+    Raises:
+        BuildError: An extent other than the first is not fixed, or a dtype cannot be made.
+    """
+    import numpy as np
+
+    random = np.random.default_rng(20260101)
+    samples = []
+    for _ in range(count):
+        sample = {}
+        for value in inputs:
+            shape = [_extent(value, axis) for axis in range(len(value.shape))]
+            if value.dtype not in DTYPE_BYTES:
+                raise BuildError(
+                    f"cannot make check vectors: input {value.name!r} has dtype {value.dtype}",
+                    hint="give typical inputs with --calib",
+                )
+            if value.dtype.startswith("float"):
+                sample[value.name] = random.random(shape, dtype=np.float64).astype(value.dtype)
+            else:
+                sample[value.name] = random.integers(0, 2, shape).astype(value.dtype)
+        samples.append(sample)
+    return samples
+
+
+def make_checks(
+    samples: Iterable[Sample],
+    writer: BundleWriter,
+    *,
+    part: HostModel,
+    reference: HostModel | None,
+    precision: str,
+    steps: Mapping[str, float],
+    limit: int,
+) -> list[dict[str, Any]]:
+    """Run samples through the part and the float model; store each as one blob.
+
+    Args:
+        samples: Inputs by name.
+        writer: Takes the blobs.
+        part: The very part that is deployed, on this computer.
+        reference: The float model, or None where there is none (a file deployed as it is).
+        precision: Of the part; decides the tolerance.
+        steps: Quantization step of each output that comes straight from a dequantizer.
+        limit: At most that many check vectors.
+
+    Returns:
+        The manifest's ``checks``: tensor specs into the blob, and per output how far an element
+        may be off. That is one quantization step for int8, and a share of the largest expected
+        value for float.
+    """
+    runs = []
+    total = 0
+    for inputs in itertools.islice(samples, limit):
+        size = sum(array.nbytes for array in inputs.values())
+        if runs and total + size > _MAX_CHECK_BYTES:
+            break
+        total += size
+        answers = reference.run(inputs) if reference is not None else {}
+        runs.append((dict(inputs), part.run(inputs), answers))
+    if not runs:
+        raise BuildError("cannot make check vectors: there are no samples")
+    tolerance = _tolerances([expected for _, expected, _ in runs], precision, steps)
+    return [_store(writer, *run, tolerance) for run in runs]
+
+
+def _store(
+    writer: BundleWriter,
+    inputs: Sample,
+    expected: Sample,
+    reference: Sample,
+    tolerance: list[dict[str, Any]],
+) -> dict[str, Any]:
+    groups: dict[str, list[dict[str, Any]]] = {}
+    body = b""
+    for title, arrays in (("inputs", inputs), ("expected", expected), ("reference", reference)):
+        try:
+            groups[title], piece = pack_tensors(arrays, start=len(body))
+        except TypeError as exc:
+            raise BuildError(f"cannot make check vectors: {exc}") from exc
+        body += piece
+    return {"blob": writer.add_bytes(body), **groups, "tolerance": tolerance}
+
+
+def _tolerances(
+    answers: Sequence[Sample], precision: str, steps: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    import numpy as np
+
+    tolerances = []
+    for name in answers[0]:
+        values = [np.asarray(answer[name]) for answer in answers]
+        allowed = 0.0
+        if values[0].dtype.kind == "f":
+            finite = [v[np.isfinite(v)].astype(np.float64) for v in values]
+            largest = max((float(np.abs(v).max()) for v in finite if v.size), default=0.0)
+            allowed = _FLOAT_TOLERANCE * largest + 1e-7
+            if precision == "int8":
+                allowed = max(allowed, steps.get(name) or _step_of_range(finite))
+        elif precision in ("int8", "as-is") and values[0].dtype.kind in "iu":
+            # a raw quantized output differs by a step; an index computed from scores may flip
+            # where two scores are one step apart, which the score outputs would show
+            allowed = 1.0
+        tolerances.append({"output": name, "abs": _short(allowed), "rel": 0.0})
+    return tolerances
+
+
+def _step_of_range(values: Sequence[np.ndarray]) -> float:
+    """One step of the 8-bit grid that would cover what was seen."""
+    lowest = min((float(v.min()) for v in values if v.size), default=0.0)
+    highest = max((float(v.max()) for v in values if v.size), default=0.0)
+    return (max(highest, 0.0) - min(lowest, 0.0)) / 255
+
+
+def _short(value: float) -> float:
+    """Round to seven digits, as a float32 scale has, so that the manifest reads well."""
+    return float(f"{value:.7g}")
+
+
+def _extent(value: TensorInfo, axis: int) -> int:
+    extent = value.shape[axis]
+    if isinstance(extent, int):
+        return extent
+    if axis == 0:
+        return 1
+    raise BuildError(
+        f"cannot make check vectors: extent {axis} of input {value} is not fixed",
+        hint=f"fix it with --shape {value.name}=..., or give typical inputs with --calib",
+        input=value.name,
+    )

@@ -1,0 +1,292 @@
+"""Carry out a plan: simplify, fit to the target's versions, quantize, check, bundle."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgesdk.build.checks import make_checks, synthetic_samples
+from edgesdk.build.provenance import cpu_features, tool_versions
+from edgesdk.build.reference import HostModel, OnnxOnHost, TfliteOnHost, open_reference
+from edgesdk.bundle import Bundle, BundleWriter
+from edgesdk.model.convert import fit_opset
+from edgesdk.model.open import OpenedModel
+from edgesdk.model.save import save_model
+from edgesdk.model.simplify import simplify
+from edgesdk.model.tflite import OpenedTflite
+from edgesdk.model.values import SourceModel
+from edgesdk.plan import BuildPlan, PlannedPart, Recipe
+from edgesdk.profiles.values import BackendProfile, TargetProfile
+from edgesdk.progress import OnProgress, Progress, ignore_progress
+from edgesdk.tensors import TensorInfo
+from edgesdk.wire.manifest import MANIFEST_SCHEMA, canonical_bytes, part_file_name
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx_ir as ir
+
+    from edgesdk.data.dataset import Dataset
+
+__all__ = ["build_bundle"]
+
+#: Per-channel Q/DQ exists since this operator set.
+_QDQ_OPSET = 13
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Built:
+    """A part on disk, ready to be checked and stored."""
+
+    files: list[Path]
+    part: HostModel
+    steps: dict[str, float]
+    as_built: dict[str, Any]
+    opset: int | None
+    ir_version: int | None
+
+
+def build_bundle(
+    opened: OpenedModel | OpenedTflite,
+    profile: TargetProfile,
+    recipe: Recipe,
+    plan: BuildPlan,
+    *,
+    calib: Dataset | None,
+    out: Path,
+    on_progress: OnProgress = ignore_progress,
+) -> Bundle:
+    """Build what ``plan`` says and write it to the folder ``out``.
+
+    The same model, target, recipe, data, package versions and CPU features give the same id.
+
+    Raises:
+        BuildError: A step failed; nothing is left at ``out``, or what was there before.
+        OutputError: ``out`` cannot be written, or holds something that is not a bundle.
+    """
+    planned = plan.parts[0]
+    backend = next(entry for entry in profile.backends if entry.id == planned.backend)
+    with (
+        BundleWriter(out) as writer,
+        tempfile.TemporaryDirectory(prefix="edgesdk-build-") as scratch,
+    ):
+        folder = Path(scratch)
+        step = _Stepper(len(plan.steps), on_progress)
+        if isinstance(opened, OpenedTflite):
+            built = _take_tflite(opened)
+            step.done("read")
+            checks = _checks(opened.source, None, built, planned, recipe, calib, writer)
+        else:
+            built = _compile(opened, backend, planned, recipe, calib, folder, step, on_progress)
+            with open_reference(opened.ir) as reference:
+                checks = _checks(
+                    opened.source, reference, built, planned, recipe, calib, writer
+                )
+        step.done("check")
+        manifest = _manifest(opened.source, profile, recipe, plan, calib)
+        manifest["parts"] = [_part(opened.source, built, planned, backend, recipe, writer)]
+        manifest["checks"] = checks
+        manifest["as_built"] = built.as_built
+        manifest["attachments"] = [
+            {"role": "plan", **writer.add_bytes(canonical_bytes(plan.to_json()))}
+        ]
+        bundle = writer.finish(json.loads(canonical_bytes(manifest)))
+        step.done("bundle")
+        return bundle
+
+
+class _Stepper:
+    """Tells how many of the plan's steps are done."""
+
+    def __init__(self, total: int, on_progress: OnProgress) -> None:
+        self._total = total
+        self._done = 0
+        self._on_progress = on_progress
+
+    def done(self, name: str) -> None:
+        """Say that the step called ``name`` is over."""
+        self._done = min(self._done + 1, self._total)
+        self._on_progress(
+            Progress(step=f"build: {name}", done=self._done, total=self._total, unit="steps")
+        )
+
+
+def _compile(
+    opened: OpenedModel,
+    backend: BackendProfile,
+    planned: PlannedPart,
+    recipe: Recipe,
+    calib: Dataset | None,
+    folder: Path,
+    step: _Stepper,
+    on_progress: OnProgress,
+) -> _Built:
+    model = simplify(opened.ir)
+    step.done("simplify")
+    lowest = _QDQ_OPSET if planned.precision == "int8" else 1
+    model = fit_opset(model, lowest=lowest, highest=backend.max_opset, max_ir=backend.max_ir)
+    step.done("fit opset")
+    as_built: dict[str, Any] = {"precision": planned.precision, "left_float": []}
+    steps: dict[str, float] = {}
+    if planned.precision == "int8" and calib is not None and backend.scheme is not None:
+        from edgesdk.quantize import quantize
+
+        done = quantize(
+            model,
+            itertools.islice(calib.samples(), recipe.calib_samples),
+            scheme=backend.scheme,
+            keep_float=recipe.keep_float,
+            on_progress=on_progress,
+        )
+        # the quantizer writes the newest IR version it knows, whatever the target reads
+        model = fit_opset(
+            done.model, lowest=lowest, highest=backend.max_opset, max_ir=backend.max_ir
+        )
+        steps = output_steps(model)
+        as_built["left_float"] = [
+            {"name": n.name, "op": n.op, "reason": n.reason} for n in done.left_float
+        ]
+        as_built["quantized_nodes"] = done.quantized_nodes
+        as_built["quantized_weights"] = done.quantized_weights
+        as_built["calibration_samples"] = done.samples
+        step.done("quantize")
+    files = save_model(model, folder, "part-0")
+    return _Built(
+        files=files,
+        part=OnnxOnHost(files[0]),
+        steps=steps,
+        as_built=as_built,
+        opset=model.opset_imports.get(""),
+        ir_version=model.ir_version,
+    )
+
+
+def _take_tflite(opened: OpenedTflite) -> _Built:
+    return _Built(
+        files=[opened.source.path],
+        part=TfliteOnHost(opened.source.path),
+        steps={},
+        as_built={"precision": "as-is", "left_float": []},
+        opset=None,
+        ir_version=None,
+    )
+
+
+def _checks(
+    source: SourceModel,
+    reference: HostModel | None,
+    built: _Built,
+    planned: PlannedPart,
+    recipe: Recipe,
+    calib: Dataset | None,
+    writer: BundleWriter,
+) -> list[dict[str, Any]]:
+    samples: Iterator[dict[str, np.ndarray]]
+    if calib is not None:
+        samples = calib.samples()
+    else:
+        samples = iter(synthetic_samples(source.inputs, recipe.checks))
+    return make_checks(
+        samples,
+        writer,
+        part=built.part,
+        reference=reference,
+        precision=planned.precision,
+        steps=built.steps,
+        limit=recipe.checks,
+    )
+
+
+def output_steps(model: ir.Model) -> dict[str, float]:
+    """Give the quantization step of each graph output that a DequantizeLinear makes."""
+    steps = {}
+    for value in model.graph.outputs:
+        node = value.producer()
+        if node is None or node.op_type != "DequantizeLinear" or value.name is None:
+            continue
+        scale = node.inputs[1]
+        if scale is not None and scale.const_value is not None:
+            steps[value.name] = float(scale.const_value.numpy().max())
+    return steps
+
+
+def _values(values: tuple[TensorInfo, ...]) -> list[dict[str, Any]]:
+    return [{"name": v.name, "dtype": v.dtype, "shape": list(v.shape)} for v in values]
+
+
+def _part(
+    source: SourceModel,
+    built: _Built,
+    planned: PlannedPart,
+    backend: BackendProfile,
+    recipe: Recipe,
+    writer: BundleWriter,
+) -> dict[str, Any]:
+    options: dict[str, Any] = dict(backend.options)
+    if recipe.threads is not None:
+        options["threads"] = recipe.threads
+    files = []
+    for role, path in zip(("model", "data"), built.files, strict=False):
+        name = part_file_name(planned.index, role, planned.format)
+        files.append({"role": role, "name": name, **writer.add_file(path)})
+    return {
+        "index": planned.index,
+        "backend": planned.backend,
+        "runtime": planned.runtime,
+        "format": planned.format,
+        "precision": planned.precision,
+        "files": files,
+        "inputs": _values(source.inputs),
+        "outputs": _values(source.outputs),
+        "options": options,
+        "requires": {
+            "requirement": backend.requirement,
+            "runtime_version": backend.runtime_version,
+            "opset": built.opset,
+            "ir_version": built.ir_version,
+        },
+    }
+
+
+def _manifest(
+    source: SourceModel,
+    profile: TargetProfile,
+    recipe: Recipe,
+    plan: BuildPlan,
+    calib: Dataset | None,
+) -> dict[str, Any]:
+    return {
+        "schema": MANIFEST_SCHEMA,
+        "name": source.name,
+        "precision": plan.precision,
+        "model": {
+            "name": source.name,
+            "format": source.format,
+            "sha256": source.sha256,
+            "bytes": source.bytes,
+            "opset": source.opset,
+            "producer": source.producer,
+        },
+        "target": {
+            "name": profile.name,
+            "family": profile.family,
+            "sha256": profile.digest,
+            "python": profile.agent.python,
+        },
+        "recipe": recipe.to_json(),
+        "calibration": {"sha256": calib.digest} if calib is not None else None,
+        "inputs": _values(source.inputs),
+        "outputs": _values(source.outputs),
+        "preprocess": recipe.preprocess.to_json() if recipe.preprocess else None,
+        "predicted": {
+            "nodes_by_backend": plan.nodes_by_backend,
+            "memory_bytes": plan.memory_bytes,
+            "assumed": list(plan.assumed),
+        },
+        "tools": tool_versions(),
+        "cpu_features": cpu_features(),
+    }

@@ -1,0 +1,118 @@
+"""Run a model on this computer: the float reference, and what a part is expected to answer."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from edgesdk.errors import BuildError, CompileError
+from edgesdk.model.save import save_model
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx_ir as ir
+
+__all__ = ["HostModel", "OnnxOnHost", "TfliteOnHost", "open_reference"]
+
+
+class HostModel(Protocol):
+    """A model that answers on this computer."""
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Give every output by name.
+
+        Raises:
+            BuildError: The runtime refuses the inputs.
+        """
+
+
+class OnnxOnHost:
+    """An ONNX file in this computer's onnxruntime.
+
+    One thread and the precise mode for eight-bit products, so that what is written into a bundle
+    does not depend on the core count, nor on whether this CPU's 8-bit instructions saturate.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        options.add_session_config_entry("session.x64quantprecision", "1")
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as exc:
+            raise CompileError(
+                f"cannot load {path.name} in onnxruntime {onnxruntime.__version__}: "
+                f"{_one_line(exc)}",
+                hint="does the model load in onnxruntime before the build?",
+            ) from exc
+        self._outputs = [value.name for value in self._session.get_outputs()]
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Give every output by name."""
+        try:
+            values = self._session.run(self._outputs, dict(inputs))
+        except Exception as exc:
+            raise BuildError(
+                f"cannot run the model on this computer: {_one_line(exc)}",
+                hint="do the calibration data fit the model's inputs?",
+            ) from exc
+        return dict(zip(self._outputs, values, strict=True))
+
+
+class TfliteOnHost:
+    """A TFLite file in this computer's LiteRT."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ImportError as exc:
+            raise CompileError(
+                "cannot run a TFLite model on this computer: ai-edge-litert is not installed",
+                hint="install it: python3 -m pip install 'edgesdk[litert]'",
+            ) from exc
+        try:
+            self._interpreter: Any = Interpreter(model_path=str(path), num_threads=1)
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as exc:
+            raise CompileError(f"cannot load {path.name} in LiteRT: {_one_line(exc)}") from exc
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Give every output by name."""
+        interpreter = self._interpreter
+        try:
+            for detail in interpreter.get_input_details():
+                interpreter.set_tensor(detail["index"], inputs[detail["name"]])
+            interpreter.invoke()
+        except (ValueError, RuntimeError, KeyError) as exc:
+            raise BuildError(
+                f"cannot run the model on this computer: {_one_line(exc)}",
+                hint="do the data fit the model's inputs?",
+            ) from exc
+        return {
+            detail["name"]: interpreter.get_tensor(detail["index"]).copy()
+            for detail in interpreter.get_output_details()
+        }
+
+
+@contextlib.contextmanager
+def open_reference(model: ir.Model) -> Iterator[HostModel]:
+    """Open the float model itself on this computer, as the reference for everything built.
+
+    Raises:
+        CompileError: onnxruntime cannot load it.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgesdk-reference-") as scratch:
+        yield OnnxOnHost(save_model(model, Path(scratch), "reference")[0])
+
+
+def _one_line(exc: BaseException) -> str:
+    return " ".join(str(exc).split())[:400]

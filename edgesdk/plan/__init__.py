@@ -1,0 +1,20 @@
+"""From model, target and recipe to a plan that can be read and argued with before a build."""
+
+from __future__ import annotations
+
+from edgesdk.backends.base import ModelFacts
+from edgesdk.plan.planner import plan_build
+from edgesdk.plan.recipe import PRECISIONS, Recipe, load_recipe, recipe_schema
+from edgesdk.plan.values import BuildPlan, PlannedNode, PlannedPart
+
+__all__ = [
+    "PRECISIONS",
+    "BuildPlan",
+    "ModelFacts",
+    "PlannedNode",
+    "PlannedPart",
+    "Recipe",
+    "load_recipe",
+    "plan_build",
+    "recipe_schema",
+]

@@ -1,0 +1,169 @@
+"""Make the plan. Pure functions: nothing is read, written or run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgesdk.backends import Backend, ModelFacts, Refusal, backend_for
+from edgesdk.errors import PlacementError, RecipeError
+from edgesdk.model.values import NodeFacts
+from edgesdk.plan.memory import predict_memory_bytes
+from edgesdk.plan.recipe import Recipe
+from edgesdk.plan.values import BuildPlan, PlannedNode, PlannedPart
+from edgesdk.profiles.values import BackendProfile, TargetProfile
+from edgesdk.quantize.scope import why_float
+
+__all__ = ["plan_build"]
+
+
+def plan_build(model: ModelFacts, profile: TargetProfile, recipe: Recipe) -> BuildPlan:
+    """Decide for every node where it runs, and record why not elsewhere.
+
+    The bundle has one part: the first backend, best first, that takes every node. A better
+    backend that takes only some of them refuses those with its own reason, and the rest because
+    it does not take the whole graph.
+
+    Raises:
+        RecipeError: The recipe names a backend that the target does not have.
+        PlacementError: No backend takes every node.
+    """
+    backends = [backend_for(entry, model) for entry in order_backends(profile, recipe)]
+    reasons = {backend.profile.id: _reasons(backend, model.nodes) for backend in backends}
+    chosen = next((b for b in backends if not any(reasons[b.profile.id])), None)
+    if chosen is None:
+        raise _nothing_takes_it(model, profile, backends, reasons)
+    better = backends[: backends.index(chosen)]
+    precision = _precision(model, chosen.profile, recipe)
+    nodes = tuple(
+        _plan_node(node, chosen.profile, better, reasons, recipe, precision)
+        for node in model.nodes
+    )
+    part = PlannedPart(
+        index=0,
+        backend=chosen.profile.id,
+        runtime=chosen.profile.runtime,
+        format=chosen.part_format(),
+        precision=precision,
+        nodes=tuple(node.index for node in model.nodes),
+    )
+    return BuildPlan(
+        model=model.source.name,
+        model_sha256=model.source.sha256,
+        target=profile.name,
+        target_sha256=profile.digest,
+        recipe_sha256=recipe.sha256,
+        precision=precision,
+        steps=_steps(model, precision),
+        nodes=nodes,
+        parts=(part,),
+        memory_bytes=predict_memory_bytes(
+            model, {n.index for n in nodes if n.precision == "int8"}
+        ),
+        assumed=profile.assumed,
+    )
+
+
+def order_backends(profile: TargetProfile, recipe: Recipe) -> list[BackendProfile]:
+    """Give the target's backends, best first, as the recipe wants them.
+
+    Raises:
+        RecipeError: The recipe names a backend that the target does not have, or avoids all.
+    """
+    by_id = {entry.id: entry for entry in profile.backends}
+    for name in (*recipe.prefer, *recipe.avoid):
+        if name not in by_id:
+            raise RecipeError(
+                f"cannot plan for {profile.name}: it has no backend {name!r}",
+                hint=f"its backends are {', '.join(by_id)}",
+                backend=name,
+            )
+    first = [by_id[name] for name in recipe.prefer]
+    rest = [entry for entry in profile.backends if entry.id not in recipe.prefer]
+    kept = [entry for entry in (*first, *rest) if entry.id not in recipe.avoid]
+    if not kept:
+        raise RecipeError(
+            f"cannot plan for {profile.name}: the recipe avoids every backend",
+            hint=f"leave one of {', '.join(by_id)}",
+        )
+    return kept
+
+
+def _reasons(backend: Backend, nodes: Sequence[NodeFacts]) -> list[str | None]:
+    found = [backend.why_not(node) for node in nodes]
+    return found if any(found) else []
+
+
+def _precision(model: ModelFacts, backend: BackendProfile, recipe: Recipe) -> str:
+    if model.source.format == "tflite":
+        return "as-is"
+    wanted = recipe.precision or "fp32"
+    if wanted not in backend.precisions:
+        raise RecipeError(
+            f"cannot build {wanted} for {backend.id}: it runs {', '.join(backend.precisions)}",
+            hint=f"build with --precision {backend.precisions[0]}",
+            backend=backend.id,
+        )
+    return wanted
+
+
+def _plan_node(
+    node: NodeFacts,
+    chosen: BackendProfile,
+    better: Sequence[Backend],
+    reasons: dict[str, list[str | None]],
+    recipe: Recipe,
+    precision: str,
+) -> PlannedNode:
+    refusals = []
+    for backend in better:
+        name = backend.profile.id
+        mine = reasons[name]
+        reason = mine[node.index]
+        if reason is None:
+            count = sum(entry is not None for entry in mine)
+            reason = (
+                f"takes this node, but {count} of the graph's {len(mine)} nodes it does not"
+            )
+        refusals.append(Refusal(backend=name, reason=reason))
+    node_precision = precision
+    if precision == "int8" and why_float(node, recipe.keep_float) is not None:
+        node_precision = "fp32"
+    return PlannedNode(
+        index=node.index,
+        name=node.name,
+        op=node.op,
+        backend=chosen.id,
+        precision=node_precision,
+        refusals=tuple(refusals),
+    )
+
+
+def _steps(model: ModelFacts, precision: str) -> tuple[str, ...]:
+    if model.source.format == "tflite":
+        return ("check", "bundle")
+    quantize = ("quantize",) if precision == "int8" else ()
+    return ("simplify", "fit-opset", *quantize, "check", "bundle")
+
+
+def _nothing_takes_it(
+    model: ModelFacts,
+    profile: TargetProfile,
+    backends: Sequence[Backend],
+    reasons: dict[str, list[str | None]],
+) -> PlacementError:
+    # the backend that comes nearest tells the user most
+    nearest = min(backends, key=lambda b: sum(r is not None for r in reasons[b.profile.id]))
+    mine = reasons[nearest.profile.id]
+    index, reason = next((i, r) for i, r in enumerate(mine) if r is not None)
+    node = model.nodes[index]
+    label = f"node {index}" + (f" {node.name!r}" if node.name else "")
+    count = sum(r is not None for r in mine)
+    return PlacementError(
+        f"cannot place {model.source.name} on {profile.name}: {label} ({node.op}): "
+        f"{nearest.profile.id}: {reason}",
+        hint=f"{count} of {len(mine)} nodes are refused by {nearest.profile.id}, which comes "
+        f"nearest; replace those operators, or choose another target",
+        node=index,
+        op=node.op,
+        refused=count,
+    )

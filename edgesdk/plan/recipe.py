@@ -1,0 +1,149 @@
+"""The recipe: what the user wants, apart from what model and target are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from edgesdk.errors import RecipeError
+
+if TYPE_CHECKING:
+    from edgesdk.data.preprocess import Preprocess
+
+__all__ = ["PRECISIONS", "Recipe", "load_recipe", "recipe_schema"]
+
+Precision = Literal["fp32", "int8"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
+_MAX_RECIPE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What the user wants of a build.
+
+    Attributes:
+        precision: ``"fp32"``, ``"int8"``, or None: int8 where calibration data is given.
+        calib_samples: At most that many samples are used to calibrate.
+        prefer: Backend ids to try first, in this order.
+        avoid: Backend ids not to use.
+        keep_float: Names of nodes, or operator types, that stay in float.
+        threads: Threads a runtime may use; None leaves it to the runtime.
+        checks: At most that many check vectors go into the bundle.
+        preprocess: From a picture file to a model input; None where data comes as arrays.
+    """
+
+    precision: Precision | None = None
+    calib_samples: int = 128
+    prefer: tuple[str, ...] = ()
+    avoid: tuple[str, ...] = ()
+    keep_float: tuple[str, ...] = ()
+    threads: int | None = None
+    checks: int = 4
+    preprocess: Preprocess | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the recipe as plain data."""
+        record = asdict(self)
+        record["preprocess"] = self.preprocess.to_json() if self.preprocess else None
+        return record
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the canonical JSON form."""
+        data = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(data.encode()).hexdigest()
+
+    def resolve(self, *, calibrated: bool) -> Recipe:
+        """Give the recipe with its precision decided.
+
+        Raises:
+            RecipeError: int8 is asked for and there is no calibration data.
+        """
+        if self.precision == "int8" and not calibrated:
+            raise RecipeError(
+                "cannot quantize to int8: there is no calibration data",
+                hint="give some 100 typical inputs with --calib, or build with --precision fp32",
+            )
+        return replace(self, precision=self.precision or ("int8" if calibrated else "fp32"))
+
+
+def load_recipe(path: Path | None = None, **overrides: object) -> Recipe:
+    """Read a recipe file (YAML); options that were given (not None) win over it.
+
+    Raises:
+        RecipeError: The file cannot be read, has an unknown key, or a value is out of range.
+    """
+    record = _read(path) if path is not None else {}
+    record |= {name: value for name, value in overrides.items() if value is not None}
+    return _to_recipe(record, "the recipe" if path is None else str(path))
+
+
+def recipe_schema() -> dict[str, Any]:
+    """Give the JSON Schema of recipe files, for editors."""
+    from edgesdk.plan.recipe_file import RecipeFile
+
+    return RecipeFile.model_json_schema()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        data = path.read_bytes()[: _MAX_RECIPE_BYTES + 1]
+        if len(data) > _MAX_RECIPE_BYTES:
+            raise RecipeError(
+                f"cannot read recipe {path}: it has more than {_MAX_RECIPE_BYTES} bytes",
+                hint="is that a recipe? see configs/recipes for examples",
+            )
+        record = yaml.safe_load(data.decode("utf-8"))
+    except OSError as exc:
+        raise RecipeError(
+            f"cannot read recipe {path}: {exc.strerror or exc}",
+            hint="see configs/recipes for examples",
+        ) from exc
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as exc:
+        raise RecipeError(f"cannot read recipe {path}: {_one_line(exc)}") from exc
+    if record is None:
+        return {}
+    if not isinstance(record, dict) or not all(isinstance(key, str) for key in record):
+        raise RecipeError(
+            f"cannot read recipe {path}: it is not a mapping of option names to values",
+            hint="see configs/recipes for examples",
+        )
+    return cast("dict[str, Any]", record)
+
+
+def _to_recipe(record: dict[str, Any], where: str) -> Recipe:
+    import difflib
+
+    from pydantic import ValidationError
+
+    from edgesdk.plan.recipe_file import RecipeFile
+
+    for key in record:
+        if key not in RecipeFile.model_fields:
+            near = difflib.get_close_matches(key, RecipeFile.model_fields, n=1)
+            known = ", ".join(RecipeFile.model_fields)
+            raise RecipeError(
+                f"cannot read {where}: there is no option {key!r}",
+                hint=f"did you mean {near[0]!r}?" if near else f"options are {known}",
+                key=key,
+            )
+    try:
+        return RecipeFile.model_validate(record).to_recipe()
+    except ValidationError as exc:
+        first = exc.errors(include_url=False)[0]
+        place = ".".join(str(step) for step in first["loc"])
+        raise RecipeError(
+            f"cannot read {where}: {place}: {first['msg'].lower()}, not {first['input']!r}"[
+                :400
+            ],
+            key=place,
+        ) from exc
+
+
+def _one_line(exc: BaseException) -> str:
+    return " ".join(str(exc).split())[:300]
