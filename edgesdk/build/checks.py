@@ -21,8 +21,8 @@ Sample = Mapping[str, "np.ndarray"]
 
 #: All check vectors together; one is kept however large it is.
 _MAX_CHECK_BYTES = 4 << 20
-#: Float parts: share of the largest expected value by which an element may differ, which is what
-#: another instruction set's order of summation costs.
+#: Float parts: share of the largest expected value by which an element may differ, which is
+#: what another instruction set's order of summation costs.
 _FLOAT_TOLERANCE = 1e-4
 
 

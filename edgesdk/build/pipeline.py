@@ -14,6 +14,7 @@ from edgesdk.build.checks import make_checks, synthetic_samples
 from edgesdk.build.provenance import cpu_features, tool_versions
 from edgesdk.build.reference import HostModel, OnnxOnHost, TfliteOnHost, open_reference
 from edgesdk.bundle import Bundle, BundleWriter
+from edgesdk.errors import QuantizeError
 from edgesdk.model.convert import fit_opset
 from edgesdk.model.open import OpenedModel
 from edgesdk.model.save import save_model
@@ -69,33 +70,39 @@ def build_bundle(
         OutputError: ``out`` cannot be written, or holds something that is not a bundle.
     """
     planned = plan.parts[0]
-    backend = next(entry for entry in profile.backends if entry.id == planned.backend)
     with (
         BundleWriter(out) as writer,
         tempfile.TemporaryDirectory(prefix="edgesdk-build-") as scratch,
     ):
-        folder = Path(scratch)
-        step = _Stepper(len(plan.steps), on_progress)
+        job = _Job(
+            profile=profile,
+            backend=next(entry for entry in profile.backends if entry.id == planned.backend),
+            recipe=recipe,
+            plan=plan,
+            planned=planned,
+            calib=calib,
+            writer=writer,
+            folder=Path(scratch),
+            step=_Stepper(len(plan.steps), on_progress),
+            on_progress=on_progress,
+        )
         if isinstance(opened, OpenedTflite):
             built = _take_tflite(opened)
-            step.done("read")
-            checks = _checks(opened.source, None, built, planned, recipe, calib, writer)
+            checks = _checks(job, opened.source, built, None)
         else:
-            built = _compile(opened, backend, planned, recipe, calib, folder, step, on_progress)
+            built = _compile(job, opened)
             with open_reference(opened.ir) as reference:
-                checks = _checks(
-                    opened.source, reference, built, planned, recipe, calib, writer
-                )
-        step.done("check")
-        manifest = _manifest(opened.source, profile, recipe, plan, calib)
-        manifest["parts"] = [_part(opened.source, built, planned, backend, recipe, writer)]
+                checks = _checks(job, opened.source, built, reference)
+        job.step.done("check")
+        manifest = _manifest(job, opened.source)
+        manifest["parts"] = [_part(job, opened.source, built)]
         manifest["checks"] = checks
         manifest["as_built"] = built.as_built
         manifest["attachments"] = [
             {"role": "plan", **writer.add_bytes(canonical_bytes(plan.to_json()))}
         ]
         bundle = writer.finish(json.loads(canonical_bytes(manifest)))
-        step.done("bundle")
+        job.step.done("bundle")
         return bundle
 
 
@@ -115,53 +122,70 @@ class _Stepper:
         )
 
 
-def _compile(
-    opened: OpenedModel,
-    backend: BackendProfile,
-    planned: PlannedPart,
-    recipe: Recipe,
-    calib: Dataset | None,
-    folder: Path,
-    step: _Stepper,
-    on_progress: OnProgress,
-) -> _Built:
-    model = simplify(opened.ir)
-    step.done("simplify")
-    lowest = _QDQ_OPSET if planned.precision == "int8" else 1
-    model = fit_opset(model, lowest=lowest, highest=backend.max_opset, max_ir=backend.max_ir)
-    step.done("fit opset")
-    as_built: dict[str, Any] = {"precision": planned.precision, "left_float": []}
-    steps: dict[str, float] = {}
-    if planned.precision == "int8" and calib is not None and backend.scheme is not None:
-        from edgesdk.quantize import quantize
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    """What every step of one build needs."""
 
-        done = quantize(
-            model,
-            itertools.islice(calib.samples(), recipe.calib_samples),
-            scheme=backend.scheme,
-            keep_float=recipe.keep_float,
-            on_progress=on_progress,
-        )
-        # the quantizer writes the newest IR version it knows, whatever the target reads
-        model = fit_opset(
-            done.model, lowest=lowest, highest=backend.max_opset, max_ir=backend.max_ir
-        )
-        steps = output_steps(model)
-        as_built["left_float"] = [
-            {"name": n.name, "op": n.op, "reason": n.reason} for n in done.left_float
-        ]
-        as_built["quantized_nodes"] = done.quantized_nodes
-        as_built["quantized_weights"] = done.quantized_weights
-        as_built["calibration_samples"] = done.samples
-        step.done("quantize")
-    files = save_model(model, folder, "part-0")
+    profile: TargetProfile
+    backend: BackendProfile
+    recipe: Recipe
+    plan: BuildPlan
+    planned: PlannedPart
+    calib: Dataset | None
+    writer: BundleWriter
+    folder: Path
+    step: _Stepper
+    on_progress: OnProgress
+
+
+def _compile(job: _Job, opened: OpenedModel) -> _Built:
+    backend, precision = job.backend, job.planned.precision
+    model = simplify(opened.ir)
+    job.step.done("simplify")
+    lowest = _QDQ_OPSET if precision == "int8" else 1
+    model = fit_opset(model, lowest=lowest, highest=backend.max_opset, max_ir=backend.max_ir)
+    job.step.done("fit opset")
+    as_built: dict[str, Any] = {"precision": precision, "left_float": []}
+    if precision == "int8":
+        model = _quantize(job, model, as_built)
+        job.step.done("quantize")
+    files = save_model(model, job.folder, "part-0")
     return _Built(
         files=files,
         part=OnnxOnHost(files[0]),
-        steps=steps,
+        steps=output_steps(model),
         as_built=as_built,
         opset=model.opset_imports.get(""),
         ir_version=model.ir_version,
+    )
+
+
+def _quantize(job: _Job, model: ir.Model, as_built: dict[str, Any]) -> ir.Model:
+    from edgesdk.quantize import quantize
+
+    backend = job.backend
+    if job.calib is None or backend.scheme is None:
+        raise QuantizeError(
+            f"cannot quantize for {backend.id}: "
+            + ("there is no calibration data" if job.calib is None else "it names no scheme"),
+            hint="give typical inputs with --calib, or use --precision fp32",
+        )
+    done = quantize(
+        model,
+        itertools.islice(job.calib.samples(), job.recipe.calib_samples),
+        scheme=backend.scheme,
+        keep_float=job.recipe.keep_float,
+        on_progress=job.on_progress,
+    )
+    as_built["left_float"] = [
+        {"name": n.name, "op": n.op, "reason": n.reason} for n in done.left_float
+    ]
+    as_built["quantized_nodes"] = done.quantized_nodes
+    as_built["quantized_weights"] = done.quantized_weights
+    as_built["calibration_samples"] = done.samples
+    # the quantizer writes the newest IR version it knows, whatever the target reads
+    return fit_opset(
+        done.model, lowest=_QDQ_OPSET, highest=backend.max_opset, max_ir=backend.max_ir
     )
 
 
@@ -177,27 +201,21 @@ def _take_tflite(opened: OpenedTflite) -> _Built:
 
 
 def _checks(
-    source: SourceModel,
-    reference: HostModel | None,
-    built: _Built,
-    planned: PlannedPart,
-    recipe: Recipe,
-    calib: Dataset | None,
-    writer: BundleWriter,
+    job: _Job, source: SourceModel, built: _Built, reference: HostModel | None
 ) -> list[dict[str, Any]]:
     samples: Iterator[dict[str, np.ndarray]]
-    if calib is not None:
-        samples = calib.samples()
+    if job.calib is not None:
+        samples = job.calib.samples()
     else:
-        samples = iter(synthetic_samples(source.inputs, recipe.checks))
+        samples = iter(synthetic_samples(source.inputs, job.recipe.checks))
     return make_checks(
         samples,
-        writer,
+        job.writer,
         part=built.part,
         reference=reference,
-        precision=planned.precision,
+        precision=job.planned.precision,
         steps=built.steps,
-        limit=recipe.checks,
+        limit=job.recipe.checks,
     )
 
 
@@ -218,21 +236,15 @@ def _values(values: tuple[TensorInfo, ...]) -> list[dict[str, Any]]:
     return [{"name": v.name, "dtype": v.dtype, "shape": list(v.shape)} for v in values]
 
 
-def _part(
-    source: SourceModel,
-    built: _Built,
-    planned: PlannedPart,
-    backend: BackendProfile,
-    recipe: Recipe,
-    writer: BundleWriter,
-) -> dict[str, Any]:
+def _part(job: _Job, source: SourceModel, built: _Built) -> dict[str, Any]:
+    planned, backend = job.planned, job.backend
     options: dict[str, Any] = dict(backend.options)
-    if recipe.threads is not None:
-        options["threads"] = recipe.threads
+    if job.recipe.threads is not None:
+        options["threads"] = job.recipe.threads
     files = []
     for role, path in zip(("model", "data"), built.files, strict=False):
         name = part_file_name(planned.index, role, planned.format)
-        files.append({"role": role, "name": name, **writer.add_file(path)})
+        files.append({"role": role, "name": name, **job.writer.add_file(path)})
     return {
         "index": planned.index,
         "backend": planned.backend,
@@ -252,13 +264,8 @@ def _part(
     }
 
 
-def _manifest(
-    source: SourceModel,
-    profile: TargetProfile,
-    recipe: Recipe,
-    plan: BuildPlan,
-    calib: Dataset | None,
-) -> dict[str, Any]:
+def _manifest(job: _Job, source: SourceModel) -> dict[str, Any]:
+    profile, recipe, plan, calib = job.profile, job.recipe, job.plan, job.calib
     return {
         "schema": MANIFEST_SCHEMA,
         "name": source.name,

@@ -32,8 +32,8 @@ class HostModel(Protocol):
 class OnnxOnHost:
     """An ONNX file in this computer's onnxruntime.
 
-    One thread and the precise mode for eight-bit products, so that what is written into a bundle
-    does not depend on the core count, nor on whether this CPU's 8-bit instructions saturate.
+    One thread and the precise mode for eight-bit products, so that what is written into a
+    bundle depends neither on the core count nor on whether this CPU's 8-bit sums saturate.
     """
 
     def __init__(self, path: Path) -> None:

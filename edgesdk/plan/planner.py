@@ -35,7 +35,14 @@ def plan_build(model: ModelFacts, profile: TargetProfile, recipe: Recipe) -> Bui
     better = backends[: backends.index(chosen)]
     precision = _precision(model, chosen.profile, recipe)
     nodes = tuple(
-        _plan_node(node, chosen.profile, better, reasons, recipe, precision)
+        PlannedNode(
+            index=node.index,
+            name=node.name,
+            op=node.op,
+            backend=chosen.profile.id,
+            precision=_node_precision(node, precision, recipe),
+            refusals=_refusals(node, better, reasons),
+        )
         for node in model.nodes
     )
     part = PlannedPart(
@@ -106,36 +113,24 @@ def _precision(model: ModelFacts, backend: BackendProfile, recipe: Recipe) -> st
     return wanted
 
 
-def _plan_node(
-    node: NodeFacts,
-    chosen: BackendProfile,
-    better: Sequence[Backend],
-    reasons: dict[str, list[str | None]],
-    recipe: Recipe,
-    precision: str,
-) -> PlannedNode:
+def _node_precision(node: NodeFacts, precision: str, recipe: Recipe) -> str:
+    if precision == "int8" and why_float(node, recipe.keep_float) is not None:
+        return "fp32"
+    return precision
+
+
+def _refusals(
+    node: NodeFacts, better: Sequence[Backend], reasons: dict[str, list[str | None]]
+) -> tuple[Refusal, ...]:
     refusals = []
     for backend in better:
-        name = backend.profile.id
-        mine = reasons[name]
+        mine = reasons[backend.profile.id]
         reason = mine[node.index]
         if reason is None:
             count = sum(entry is not None for entry in mine)
-            reason = (
-                f"takes this node, but {count} of the graph's {len(mine)} nodes it does not"
-            )
-        refusals.append(Refusal(backend=name, reason=reason))
-    node_precision = precision
-    if precision == "int8" and why_float(node, recipe.keep_float) is not None:
-        node_precision = "fp32"
-    return PlannedNode(
-        index=node.index,
-        name=node.name,
-        op=node.op,
-        backend=chosen.id,
-        precision=node_precision,
-        refusals=tuple(refusals),
-    )
+            reason = f"takes this node, but not {count} of the graph's {len(mine)}"
+        refusals.append(Refusal(backend=backend.profile.id, reason=reason))
+    return tuple(refusals)
 
 
 def _steps(model: ModelFacts, precision: str) -> tuple[str, ...]:

@@ -65,7 +65,7 @@ class Recipe:
         if self.precision == "int8" and not calibrated:
             raise RecipeError(
                 "cannot quantize to int8: there is no calibration data",
-                hint="give some 100 typical inputs with --calib, or build with --precision fp32",
+                hint="give 100 typical inputs or so with --calib, or use --precision fp32",
             )
         return replace(self, precision=self.precision or ("int8" if calibrated else "fp32"))
 

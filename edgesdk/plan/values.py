@@ -45,8 +45,8 @@ class PlannedPart:
 class BuildPlan:
     """What `build_bundle` will do, made without doing it.
 
-    ``memory_bytes`` is weights plus the largest set of tensors alive at once (None where a shape
-    is not fixed); ``assumed`` names what rests on unmeasured figures.
+    ``memory_bytes`` is weights plus the largest set of tensors alive at once (None where a
+    shape is not fixed); ``assumed`` names what rests on unmeasured figures.
     """
 
     model: str

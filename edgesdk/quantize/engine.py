@@ -81,7 +81,7 @@ def quantize(
     if not done:
         raise QuantizeError(
             f"cannot quantize {model.graph.name or 'the model'}: no node was quantized",
-            hint="build with --precision fp32, or see `edgesdk plan` for why each node stays float",
+            hint="build with --precision fp32; `edgesdk plan` says why each node stays float",
         )
     left = tuple(
         LeftFloat(name=node.name, op=node.op, reason=reason)
@@ -172,7 +172,7 @@ def _run_quantizer(
         raise
     except Exception as exc:
         raise QuantizeError(
-            f"cannot quantize the model: {type(exc).__name__}: {' '.join(str(exc).split())[:300]}",
+            f"cannot quantize the model: {' '.join(repr(exc).split())[:300]}",
             hint="build with --precision fp32, or keep nodes out with keep_float in a recipe",
         ) from exc
 

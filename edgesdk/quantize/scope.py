@@ -1,7 +1,7 @@
 """Which nodes the quantizer takes, and why it leaves the others in float.
 
 Left in float on purpose: Softmax and the normalizations (their outputs span decades, so eight
-bits lose what the next layer needs) and table look-ups (they move weights, they compute nothing).
+bits lose what the next layer needs) and table look-ups (they move weights and compute nothing).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""onnxruntime on the CPU: reads the ONNX file itself, so its rules are about versions and types.
+"""onnxruntime on the CPU: reads the ONNX file itself, so its rules are on versions and types.
 
 Ceilings come from the target profile: the newest operator set and IR version of the onnxruntime
 that the target's images have (https://onnxruntime.ai/docs/reference/compatibility.html).
