@@ -4,8 +4,8 @@ These classes are the contract of ``report.json``: `edgesdk.report.schema` deriv
 Schema from them and `edgesdk.report.read` checks files against it, so a field, its type, its
 limits and its sentence of documentation are written once, here (and all here, which is why the
 module is long). Every field is always present; what was not measured is null, never left out
-and never zero. Nothing here computes or does I/O, and the module imports nothing heavy: pydantic
-only looks at it when a file is read or the schema is asked for.
+and never zero. Nothing here computes or does I/O, and the module imports nothing heavy:
+pydantic only looks at it when a file is read or the schema is asked for.
 """
 
 from __future__ import annotations
@@ -47,14 +47,15 @@ __all__ = [
 
 #: The only schema this version writes.
 REPORT_SCHEMA = "edgesdk.report/1"
-#: More samples than this do not fit one reply of an agent (64 MiB of eight-byte numbers).
-MAX_SAMPLES = 8_388_608
+#: No run counts more samples: they fit one reply of an agent and one report file.
+MAX_SAMPLES = 4_000_000
 
 Verdict: TypeAlias = Literal[
     "accelerated",
     "cpu-as-planned",
     "partly-fell-back",
     "fell-back-to-cpu",
+    "placement-unknown",
     "accuracy-suspect",
     "not-measured",
 ]
@@ -64,6 +65,7 @@ VERDICTS: dict[Verdict, str] = {
     "not-measured": "no latency sample was taken",
     "fell-back-to-cpu": "planned for an accelerator, but everything ran on the CPU",
     "partly-fell-back": "some parts planned for an accelerator ran on the CPU",
+    "placement-unknown": "planned for an accelerator, and the runtime does not tell where it ran",
     "accelerated": "every part that was planned for an accelerator ran there",
     "cpu-as-planned": "planned for the CPU and ran there",
 }
@@ -97,7 +99,7 @@ UtcTime: TypeAlias = Annotated[
     str, _Limits(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)$")
 ]
 Text: TypeAlias = Annotated[str, _Limits(max_length=20_000)]
-Count: TypeAlias = Annotated[int, _Limits(ge=0)]
+Count: TypeAlias = Annotated[int, _Limits(ge=0, le=(1 << 63) - 1)]
 Amount: TypeAlias = Annotated[float, _Limits(ge=0.0)]
 Fraction: TypeAlias = Annotated[float, _Limits(ge=0.0, le=1.0)]
 
@@ -273,6 +275,7 @@ class PartRecord:
     backend: Text
     runtime: Text
     format: Text
+    precision: Text | None
     bytes: Count
     runtime_version: Text | None
     detail: dict[str, Scalar | tuple[Scalar, ...]]
@@ -402,6 +405,8 @@ class ReferenceOutput:
     max_abs_error: Amount | None
     top1_agreement: Fraction | None
     """Share of rows with the same largest element; null where the output is not [N, C]."""
+    rows: Count
+    """Rows that top1_agreement was taken over; 0 where it is null."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,304 @@
+"""Put a report together from the bundle, the receipt, the outputs and the measurements."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import edgesdk
+from edgesdk.bench.conditions import describe_conditions
+from edgesdk.bench.measurements import Measurements, RuntimeRecord
+from edgesdk.bench.statistics import make_latency, throughput_per_s
+from edgesdk.bench.values import (
+    Accuracy,
+    Baseline,
+    BenchmarkReport,
+    BenchSpec,
+    BundleRecord,
+    DeploymentRecord,
+    DeviceRecord,
+    ModelRecord,
+    PartRecord,
+    Placement,
+    PlacementRow,
+    TargetRecord,
+    TensorRecord,
+)
+from edgesdk.bench.verdict import choose_verdict, ran_on_accelerator
+from edgesdk.bundle import Bundle
+from edgesdk.wire.manifest import is_sha256
+
+__all__ = ["NO_ACCURACY", "assemble_report", "device_record", "make_baseline"]
+
+#: Nobody looked at the outputs.
+NO_ACCURACY = Accuracy(host_check=None, reference=(), labelled=None, labelled_reference=None)
+
+
+def assemble_report(
+    *,
+    bundle: Bundle,
+    spec: BenchSpec,
+    measured: Measurements | None,
+    device: DeviceRecord,
+    accelerators: Collection[str] = (),
+    deployment: DeploymentRecord | None = None,
+    accuracy: Accuracy = NO_ACCURACY,
+    baseline: Baseline | None = None,
+    repeat: Sequence[str] = (),
+    created: str | None = None,
+) -> BenchmarkReport:
+    """Put everything known about one measurement into one value.
+
+    Args:
+        bundle: What ran.
+        spec: What was asked for.
+        measured: What the device measured, or None if it did not.
+        device: The unit that was measured.
+        accelerators: Ids of the target's backends that are not its CPU.
+        deployment: The receipt, where the bundle was deployed in this session.
+        accuracy: What the check vectors and labelled data showed.
+        baseline: The same measures of a float bundle of the same session.
+        repeat: Commands that make this measurement again.
+        created: When, ISO 8601 in UTC; now if None.
+    """
+    parts = _parts(bundle, measured)
+    placement = _placement(bundle, parts, accelerators)
+    verdict, reasons = choose_verdict(
+        measured=measured is not None and bool(measured.samples_ms),
+        parts=parts,
+        actual=placement.actual,
+        accelerators=accelerators,
+        accuracy=accuracy,
+    )
+    now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    samples = measured.samples_ms if measured else ()
+    return BenchmarkReport(
+        schema="edgesdk.report/1",
+        created=created or now,
+        edgesdk=edgesdk.__version__,
+        verdict=verdict,
+        verdict_reasons=reasons,
+        model=_model(bundle.manifest),
+        target=_target(bundle.manifest),
+        device=device,
+        bundle=_bundle(bundle),
+        parts=parts,
+        deployment=deployment,
+        spec=spec,
+        started=measured.started if measured else None,
+        wall_s=measured.wall_s if measured else None,
+        latency=make_latency(samples),
+        cold_start_ms=measured.cold_start_ms if measured else None,
+        load_ms=measured.load_ms if measured else None,
+        first_run_ms=measured.first_run_ms if measured else None,
+        throughput_per_s=throughput_per_s(samples),
+        peak_rss_bytes=measured.peak_rss_bytes if measured else None,
+        conditions=describe_conditions(measured, spec, cpu_count=device.cpu_count),
+        placement=placement,
+        accuracy=accuracy,
+        baseline=baseline,
+        repeat=tuple(repeat),
+    )
+
+
+def make_baseline(
+    *,
+    bundle: Bundle,
+    measured: Measurements,
+    accuracy: Accuracy = NO_ACCURACY,
+    accelerators: Collection[str] = (),
+) -> Baseline:
+    """Describe the float bundle that was measured beside the one the report is about."""
+    parts = _parts(bundle, measured)
+    verdict, _ = choose_verdict(
+        measured=bool(measured.samples_ms),
+        parts=parts,
+        actual=_placement(bundle, parts, accelerators).actual,
+        accelerators=accelerators,
+        accuracy=accuracy,
+    )
+    return Baseline(
+        bundle=_bundle(bundle),
+        latency=make_latency(measured.samples_ms),
+        cold_start_ms=measured.cold_start_ms,
+        load_ms=measured.load_ms,
+        first_run_ms=measured.first_run_ms,
+        throughput_per_s=throughput_per_s(measured.samples_ms),
+        peak_rss_bytes=measured.peak_rss_bytes,
+        accuracy=accuracy,
+        verdict=verdict,
+    )
+
+
+def device_record(
+    *,
+    name: str,
+    url: str | None,
+    facts: Mapping[str, Any],
+    agent_version: str | None,
+    agent_sha256: str | None,
+) -> DeviceRecord:
+    """Describe a device from its answer to ``facts``; what it does not tell is None.
+
+    ``url`` must hold no secret.
+    """
+    system = facts.get("os")
+    system = system if isinstance(system, Mapping) else {}
+    os_name = " ".join(str(system[k]) for k in ("name", "version") if _text(system.get(k)))
+    return DeviceRecord(
+        name=name,
+        url=url,
+        machine=_text(facts.get("machine")),
+        cpu_model=_text(facts.get("cpu_model")),
+        cpu_count=_count(facts.get("cpu_count")),
+        device_tree_model=_text(facts.get("device_tree_model")),
+        ram_bytes=_count(facts.get("ram_bytes")),
+        system=_text(facts.get("system")),
+        kernel=_text(facts.get("kernel")),
+        os=_text(os_name),
+        python=_text(facts.get("python")),
+        agent_version=_text(agent_version),
+        agent_sha256=_text(agent_sha256),
+    )
+
+
+def _text(value: object) -> str | None:
+    return value[:500] if isinstance(value, str) and value else None
+
+
+def _count(value: object) -> int | None:
+    return value if type(value) is int and 0 <= value < 1 << 63 else None
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _bundle(bundle: Bundle) -> BundleRecord:
+    return BundleRecord(
+        id=bundle.id, name=bundle.name, precision=bundle.precision, bytes=bundle.part_bytes
+    )
+
+
+def _tensors(values: Sequence[Mapping[str, Any]]) -> tuple[TensorRecord, ...]:
+    return tuple(
+        TensorRecord(
+            name=value["name"],
+            dtype=value["dtype"],
+            shape=tuple(e if type(e) in (int, str) else None for e in value["shape"]),
+        )
+        for value in values
+    )
+
+
+def _model(manifest: Mapping[str, Any]) -> ModelRecord:
+    model = _mapping(manifest["model"])
+    sha256 = model.get("sha256")
+    return ModelRecord(
+        name=_text(model.get("name")) or manifest["name"],
+        format=_text(model.get("format")),
+        sha256=sha256 if is_sha256(sha256) else None,
+        bytes=_count(model.get("bytes")),
+        inputs=_tensors(manifest["inputs"]),
+        outputs=_tensors(manifest["outputs"]),
+    )
+
+
+def _target(manifest: Mapping[str, Any]) -> TargetRecord:
+    target = _mapping(manifest["target"])
+    assumed = _mapping(manifest.get("predicted")).get("assumed")
+    return TargetRecord(
+        name=_text(target.get("name")) or "unnamed",
+        family=_text(target.get("family")),
+        digest=_text(target.get("sha256")),
+        assumed=tuple(str(entry)[:500] for entry in assumed)
+        if isinstance(assumed, list)
+        else (),
+    )
+
+
+def _parts(bundle: Bundle, measured: Measurements | None) -> tuple[PartRecord, ...]:
+    runtimes: dict[int, RuntimeRecord] = (
+        {record.part: record for record in measured.runtimes} if measured else {}
+    )
+    records = []
+    for index, part in enumerate(bundle.manifest["parts"]):
+        runtime = runtimes.get(index)
+        records.append(
+            PartRecord(
+                index=index,
+                backend=part["backend"],
+                runtime=part["runtime"],
+                format=part["format"],
+                precision=_text(part.get("precision")),
+                bytes=sum(record["bytes"] for record in part["files"]),
+                runtime_version=runtime.version if runtime else None,
+                detail=runtime.detail if runtime else {},
+                median_ms=measured.part_median_ms.get(index) if measured else None,
+                share=measured.part_share.get(index) if measured else None,
+            )
+        )
+    return tuple(records)
+
+
+def _placement(
+    bundle: Bundle, parts: Sequence[PartRecord], accelerators: Collection[str]
+) -> Placement:
+    manifest = bundle.manifest
+    counts = _mapping(_mapping(manifest.get("predicted")).get("nodes_by_backend"))
+    nodes = {str(backend): count for backend, count in counts.items() if _count(count)}
+    total = sum(nodes.values())
+    predicted = tuple(
+        PlacementRow(
+            backend=backend,
+            accelerator=backend in accelerators,
+            nodes=count,
+            share=count / total,
+            detail="",
+        )
+        for backend, count in nodes.items()
+    )
+    as_built = tuple(
+        PlacementRow(
+            backend=part.backend,
+            accelerator=part.backend in accelerators,
+            nodes=None,
+            share=None,
+            detail=_as_built(manifest, part),
+        )
+        for part in parts
+    )
+    return Placement(
+        predicted=predicted, as_built=as_built, actual=tuple(_actual(part) for part in parts)
+    )
+
+
+def _as_built(manifest: Mapping[str, Any], part: PartRecord) -> str:
+    record = _mapping(manifest.get("as_built"))
+    said = [f"part {part.index}: {part.precision or _precision(manifest)} {part.format}"]
+    quantized, left = _count(record.get("quantized_nodes")), record.get("left_float")
+    if len(manifest["parts"]) == 1 and quantized is not None:
+        said.append(f"{quantized} nodes quantized")
+    if len(manifest["parts"]) == 1 and isinstance(left, list) and left:
+        said.append(f"{len(left)} left in float")
+    return ", ".join(said)
+
+
+def _precision(manifest: Mapping[str, Any]) -> str:
+    return str(manifest["precision"])
+
+
+def _actual(part: PartRecord) -> PlacementRow:
+    where = part.detail.get("execution_devices", part.detail.get("providers"))
+    if where is None:
+        where = part.detail.get("device", part.detail.get("delegate"))
+    shown = ", ".join(str(v) for v in where) if isinstance(where, tuple) else where
+    version = f"{part.runtime} {part.runtime_version or ''}".strip()
+    return PlacementRow(
+        backend=part.backend,
+        accelerator=ran_on_accelerator(part.detail),
+        nodes=_count(part.detail.get("nodes")),
+        share=part.share,
+        detail=f"part {part.index}: {version}" + (f" on {shown}" if shown else ""),
+    )

@@ -1,0 +1,74 @@
+"""What to know about the circumstances of a measurement before trusting it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from edgesdk.bench.measurements import Measurements
+from edgesdk.bench.values import BenchSpec, Conditions, ConditionSample
+
+__all__ = ["describe_conditions", "mean_clock_mhz", "warmest_c"]
+
+#: Clocks of an unthrottled, busy core stay closer together than this share.
+_CLOCK_SPREAD = 0.05
+_WARMING_C = 10.0
+#: A single stream needs one core for itself; load beyond this share of the cores is company.
+_BUSY_SHARE = 0.5
+
+
+def mean_clock_mhz(sample: ConditionSample) -> float | None:
+    """Give the mean clock over all cores."""
+    return sum(sample.cpu_mhz) / len(sample.cpu_mhz) if sample.cpu_mhz else None
+
+
+def warmest_c(sample: ConditionSample) -> float | None:
+    """Give the temperature of the warmest zone."""
+    return max(sample.temp_c.values(), default=None)
+
+
+def describe_conditions(
+    measured: Measurements | None, spec: BenchSpec, *, cpu_count: int | None
+) -> Conditions:
+    """Collect the circumstances and what they mean for the numbers."""
+    if measured is None:
+        return Conditions(static={}, samples=(), throttled=None, notes=())
+    samples = measured.condition_samples
+    said = [sample.throttled for sample in samples if sample.throttled is not None]
+    return Conditions(
+        static=measured.static,
+        samples=samples,
+        throttled=any(said) if said else None,
+        notes=tuple(_notes(measured, spec, samples, cpu_count)),
+    )
+
+
+def _notes(
+    measured: Measurements,
+    spec: BenchSpec,
+    samples: Sequence[ConditionSample],
+    cpu_count: int | None,
+) -> Iterator[str]:
+    done = len(measured.samples_ms)
+    if spec.runs and done < spec.runs:
+        yield f"the time limit of {spec.duration_s or 0:g} s ended it after {done} runs"
+    for name, value in measured.static.items():
+        values = value if isinstance(value, tuple) else (value,)
+        slow = sorted({str(v) for v in values if v not in (None, "performance")})
+        if "governor" in name and slow:
+            yield f"the clock governor is {', '.join(slow)}, so the clock follows the load"
+            break
+    throttling = sum(1 for sample in samples if sample.throttled)
+    if throttling:
+        yield f"the device throttled in {throttling} of {len(samples)} samples"
+    clocks = [mhz for sample in samples if (mhz := mean_clock_mhz(sample))]
+    if clocks and min(clocks) < max(clocks) * (1 - _CLOCK_SPREAD):
+        yield f"the mean clock moved between {min(clocks):.0f} and {max(clocks):.0f} MHz"
+    warmth = [c for sample in samples if (c := warmest_c(sample)) is not None]
+    if warmth and max(warmth) - warmth[0] > _WARMING_C:
+        yield f"the device warmed up from {warmth[0]:.0f} to {max(warmth):.0f} °C"
+    if samples and samples[0].load1 is not None and cpu_count:
+        load = samples[0].load1
+        if load > cpu_count * _BUSY_SHARE:
+            yield f"other work ran at the start: a load of {load:.2f} on {cpu_count} cores"
+    if spec.sample_conditions and not samples:
+        yield "the device tells nothing about clock, temperature or load"

@@ -1,0 +1,236 @@
+"""Read what an agent answers to ``bench``: nothing it says is believed before it is checked.
+
+The reply is a JSON object and a body of little-endian u64 nanoseconds, one per counted run.
+What describes the circumstances (clocks, zones, runtime details) may be odd on an odd board:
+there a field that makes no sense is dropped and the rest kept. What is a measurement is checked
+strictly.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edgesdk.bench.values import MAX_SAMPLES, ConditionSample, Scalar
+from edgesdk.errors import ProtocolError
+from edgesdk.wire.frames import Frame
+
+__all__ = ["Detail", "Measurements", "RuntimeRecord", "plain_detail", "read_measurements"]
+
+Detail = dict[str, Scalar | tuple[Scalar, ...]]
+
+_MAX_CONDITION_SAMPLES = 5000
+_MAX_ENTRIES = 64
+_MAX_TEXT = 500
+_MAX_INT = (1 << 63) - 1
+_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|\+00:00)\Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeRecord:
+    """Which library ran a part, as the worker saw it."""
+
+    part: int
+    runtime: str
+    version: str | None
+    detail: Detail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurements:
+    """What one ``bench`` request gave. Times of parts are by part index."""
+
+    samples_ms: tuple[float, ...]
+    warmup_runs: int
+    cold_start_ms: float | None
+    load_ms: float | None
+    first_run_ms: float | None
+    peak_rss_bytes: int | None
+    wall_s: float | None
+    started: str | None
+    static: Detail
+    condition_samples: tuple[ConditionSample, ...]
+    runtimes: tuple[RuntimeRecord, ...]
+    part_median_ms: dict[int, float]
+    part_share: dict[int, float]
+
+
+def read_measurements(frame: Frame, *, device: str) -> Measurements:
+    """Check the reply to a ``bench`` request.
+
+    Raises:
+        ProtocolError: A measurement is missing, impossible or contradicts the samples.
+    """
+    meta = frame.meta
+    runs = _count(meta, "runs", device)
+    if runs is None or len(frame.body) != 8 * runs or runs > MAX_SAMPLES:
+        raise ProtocolError(
+            f"cannot read benchmark from {device}: {len(frame.body)} bytes of samples for"
+            f" {runs} runs (expected 8 for each, at most {MAX_SAMPLES} runs)",
+            device=device,
+        )
+    conditions = _mapping(meta.get("conditions"))
+    parts = [_mapping(part) for part in _items(meta.get("parts"))]
+    started = meta.get("started")
+    return Measurements(
+        samples_ms=tuple(ns / 1e6 for (ns,) in struct.iter_unpack("<Q", frame.body)),
+        warmup_runs=_count(meta, "warmup_runs", device) or 0,
+        cold_start_ms=_time(meta, "cold_start_ms", device),
+        load_ms=_time(meta, "load_ms", device),
+        first_run_ms=_time(meta, "first_run_ms", device),
+        peak_rss_bytes=_count(meta, "peak_rss_bytes", device),
+        wall_s=_time(meta, "wall_s", device),
+        started=started if isinstance(started, str) and _UTC.match(started) else None,
+        static=plain_detail(conditions.get("static")),
+        condition_samples=_condition_samples(conditions.get("samples")),
+        runtimes=tuple(_runtimes(meta.get("runtimes"))),
+        part_median_ms=_by_index(parts, "median_ms"),
+        part_share={i: s for i, s in _by_index(parts, "share").items() if s <= 1.0},
+    )
+
+
+def plain_detail(value: object) -> Detail:
+    """Flatten an object from a device to names with scalars or short lists; drop what is not.
+
+    Nested objects become dotted names. Numbers that JSON cannot hold, deep structures and more
+    than 64 entries are left out; long text is cut.
+    """
+    flat: Detail = {}
+    for key, entry in _mapping(value).items():
+        name = str(key)[:_MAX_TEXT]
+        if isinstance(entry, Mapping):
+            for inner, deep in list(entry.items())[:_MAX_ENTRIES]:
+                _put(flat, f"{name}.{str(inner)[:_MAX_TEXT]}", deep)
+        else:
+            _put(flat, name, entry)
+    return dict(list(flat.items())[:_MAX_ENTRIES])
+
+
+def _put(flat: Detail, name: str, value: object) -> None:
+    if isinstance(value, list | tuple):
+        kept = [_scalar(item) for item in value[:_MAX_ENTRIES]]
+        flat[name] = tuple(item for item in kept if item is not None)
+    elif isinstance(value, Mapping):
+        try:
+            flat[name] = json.dumps(value, allow_nan=False)[:_MAX_TEXT]
+        except (TypeError, ValueError, RecursionError):
+            return
+    elif value is None or _scalar(value) is not None:
+        flat[name] = _scalar(value)
+
+
+def _scalar(value: object) -> Scalar:
+    """Keep a scalar that JSON and a reader can take, else give None."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return value if abs(value) <= _MAX_INT else None
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value[:_MAX_TEXT] if isinstance(value, str) else None
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _items(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _number(value: object) -> float | None:
+    """Keep a finite number that is not negative."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value <= 1e300 else None
+
+
+def _refuse(name: str, value: object, device: str) -> ProtocolError:
+    return ProtocolError(
+        f"cannot read benchmark from {device}: {name} is {str(value)[:80]!r}"
+        " (expected a number that is not negative, or null)",
+        device=device,
+        field=name,
+    )
+
+
+def _time(meta: Mapping[str, Any], name: str, device: str) -> float | None:
+    value = meta.get(name)
+    number = _number(value)
+    if value is not None and number is None:
+        raise _refuse(name, value, device)
+    return number
+
+
+def _count(meta: Mapping[str, Any], name: str, device: str) -> int | None:
+    value = meta.get(name)
+    if value is None:
+        return None
+    if type(value) is not int or not 0 <= value <= _MAX_INT:
+        raise _refuse(name, value, device)
+    return value
+
+
+def _by_index(parts: list[Mapping[str, Any]], field: str) -> dict[int, float]:
+    found = {}
+    for part in parts:
+        index, number = part.get("index"), _number(part.get(field))
+        if type(index) is int and number is not None:
+            found[index] = number
+    return found
+
+
+def _runtimes(value: object) -> list[RuntimeRecord]:
+    records = []
+    for entry in _items(value):
+        record = _mapping(entry)
+        part, runtime, version = (record.get(key) for key in ("part", "runtime", "version"))
+        if type(part) is int and isinstance(runtime, str):
+            records.append(
+                RuntimeRecord(
+                    part=part,
+                    runtime=runtime[:_MAX_TEXT],
+                    version=version[:_MAX_TEXT] if isinstance(version, str) else None,
+                    detail=plain_detail(record.get("detail")),
+                )
+            )
+    return records
+
+
+def _condition_samples(value: object) -> tuple[ConditionSample, ...]:
+    samples = []
+    for entry in _items(value)[:_MAX_CONDITION_SAMPLES]:
+        record = _mapping(entry)
+        t_s = _number(record.get("t_s"))
+        if t_s is None:
+            continue
+        clocks = [_number(mhz) for mhz in _items(record.get("cpu_mhz"))[:1024]]
+        memory = record.get("mem_available_bytes")
+        throttled = record.get("throttled")
+        samples.append(
+            ConditionSample(
+                t_s=t_s,
+                cpu_mhz=tuple(mhz for mhz in clocks if mhz is not None),
+                temp_c=_temperatures(record.get("temp_c")),
+                load1=_number(record.get("load1")),
+                throttled=bool(throttled) if isinstance(throttled, bool | int) else None,
+                mem_available_bytes=memory
+                if type(memory) is int and 0 <= memory <= _MAX_INT
+                else None,
+            )
+        )
+    return tuple(samples)
+
+
+def _temperatures(value: object) -> dict[str, float]:
+    zones = {}
+    for zone, degrees in list(_mapping(value).items())[:_MAX_ENTRIES]:
+        number = _scalar(degrees)
+        if isinstance(number, int | float) and not isinstance(number, bool):
+            zones[str(zone)[:_MAX_TEXT]] = float(number)
+    return zones

@@ -1,0 +1,119 @@
+"""Judge a measurement in one word: did the work run where it was planned, and right?"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from edgesdk.bench.measurements import Detail
+from edgesdk.bench.values import Accuracy, PartRecord, PlacementRow, ReferenceOutput, Verdict
+
+__all__ = ["MIN_AGREEMENT", "MIN_COSINE", "choose_verdict", "ran_on_accelerator"]
+
+#: Below this cosine similarity to the unquantized model an output is suspect. Eight-bit models
+#: that keep their accuracy stay well above it; one with a broken scale falls far below.
+MIN_COSINE = 0.9
+#: Suspect where the 95 % interval of the top-1 agreement lies wholly below this.
+MIN_AGREEMENT = 0.8
+
+_CPU_WORDS = ("cpu", "xnnpack")
+
+
+def ran_on_accelerator(detail: Detail) -> bool | None:
+    """Say whether a runtime's own words show that an accelerator did the work, if they tell.
+
+    Read are ``accelerator`` (a bool), then ``execution_devices``, ``device``, ``providers`` and
+    ``delegate``: the first entry of a list is the one with the highest priority.
+    """
+    said = detail.get("accelerator")
+    if isinstance(said, bool):
+        return said
+    for name in ("execution_devices", "device", "providers", "delegate"):
+        if name not in detail:
+            continue
+        value = detail[name]
+        first = (value[0] if value else None) if isinstance(value, tuple) else value
+        if first is None:
+            return False if name == "delegate" else None
+        return not str(first).lower().startswith(_CPU_WORDS)
+    return None
+
+
+def choose_verdict(
+    *,
+    measured: bool,
+    parts: Sequence[PartRecord],
+    actual: Sequence[PlacementRow],
+    accelerators: Collection[str],
+    accuracy: Accuracy,
+) -> tuple[Verdict, tuple[str, ...]]:
+    """Give the first verdict of `VERDICTS` that applies, with what it rests on.
+
+    Args:
+        measured: Whether there is any latency sample.
+        parts: The bundle's parts.
+        actual: One row for each part, as it ran.
+        accelerators: Ids of the target's backends that are not its CPU.
+        accuracy: What is known of the outputs.
+    """
+    doubts = _doubts(accuracy)
+    if doubts:
+        return "accuracy-suspect", doubts
+    if not measured:
+        return "not-measured", ("the device gave no latency sample",)
+    planned = [part for part in parts if part.backend in accelerators]
+    if not planned:
+        return "cpu-as-planned", (f"all of {_parts(len(parts))} planned for the CPU ran there",)
+    ran: Mapping[int, PlacementRow] = dict(enumerate(actual))
+    fell, unknown = [], []
+    for part in planned:
+        row = ran.get(part.index)
+        if row is None or row.accelerator is None:
+            unknown.append(f"{part.runtime} does not tell where part {part.index} ran")
+        elif not row.accelerator:
+            fell.append(f"part {part.index} was planned for {part.backend}: {row.detail}")
+    if fell:
+        everything = len(fell) == len(planned)
+        return "fell-back-to-cpu" if everything else "partly-fell-back", (*fell, *unknown)
+    if unknown:
+        return "placement-unknown", tuple(unknown)
+    return "accelerated", (
+        f"all of {_parts(len(planned))} planned for an accelerator ran there",
+    )
+
+
+def _parts(count: int) -> str:
+    return "1 part" if count == 1 else f"{count} parts"
+
+
+def _doubts(accuracy: Accuracy) -> tuple[str, ...]:
+    found = []
+    if accuracy.host_check is not None and not accuracy.host_check.passed:
+        wrong = [o.name for o in accuracy.host_check.outputs if not o.within]
+        found.append(f"outputs differ from the host's: {', '.join(wrong) or 'unnamed'}")
+    found += [doubt for output in accuracy.reference for doubt in _reference_doubts(output)]
+    int8, floats = accuracy.labelled, accuracy.labelled_reference
+    if int8 is not None and floats is not None and int8.upper < floats.lower:
+        found.append(
+            f"{int8.metric} is {int8.value:.1%}, {floats.value:.1%} with the unquantized model,"
+            " and their intervals do not meet"
+        )
+    return tuple(found)
+
+
+def _reference_doubts(output: ReferenceOutput) -> list[str]:
+    from edgesdk.data.metrics import wilson_interval
+
+    doubts = []
+    if output.cosine is not None and output.cosine < MIN_COSINE:
+        doubts.append(
+            f"{output.name} has a cosine similarity of {output.cosine:.3f} to the unquantized"
+            f" model (at least {MIN_COSINE})"
+        )
+    if output.top1_agreement is not None and output.rows:
+        agreeing = round(output.top1_agreement * output.rows)
+        if wilson_interval(agreeing, output.rows)[1] < MIN_AGREEMENT:
+            doubts.append(
+                f"{output.name} agrees with the unquantized model in {agreeing} of"
+                f" {output.rows} rows (at least {MIN_AGREEMENT:.0%})"
+            )
+    return doubts
