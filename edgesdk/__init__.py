@@ -1,3 +1,144 @@
-"""edgesdk: a trained model to a measured, verified, reversible deployment on your own boards."""
+"""edgesdk: a trained model to a measured, verified, reversible deployment on your own boards.
+
+The package offers its nouns and verbs, each loaded on first use, so that importing it costs
+nothing: no file is read, no logging configured, no runtime loaded. Each verb takes the values
+that the one before it gave::
+
+    opened = open_model("model.onnx")
+    plan = plan_build(model_facts(opened), profile, recipe)
+    bundle = build_bundle(opened, profile, recipe, plan, calib=data, out=folder)
+    deployment = deploy_bundle(bundle, session, device=device, profile=profile)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgesdk.backends.base import ModelFacts
+    from edgesdk.bench.values import BenchmarkReport, BenchSpec
+    from edgesdk.build.pipeline import build_bundle
+    from edgesdk.bundle.export import export_bundle
+    from edgesdk.bundle.store import Bundle, read_bundle, verify_bundle
+    from edgesdk.data.dataset import Dataset, open_dataset
+    from edgesdk.data.preprocess import Preprocess
+    from edgesdk.deploy.deploy import (
+        collect_garbage,
+        deploy_bundle,
+        list_releases,
+        rollback,
+        run_on_device,
+    )
+    from edgesdk.deploy.values import Deployment
+    from edgesdk.devices.connect import connect
+    from edgesdk.devices.inventory import Device, load_inventory, resolve_device
+    from edgesdk.devices.session import Session
+    from edgesdk.errors import EdgeError
+    from edgesdk.model.lint import lint_model
+    from edgesdk.model.open import OpenedModel, open_model
+    from edgesdk.model.tflite import OpenedTflite, open_tflite
+    from edgesdk.model.values import Finding, SourceModel
+    from edgesdk.plan.planner import plan_build
+    from edgesdk.plan.recipe import Recipe, load_recipe
+    from edgesdk.plan.values import BuildPlan
+    from edgesdk.profiles.catalog import default_target, find_target, load_catalog
+    from edgesdk.profiles.values import TargetProfile
+    from edgesdk.progress import OnProgress, Progress
+    from edgesdk.tensors import TensorInfo
+
+__all__ = [
+    "BenchSpec",
+    "BenchmarkReport",
+    "BuildPlan",
+    "Bundle",
+    "Dataset",
+    "Deployment",
+    "Device",
+    "EdgeError",
+    "Finding",
+    "ModelFacts",
+    "OnProgress",
+    "OpenedModel",
+    "OpenedTflite",
+    "Preprocess",
+    "Progress",
+    "Recipe",
+    "Session",
+    "SourceModel",
+    "TargetProfile",
+    "TensorInfo",
+    "__version__",
+    "build_bundle",
+    "collect_garbage",
+    "connect",
+    "default_target",
+    "deploy_bundle",
+    "export_bundle",
+    "find_target",
+    "lint_model",
+    "list_releases",
+    "load_catalog",
+    "load_inventory",
+    "load_recipe",
+    "open_dataset",
+    "open_model",
+    "open_tflite",
+    "plan_build",
+    "read_bundle",
+    "resolve_device",
+    "rollback",
+    "run_on_device",
+    "verify_bundle",
+]
 
 __version__ = "0.1.0"
+
+#: Where each public name lives; the imports above say the same to type checkers.
+_HOMES = {
+    "backends.base": ("ModelFacts",),
+    "bench.values": ("BenchSpec", "BenchmarkReport"),
+    "build.pipeline": ("build_bundle",),
+    "bundle.export": ("export_bundle",),
+    "bundle.store": ("Bundle", "read_bundle", "verify_bundle"),
+    "data.dataset": ("Dataset", "open_dataset"),
+    "data.preprocess": ("Preprocess",),
+    "deploy.deploy": (
+        "collect_garbage",
+        "deploy_bundle",
+        "list_releases",
+        "rollback",
+        "run_on_device",
+    ),
+    "deploy.values": ("Deployment",),
+    "devices.connect": ("connect",),
+    "devices.inventory": ("Device", "load_inventory", "resolve_device"),
+    "devices.session": ("Session",),
+    "errors": ("EdgeError",),
+    "model.lint": ("lint_model",),
+    "model.open": ("OpenedModel", "open_model"),
+    "model.tflite": ("OpenedTflite", "open_tflite"),
+    "model.values": ("Finding", "SourceModel"),
+    "plan.planner": ("plan_build",),
+    "plan.recipe": ("Recipe", "load_recipe"),
+    "plan.values": ("BuildPlan",),
+    "profiles.catalog": ("default_target", "find_target", "load_catalog"),
+    "profiles.values": ("TargetProfile",),
+    "progress": ("OnProgress", "Progress"),
+    "tensors": ("TensorInfo",),
+}
+_MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    """Import the module of a public name when the name is first used."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'edgesdk' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"edgesdk.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return sorted({*globals(), *__all__})

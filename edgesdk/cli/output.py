@@ -1,7 +1,7 @@
 """How values reach a screen, a pipe or a script.
 
 With ``--format json`` one document goes to stdout and everything for people to stderr.
-Otherwise people get Rich tables on a terminal and the same rows as plain aligned text in a pipe.
+Otherwise people get Rich tables on a terminal, and the same rows as aligned text in a pipe.
 All text may come from a model, a file or a device, so control characters never reach the
 terminal and nothing is read as markup.
 """

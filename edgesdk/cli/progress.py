@@ -63,7 +63,9 @@ class _RichBars:
             for other in self._tasks.values():
                 self._bars.remove_task(other)
             self._tasks.clear()
-            task = self._tasks[step] = self._bars.add_task(step, total=progress.total)
+            task = self._tasks[step] = self._bars.add_task(
+                step, total=progress.total, amount=""
+            )
         self._bars.update(
             task, completed=progress.done, total=progress.total, amount=amount(progress)
         )

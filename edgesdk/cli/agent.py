@@ -1,0 +1,68 @@
+"""``edgesdk agent``: pack the agent into one file, or install it on a device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgesdk.cli.devicelink import device_settings, find_device
+from edgesdk.cli.options import DeviceArgument, FormatOption, InventoryOption
+from edgesdk.cli.output import Format, Output, size_text
+from edgesdk.cli.progress import progress_bars
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Pack the agent, or install it on a device.",
+)
+
+
+@app.command()
+def pack(
+    out_file: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The file to write.")
+    ] = Path("edge-agent.pyz"),
+    fmt: FormatOption = Format.TEXT,
+) -> None:
+    """Write the agent as one file that any Python from 3.7 on runs."""
+    from edgesdk.devices.agentpack import save_agent
+
+    out = Output("agent-pack", fmt)
+    package = save_agent(out_file)
+    out.document(
+        {
+            "file": out_file,
+            "bytes": len(package.data),
+            "sha256": package.sha256,
+            "version": package.version,
+        }
+    )
+    out.line(
+        f"wrote {out_file}: agent {package.version}, {size_text(len(package.data))}, "
+        f"sha256 {package.sha256}"
+    )
+
+
+@app.command()
+def install(
+    device: DeviceArgument = None,
+    inventory: InventoryOption = None,
+    fmt: FormatOption = Format.TEXT,
+) -> None:
+    """Install the agent on a device as a service that starts at boot."""
+    from edgesdk.devices.install import install_agent
+
+    out = Output("agent-install", fmt)
+    settings = device_settings(inventory)
+    found = find_device(settings, device)
+    with progress_bars() as on_progress:
+        done = install_agent(
+            found, timeout_s=settings.connect_timeout_s, on_progress=on_progress
+        )
+    out.document({"device": found.name, "installed": done})
+    out.line(f"installed the agent on {found.name}: {done}")

@@ -1,0 +1,153 @@
+"""``edgesdk build``: from a model to a bundle folder, without a device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgesdk.cli.modelinput import prepare_build
+from edgesdk.cli.options import (
+    CalibOption,
+    FormatOption,
+    ModelArgument,
+    PrecisionOption,
+    RecipeOption,
+    ShapeOption,
+    TargetOption,
+    TargetsDirOption,
+)
+from edgesdk.cli.output import Format, Output, size_text
+from edgesdk.cli.progress import progress_bars
+from edgesdk.settings import resolve_settings
+
+if TYPE_CHECKING:
+    from edgesdk.bundle.store import Bundle
+
+__all__ = ["app", "bundle_record", "show_bundle"]
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def build(
+    *,
+    model: ModelArgument,
+    out_dir: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Where the bundle goes.")
+    ],
+    target: TargetOption = None,
+    calib: CalibOption = None,
+    recipe: RecipeOption = None,
+    precision: PrecisionOption = None,
+    shape: ShapeOption = None,
+    targets_dir: TargetsDirOption = None,
+    fmt: FormatOption = Format.TEXT,
+) -> None:
+    """Build a bundle for a target, without a device.
+
+    The same model, data, recipe and packages give the same bundle id.
+    """
+    from edgesdk.build.pipeline import build_bundle
+
+    out = Output("build", fmt)
+    settings = resolve_settings({"targets_dir": targets_dir})
+    inputs = prepare_build(
+        settings,
+        model,
+        target=target,
+        shapes=shape,
+        calib=calib,
+        recipe=recipe,
+        precision=precision,
+    )
+    with progress_bars() as on_progress:
+        bundle = build_bundle(
+            inputs.opened,
+            inputs.profile,
+            inputs.recipe,
+            inputs.plan,
+            calib=inputs.calib,
+            out=out_dir,
+            on_progress=on_progress,
+        )
+    out.document({"bundle": bundle_record(bundle), "plan": inputs.plan.to_json()})
+    show_bundle(out, bundle)
+    out.line(f"\ndeploy it: edgesdk deploy {bundle.folder}")
+
+
+def bundle_record(bundle: Bundle) -> dict[str, object]:
+    """Give what identifies and describes a bundle as plain data."""
+    manifest = bundle.manifest
+    return {
+        "id": bundle.id,
+        "name": bundle.name,
+        "precision": bundle.precision,
+        "target": manifest["target"],
+        "folder": bundle.folder,
+        "bytes": bundle.part_bytes,
+        "inputs": manifest["inputs"],
+        "outputs": manifest["outputs"],
+        "parts": manifest["parts"],
+        "checks": len(manifest["checks"]),
+        "as_built": manifest.get("as_built"),
+    }
+
+
+def show_bundle(out: Output, bundle: Bundle) -> None:
+    """Show a bundle to people."""
+    manifest = bundle.manifest
+    out.pairs(
+        (
+            ("bundle", bundle.id),
+            ("folder", bundle.folder),
+            ("model", f"{bundle.name}, {bundle.precision}, {size_text(bundle.part_bytes)}"),
+            ("target", manifest["target"].get("name")),
+            ("inputs", "\n".join(_value(each) for each in manifest["inputs"])),
+            ("outputs", "\n".join(_value(each) for each in manifest["outputs"])),
+            ("checks", f"{len(manifest['checks'])} check vectors"),
+            ("as built", _as_built(manifest.get("as_built"))),
+        )
+    )
+    out.line()
+    out.table(
+        ("part", "backend", "runtime", "precision", "opset", "size"),
+        [
+            (
+                index,
+                part["backend"],
+                part["runtime"],
+                part.get("precision", ""),
+                _opset(part),
+                size_text(sum(file["bytes"] for file in part["files"])),
+            )
+            for index, part in enumerate(manifest["parts"])
+        ],
+        right=("part", "size"),
+    )
+
+
+def _value(value: Mapping[str, object]) -> str:
+    shape = value["shape"]
+    extents = shape if isinstance(shape, list) else []
+    shown = ", ".join("?" if each is None else str(each) for each in extents)
+    return f"{value['name']}: {value['dtype']}[{shown}]"
+
+
+def _opset(part: Mapping[str, object]) -> object:
+    requires = part.get("requires")
+    return (requires.get("opset") if isinstance(requires, dict) else None) or ""
+
+
+def _as_built(record: object) -> str | None:
+    if not isinstance(record, dict) or "quantized_nodes" not in record:
+        return None
+    kept = record.get("left_float") or []
+    ops = sorted({str(each.get("op")) for each in kept if isinstance(each, dict)})
+    text = (
+        f"{record['quantized_nodes']} nodes quantized "
+        f"with {record.get('calibration_samples')} samples"
+    )
+    return f"{text}, {len(kept)} left in float ({', '.join(ops)})" if kept else text

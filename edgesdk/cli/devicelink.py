@@ -1,0 +1,67 @@
+"""From what the user typed to a session: settings, inventory, connection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgesdk.cli.progress import progress_bars
+from edgesdk.settings import Settings, resolve_settings
+
+if TYPE_CHECKING:
+    from edgesdk.devices.inventory import Device
+    from edgesdk.devices.session import Session
+
+__all__ = ["find_device", "open_session", "release_label", "short_id"]
+
+
+def find_device(settings: Settings, text: str | None) -> Device:
+    """Find the device that ``text`` names, or the usual one of the settings.
+
+    Raises:
+        InventoryError: No such device, not a device URL, or the inventory cannot be read.
+    """
+    from edgesdk.devices.inventory import resolve_device
+
+    return resolve_device(text or settings.device, inventory=inventory_file(settings))
+
+
+def inventory_file(settings: Settings) -> Path | None:
+    """Give the inventory to read: None where nobody named one and none is there."""
+    if settings.origins["inventory"] == "default" and not settings.inventory.exists():
+        return None
+    return settings.inventory
+
+
+@contextmanager
+def open_session(settings: Settings, device: Device) -> Iterator[Session]:
+    """Hold a conversation with ``device`` while the block runs."""
+    from edgesdk.devices.connect import connect
+
+    with progress_bars() as on_progress:
+        session = connect(device, timeout_s=settings.connect_timeout_s, on_progress=on_progress)
+    with session:
+        yield session
+
+
+def device_settings(inventory: Path | None = None) -> Settings:
+    """Resolve the settings of a command that only talks to devices."""
+    return resolve_settings({"inventory": inventory})
+
+
+def short_id(bundle: object) -> str:
+    """Shorten a bundle id for people."""
+    return str(bundle)[:12]
+
+
+def release_label(slot: object) -> str:
+    """Say in a line what a slot holds."""
+    if not isinstance(slot, dict):
+        return "nothing"
+    label = f"{slot.get('name', '?')} {slot.get('precision', '')}".rstrip()
+    target = f" for {slot['target']}" if slot.get("target") else ""
+    since = f", since {slot['since']}" if slot.get("since") else ""
+    verified = "verified" if slot.get("verified") else "not verified"
+    return f"{label}{target} ({short_id(slot.get('bundle'))}, {verified}{since})"

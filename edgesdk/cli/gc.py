@@ -1,0 +1,48 @@
+"""``edgesdk gc``: remove releases and blobs that no slot of a device needs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from edgesdk.cli.devicelink import device_settings, find_device, open_session, short_id
+from edgesdk.cli.options import DeviceArgument, FormatOption, InventoryOption
+from edgesdk.cli.output import Format, Output, jsonable, size_text
+
+__all__ = ["app"]
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def gc(
+    device: DeviceArgument = None,
+    budget_bytes: Annotated[
+        int | None,
+        typer.Option(
+            "--budget-bytes",
+            min=0,
+            metavar="BYTES",
+            help="Keep unused releases, newest first, while the store is within this.",
+        ),
+    ] = None,
+    inventory: InventoryOption = None,
+    fmt: FormatOption = Format.TEXT,
+) -> None:
+    """Remove what no slot of a device needs."""
+    from edgesdk.deploy.deploy import collect_garbage
+
+    out = Output("gc", fmt)
+    settings = device_settings(inventory)
+    found = find_device(settings, device)
+    with open_session(settings, found) as session:
+        answer = jsonable(collect_garbage(session, budget_bytes=budget_bytes))
+    record = answer if isinstance(answer, dict) else {}
+    out.document({"device": found.name, **record})
+    removed = record.get("removed")
+    removed = removed if isinstance(removed, list) else []
+    freed = record.get("freed_bytes")
+    size = size_text(freed) if isinstance(freed, int) else "nothing"
+    names = f": {', '.join(short_id(each) for each in removed)}" if removed else ""
+    out.line(f"removed {len(removed)} releases from {found.name}, freed {size}{names}")

@@ -1,0 +1,121 @@
+"""``edgesdk plan``: what a build would do, to be argued with before anything is built."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from edgesdk.cli.modelinput import model_facts, open_data, open_source, pick_target
+from edgesdk.cli.options import (
+    CalibOption,
+    FormatOption,
+    ModelArgument,
+    PrecisionOption,
+    RecipeOption,
+    ShapeOption,
+    TargetOption,
+    TargetsDirOption,
+)
+from edgesdk.cli.output import Format, Output, size_text
+from edgesdk.settings import resolve_settings
+
+if TYPE_CHECKING:
+    from edgesdk.plan.values import BuildPlan
+
+__all__ = ["app", "show_nodes", "show_plan"]
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def plan(
+    *,
+    model: ModelArgument,
+    target: TargetOption = None,
+    calib: CalibOption = None,
+    recipe: RecipeOption = None,
+    precision: PrecisionOption = None,
+    shape: ShapeOption = None,
+    targets_dir: TargetsDirOption = None,
+    fmt: FormatOption = Format.TEXT,
+) -> None:
+    """Show what a build would do, and why.
+
+    A plan for int8 needs no calibration data: --precision int8 is enough.
+    """
+    from edgesdk.plan.planner import plan_build
+    from edgesdk.plan.recipe import load_recipe
+
+    out = Output("plan", fmt)
+    settings = resolve_settings({"targets_dir": targets_dir})
+    profile = pick_target(settings, target)
+    wanted = load_recipe(recipe, precision=precision)
+    opened = open_source(model, shape)
+    dataset = open_data(calib, opened, wanted)
+    if wanted.precision is None and opened.source.format == "onnx":
+        wanted = wanted.resolve(calibrated=dataset is not None)
+    made = plan_build(model_facts(opened), profile, wanted)
+    out.document(made.to_json())
+    show_plan(out, made)
+
+
+def show_plan(out: Output, made: BuildPlan) -> None:
+    """Show a whole plan to people."""
+    memory = "not known, a shape is not fixed"
+    if made.memory_bytes is not None:
+        memory = f"about {size_text(made.memory_bytes)} for weights and tensors"
+    out.pairs(
+        (
+            ("model", made.model),
+            ("target", made.target),
+            ("precision", made.precision),
+            ("steps", ", ".join(made.steps)),
+            ("memory", memory),
+        )
+    )
+    out.line()
+    show_nodes(out, made)
+    out.line()
+    out.table(
+        ("part", "backend", "runtime", "format", "precision", "nodes"),
+        [
+            (
+                part.index,
+                part.backend,
+                part.runtime,
+                part.format,
+                part.precision,
+                len(part.nodes),
+            )
+            for part in made.parts
+        ],
+        right=("part", "nodes"),
+    )
+    if made.assumed:
+        out.line(f"\nthis rests on figures that nobody has measured: {', '.join(made.assumed)}")
+
+
+def show_nodes(out: Output, made: BuildPlan) -> None:
+    """Show where each node runs and which backends turned it down."""
+    out.table(
+        ("node", "name", "op", "backend", "precision", "refused by"),
+        [
+            (
+                node.index,
+                _shortened(node.name),
+                node.op,
+                node.backend,
+                node.precision,
+                "; ".join(f"{each.backend}: {each.reason}" for each in node.refusals),
+            )
+            for node in made.nodes
+        ],
+        right=("node",),
+    )
+    counts = ", ".join(f"{count} on {name}" for name, count in made.nodes_by_backend.items())
+    out.line(f"{len(made.nodes)} nodes: {counts}")
+
+
+def _shortened(name: str, limit: int = 40) -> str:
+    return name if len(name) <= limit else "…" + name[1 - limit :]

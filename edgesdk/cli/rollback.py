@@ -1,0 +1,33 @@
+"""``edgesdk rollback``: make the previous release of a device the current one again."""
+
+from __future__ import annotations
+
+import typer
+
+from edgesdk.cli.devicelink import device_settings, find_device, open_session, release_label
+from edgesdk.cli.options import DeviceArgument, FormatOption, InventoryOption
+from edgesdk.cli.output import Format, Output, jsonable
+from edgesdk.wire.ops import SLOTS
+
+__all__ = ["app"]
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def rollback(
+    device: DeviceArgument = None,
+    inventory: InventoryOption = None,
+    fmt: FormatOption = Format.TEXT,
+) -> None:
+    """Go back to the previous release of a device."""
+    from edgesdk.deploy import deploy
+
+    out = Output("rollback", fmt)
+    settings = device_settings(inventory)
+    found = find_device(settings, device)
+    with open_session(settings, found) as session:
+        answer = jsonable(deploy.rollback(session))
+    slots = answer if isinstance(answer, dict) else {}
+    out.document({"device": found.name, **{slot: slots.get(slot) for slot in SLOTS}})
+    out.pairs([(slot, release_label(slots.get(slot))) for slot in ("current", "previous")])

@@ -1,0 +1,74 @@
+"""Progress in a pipe: silence for quick steps, signs of life for slow ones."""
+
+from __future__ import annotations
+
+import io
+
+from edgesdk.cli.progress import SparseLines, amount, progress_bars
+from edgesdk.progress import Progress
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_quick_step_says_nothing() -> None:
+    file, clock = io.StringIO(), Clock()
+    tell = SparseLines(file, clock=clock)
+    for done in range(101):
+        clock.now += 0.01
+        tell(Progress(step="push", done=done, total=100, unit="B"))
+    assert file.getvalue() == ""
+
+
+def test_a_slow_step_says_something_every_ten_seconds_and_at_its_end() -> None:
+    file, clock = io.StringIO(), Clock()
+    tell = SparseLines(file, clock=clock)
+    for done in range(26):
+        tell(Progress(step="push", done=done, total=25, unit="blobs"))
+        clock.now += 1.0
+    assert file.getvalue() == "push: 10/25 blobs\npush: 20/25 blobs\npush: 25/25 blobs\n"
+
+
+def test_a_step_name_from_a_device_cannot_steer_the_terminal() -> None:
+    file, clock = io.StringIO(), Clock()
+    tell = SparseLines(file, clock=clock)
+    tell(Progress(step="\x1b[2J", done=0))
+    clock.now = 11.0
+    tell(Progress(step="\x1b[2J", done=1))
+    assert file.getvalue() == "\\x1b[2J: 1\n"
+
+
+def test_amounts_read_as_people_say_them() -> None:
+    assert amount(Progress(step="s", done=3, total=10, unit="nodes")) == "3/10 nodes"
+    assert amount(Progress(step="s", done=1500, total=3000, unit="B")) == "1.5 kB of 3.0 kB"
+    assert amount(Progress(step="s", done=1500, unit="B")) == "1.5 kB"
+    assert amount(Progress(step="s", done=4)) == "4"
+
+
+def test_in_a_pipe_bars_are_sparse_lines(capsys) -> None:
+    with progress_bars() as tell:
+        tell(Progress(step="push", done=1, total=2))
+    assert isinstance(tell, SparseLines)
+    assert capsys.readouterr().err == ""
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_on_a_terminal_a_bar_is_drawn_and_taken_away(monkeypatch) -> None:
+    screen = Terminal()
+    monkeypatch.setattr("sys.stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    with progress_bars() as tell:
+        tell(Progress(step="push [red]", done=1, total=2, unit="B"))
+        tell(Progress(step="check", done=0, unit="vectors"))
+        tell(Progress(step="check", done=2, total=2, unit="vectors"))
+    assert "check" in screen.getvalue()
+    assert screen.getvalue().rstrip("\n").endswith(("\x1b[2K", "\x1b[?25h"))
