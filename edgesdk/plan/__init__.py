@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgesdk.backends.base import ModelFacts
-from edgesdk.plan.planner import plan_build
+from edgesdk.plan.planner import model_facts, plan_build
 from edgesdk.plan.recipe import PRECISIONS, Recipe, load_recipe, recipe_schema
 from edgesdk.plan.values import BuildPlan, PlannedNode, PlannedPart
 
@@ -15,6 +15,7 @@ __all__ = [
     "PlannedPart",
     "Recipe",
     "load_recipe",
+    "model_facts",
     "plan_build",
     "recipe_schema",
 ]

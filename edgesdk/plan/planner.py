@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 from edgesdk.backends import Backend, ModelFacts, Refusal, backend_for
 from edgesdk.errors import PlacementError, RecipeError
+from edgesdk.model.nodes import node_facts
+from edgesdk.model.open import OpenedModel
+from edgesdk.model.tflite import OpenedTflite
 from edgesdk.model.values import NodeFacts
 from edgesdk.plan.memory import predict_memory_bytes
 from edgesdk.plan.recipe import Recipe
@@ -13,7 +16,13 @@ from edgesdk.plan.values import BuildPlan, PlannedNode, PlannedPart
 from edgesdk.profiles.values import BackendProfile, TargetProfile
 from edgesdk.quantize.scope import why_float
 
-__all__ = ["plan_build"]
+__all__ = ["model_facts", "plan_build"]
+
+
+def model_facts(opened: OpenedModel | OpenedTflite) -> ModelFacts:
+    """Give what the planner looks at in a model that was opened."""
+    nodes = opened.ops if isinstance(opened, OpenedTflite) else node_facts(opened.ir)
+    return ModelFacts(source=opened.source, nodes=nodes)
 
 
 def plan_build(model: ModelFacts, profile: TargetProfile, recipe: Recipe) -> BuildPlan:

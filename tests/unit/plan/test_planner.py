@@ -1,0 +1,226 @@
+"""Where nodes go, why not elsewhere, and what it will take: pure, so tested on values alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgesdk.errors import PlacementError, RecipeError
+from edgesdk.model.values import NodeFacts, SourceModel
+from edgesdk.plan import BuildPlan, ModelFacts, Recipe, plan_build
+from edgesdk.plan.memory import predict_memory_bytes
+from edgesdk.profiles.values import (
+    AgentNeeds,
+    BackendProfile,
+    Identify,
+    Provenance,
+    QuantScheme,
+    TargetProfile,
+)
+from edgesdk.tensors import TensorInfo
+
+
+def tensor(name: str, *shape: int | str, dtype: str = "float32") -> TensorInfo:
+    return TensorInfo(name=name, dtype=dtype, shape=shape)
+
+
+def node(index: int, op: str, reads: TensorInfo, writes: TensorInfo, **more: Any) -> NodeFacts:
+    facts: dict[str, Any] = {
+        "index": index,
+        "name": f"{op.lower()}_{index}",
+        "op": op,
+        "domain": "",
+        "since_version": 13,
+        "inputs": (reads.name,),
+        "outputs": (writes.name,),
+        "input_types": (reads,),
+        "output_types": (writes,),
+        "constant_inputs": (False,),
+    }
+    return NodeFacts(**facts | more)
+
+
+def model(*nodes: NodeFacts, fmt: Any = "onnx", weights: int = 0) -> ModelFacts:
+    source = SourceModel(
+        path=Path("m.onnx"),
+        name="m",
+        format=fmt,
+        sha256="0" * 64,
+        bytes=1,
+        ir_version=8,
+        opset=17,
+        opsets={"": 17},
+        producer="",
+        inputs=(nodes[0].input_types[0] or tensor("x"),),
+        outputs=(nodes[-1].output_types[0] or tensor("y"),),
+        op_counts={},
+        initializer_bytes=weights,
+        external_data=False,
+    )
+    return ModelFacts(source=source, nodes=nodes)
+
+
+def backend(name: str, kind: str, **more: Any) -> BackendProfile:
+    facts: dict[str, Any] = {
+        "id": name,
+        "kind": kind,
+        "runtime": kind,
+        "accelerator": False,
+        "precisions": ("int8", "fp32"),
+        "scheme": QuantScheme(
+            activations="uint8-asymmetric", weights="int8-per-channel-symmetric"
+        ),
+        "runtime_version": "1.0",
+        "max_opset": None,
+        "max_ir": None,
+        "requirement": "pip install it",
+        "options": {},
+        "quirks": (),
+    }
+    return BackendProfile(**facts | more)
+
+
+def target(*backends: BackendProfile) -> TargetProfile:
+    return TargetProfile(
+        name="board",
+        family="boards",
+        vendor="someone",
+        title="A board",
+        default=False,
+        ram_bytes=1 << 30,
+        backends=backends,
+        agent=AgentNeeds(python="3.9", reach=("ssh",)),
+        identify=Identify(),
+        provenance=(
+            Provenance(field="ram_bytes", kind="assumed", source="", checked="2026-01-01"),
+        ),
+        notes="",
+        source=Path("board.yaml"),
+        digest="1" * 64,
+    )
+
+
+CPU = backend("cpu", "onnxruntime")
+X, Y, Z = tensor("x", 1, 4, 8, 8), tensor("y", 1, 8, 8, 8), tensor("z", 1, 8, 8, 8)
+CONV_RELU = model(node(0, "Conv", X, Y), node(1, "Relu", Y, Z))
+
+
+def plan(facts: ModelFacts, *backends: BackendProfile, **recipe: Any) -> BuildPlan:
+    return plan_build(facts, target(*backends), Recipe(**recipe))
+
+
+def test_the_best_backend_that_takes_the_whole_graph_gets_it() -> None:
+    made = plan(CONV_RELU, CPU, backend("other", "openvino"))
+    assert made.nodes_by_backend == {"cpu": 2}
+    assert made.parts[0].nodes == (0, 1)
+    assert made.parts[0].format == "onnx"
+    assert all(not entry.refusals for entry in made.nodes)
+    assert made.assumed == ("ram_bytes",)
+
+
+def test_a_backend_without_a_compiler_refuses_every_node_and_says_so() -> None:
+    made = plan(CONV_RELU, backend("npu", "dreamchip", accelerator=True), CPU)
+    for entry in made.nodes:
+        assert entry.backend == "cpu"
+        assert [refusal.backend for refusal in entry.refusals] == ["npu"]
+        assert "no compiler for dreamchip" in entry.refusals[0].reason
+        assert entry.op in entry.refusals[0].reason
+
+
+def test_a_backend_that_takes_only_some_nodes_says_how_many_it_does_not() -> None:
+    strange = model(node(0, "Conv", X, Y), node(1, "Foo", Y, Z, domain="com.microsoft"))
+    made = plan(strange, backend("cpu", "openvino", options={"device": "NPU"}), CPU)
+    assert "does not compile for OpenVINO's NPU" in made.nodes[0].refusals[0].reason
+    text = model(
+        node(0, "Conv", X, Y),
+        node(1, "StringNormalizer", Y, Z),
+    )
+    made = plan(text, backend("ov", "openvino"), CPU)
+    assert made.nodes[0].refusals[0].reason == "takes this node, but not 1 of the graph's 2"
+    assert "StringNormalizer is not translated" in made.nodes[1].refusals[0].reason
+
+
+def test_an_operator_newer_than_the_runtime_is_refused_with_both_versions() -> None:
+    gelu = model(node(0, "Gelu", X, Y, since_version=20))
+    old = backend("cpu", "onnxruntime", max_opset=18, runtime_version="1.14.1")
+    with pytest.raises(PlacementError) as caught:
+        plan(gelu, old)
+    assert str(caught.value) == (
+        "cannot place m on board: node 0 'gelu_0' (Gelu): cpu: Gelu exists since opset 20; "
+        "onnxruntime 1.14.1 ends at 18"
+    )
+    assert caught.value.exit_code == 3
+    assert "1 of 1 nodes are refused" in caught.value.hint
+
+
+def test_an_unregistered_domain_is_refused_by_name() -> None:
+    with pytest.raises(PlacementError, match=r"operator domain .acme\.ops."):
+        plan(model(node(0, "Warp", X, Y, domain="acme.ops")), CPU)
+
+
+def test_an_onnx_graph_is_not_given_to_litert_and_a_tflite_file_is() -> None:
+    litert = backend("litert", "litert")
+    with pytest.raises(PlacementError, match="does not lower ONNX to LiteRT"):
+        plan(CONV_RELU, litert)
+    made = plan(model(node(0, "CONV_2D", X, Y), fmt="tflite"), CPU, litert)
+    assert made.nodes[0].backend == "litert"
+    assert made.precision == "as-is"
+    assert "reads ONNX" in made.nodes[0].refusals[0].reason
+
+
+def test_the_recipe_chooses_among_backends_and_unknown_ones_are_named() -> None:
+    other = backend("ov", "openvino")
+    assert plan(CONV_RELU, CPU, other, prefer=("ov",)).nodes_by_backend == {"ov": 2}
+    assert plan(CONV_RELU, CPU, other, avoid=("cpu",)).nodes_by_backend == {"ov": 2}
+    with pytest.raises(RecipeError, match="it has no backend 'npu'") as caught:
+        plan(CONV_RELU, CPU, prefer=("npu",))
+    assert "its backends are cpu" in caught.value.hint
+    with pytest.raises(RecipeError, match="avoids every backend"):
+        plan(CONV_RELU, CPU, avoid=("cpu",))
+
+
+def test_a_precision_the_backend_does_not_have_is_refused() -> None:
+    with pytest.raises(RecipeError, match="cannot build int8 for cpu: it runs fp32"):
+        plan(CONV_RELU, backend("cpu", "onnxruntime", precisions=("fp32",)), precision="int8")
+
+
+def test_nodes_the_quantizer_leaves_are_planned_in_float() -> None:
+    made = plan(
+        model(node(0, "Conv", X, Y), node(1, "Softmax", Y, Z), node(2, "Relu", Z, X)),
+        CPU,
+        precision="int8",
+        keep_float=("relu_2",),
+    )
+    assert [entry.precision for entry in made.nodes] == ["int8", "fp32", "fp32"]
+
+
+def test_memory_is_weights_and_the_tensors_alive_at_once() -> None:
+    # x (1024 B) and y (2048 B) live during the convolution, y and z (4096 B) during Relu
+    assert predict_memory_bytes(CONV_RELU, ()) == 4096
+    assert plan(CONV_RELU, CPU).memory_bytes == 4096
+    weight = tensor("w", 8, 4, 1, 1)
+    conv = node(
+        0,
+        "Conv",
+        X,
+        Y,
+        inputs=("x", "w"),
+        input_types=(X, weight),
+        constant_inputs=(False, True),
+    )
+    facts = model(conv, weights=128)
+    assert predict_memory_bytes(facts, ()) == 1024 + 2048 + 128
+    assert predict_memory_bytes(facts, {0}) == 1024 + 512 + 32
+
+
+def test_memory_is_not_predicted_where_a_shape_is_not_fixed() -> None:
+    assert plan(model(node(0, "Relu", tensor("x", "N", 4), Y)), CPU).memory_bytes is None
+
+
+def test_a_plan_is_plain_data() -> None:
+    record = plan(CONV_RELU, backend("npu", "dreamchip"), CPU).to_json()
+    assert record["nodes"][0]["refusals"][0]["backend"] == "npu"
+    assert record["parts"][0]["runtime"] == "onnxruntime"
+    assert set(record) >= {"nodes", "parts", "memory_bytes", "assumed"}
