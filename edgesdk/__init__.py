@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from edgesdk.bundle.store import Bundle, read_bundle, verify_bundle
     from edgesdk.data.dataset import Dataset, open_dataset
     from edgesdk.data.preprocess import Preprocess
-    from edgesdk.deploy.deploy import (
+    from edgesdk.deploy.deploy import deploy_bundle
+    from edgesdk.deploy.releases import (
         collect_garbage,
-        deploy_bundle,
         list_releases,
         rollback,
         run_on_device,
@@ -103,13 +103,8 @@ _HOMES = {
     "bundle.store": ("Bundle", "read_bundle", "verify_bundle"),
     "data.dataset": ("Dataset", "open_dataset"),
     "data.preprocess": ("Preprocess",),
-    "deploy.deploy": (
-        "collect_garbage",
-        "deploy_bundle",
-        "list_releases",
-        "rollback",
-        "run_on_device",
-    ),
+    "deploy.deploy": ("deploy_bundle",),
+    "deploy.releases": ("collect_garbage", "list_releases", "rollback", "run_on_device"),
     "deploy.values": ("Deployment",),
     "devices.connect": ("connect",),
     "devices.inventory": ("Device", "load_inventory", "resolve_device"),

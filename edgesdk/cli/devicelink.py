@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import getpass
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgesdk.cli.progress import progress_bars
+from edgesdk.cli.output import printable
+from edgesdk.cli.progress import clear_bars, progress_bars
 from edgesdk.settings import Settings, resolve_settings
 
 if TYPE_CHECKING:
@@ -41,7 +44,21 @@ def open_session(settings: Settings, device: Device) -> Iterator[Session]:
     from edgesdk.devices.connect import connect
 
     with progress_bars() as on_progress:
-        session = connect(device, timeout_s=settings.connect_timeout_s, on_progress=on_progress)
+
+        def ask_password(prompt: str) -> str | None:
+            if settings.ssh_password is not None:
+                return settings.ssh_password
+            if not (sys.stdin.isatty() and sys.stderr.isatty()):
+                return None
+            clear_bars(on_progress)
+            return getpass.getpass(printable(prompt), stream=sys.stderr) or None
+
+        session = connect(
+            device,
+            timeout_s=settings.connect_timeout_s,
+            on_progress=on_progress,
+            on_password=ask_password,
+        )
     with session:
         yield session
 

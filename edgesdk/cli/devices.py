@@ -56,13 +56,15 @@ def ping(
     fmt: FormatOption = Format.TEXT,
 ) -> None:
     """Reach a device, start its agent and say how long that took."""
+    from edgesdk.devices.facts import read_status
+
     out = Output("devices-ping", fmt)
     settings = device_settings(inventory)
     found = find_device(settings, device)
     started_s = time.perf_counter()
     with open_session(settings, found) as session:
         reached_s = time.perf_counter()
-        session.request("status", timeout_s=settings.connect_timeout_s)
+        read_status(session)
         answered_s = time.perf_counter()
         hello = session.hello
     connect_ms = 1000 * (reached_s - started_s)
@@ -89,15 +91,13 @@ def facts(
     fmt: FormatOption = Format.TEXT,
 ) -> None:
     """Ask a device what it is and which runtimes it has."""
+    from edgesdk.devices.facts import read_facts
+
     out = Output("devices-facts", fmt)
     settings = device_settings(inventory)
     found = find_device(settings, device)
     with open_session(settings, found) as session:
-        reply = session.request(
-            "facts", {"runtimes": True}, timeout_s=settings.request_timeout_s
-        )
-    known = reply.meta.get("facts")
-    known = known if isinstance(known, dict) else {}
+        known = read_facts(session, runtimes=True)
     out.document({"device": found.name, "facts": known, "targets": _matching(known)})
     runtimes = known.get("runtimes")
     out.pairs(
@@ -130,13 +130,13 @@ def logs(
     fmt: FormatOption = Format.TEXT,
 ) -> None:
     """Show the last lines of a device's agent log."""
+    from edgesdk.devices.facts import read_logs
+
     out = Output("devices-logs", fmt)
     settings = device_settings(inventory)
     found = find_device(settings, device)
     with open_session(settings, found) as session:
-        reply = session.request("logs", {"lines": lines}, timeout_s=settings.connect_timeout_s)
-    raw = reply.meta.get("lines")
-    shown = [str(line) for line in raw] if isinstance(raw, list) else []
+        shown = read_logs(session, lines=lines)
     out.document({"device": found.name, "lines": shown})
     for line in shown:
         out.line(line)

@@ -8,7 +8,7 @@ import typer
 
 from edgesdk.cli.devicelink import device_settings, find_device, open_session, short_id
 from edgesdk.cli.options import DeviceArgument, FormatOption, InventoryOption
-from edgesdk.cli.output import Format, Output, jsonable, size_text
+from edgesdk.cli.output import Format, Output, size_text
 
 __all__ = ["app"]
 
@@ -31,18 +31,20 @@ def gc(
     fmt: FormatOption = Format.TEXT,
 ) -> None:
     """Remove what no slot of a device needs."""
-    from edgesdk.deploy.deploy import collect_garbage
+    from edgesdk.deploy.releases import collect_garbage
 
     out = Output("gc", fmt)
     settings = device_settings(inventory)
     found = find_device(settings, device)
     with open_session(settings, found) as session:
-        answer = jsonable(collect_garbage(session, budget_bytes=budget_bytes))
-    record = answer if isinstance(answer, dict) else {}
-    out.document({"device": found.name, **record})
-    removed = record.get("removed")
-    removed = removed if isinstance(removed, list) else []
-    freed = record.get("freed_bytes")
-    size = size_text(freed) if isinstance(freed, int) else "nothing"
-    names = f": {', '.join(short_id(each) for each in removed)}" if removed else ""
-    out.line(f"removed {len(removed)} releases from {found.name}, freed {size}{names}")
+        done = collect_garbage(session, budget_bytes=budget_bytes)
+    out.document(
+        {
+            "device": found.name,
+            "removed": done.removed,
+            "freed_bytes": done.freed_bytes,
+            "kept": done.kept,
+        }
+    )
+    names = ", ".join(short_id(each) for each in done.removed) or "nothing"
+    out.line(f"removed from {found.name}: {names}; {size_text(done.freed_bytes)} freed")

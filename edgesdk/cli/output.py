@@ -176,12 +176,14 @@ def printable(text: str) -> str:
 
 
 def size_text(size_bytes: float | None) -> str:
-    """Say a size as people do: ``4.7 MB``, powers of ten."""
+    """Say a size as reports do: ``4.5 MiB``."""
     if size_bytes is None:
         return "unknown"
     size = float(size_bytes)
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(size) < 999.5:
-            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
+    if abs(size) < 1024:
+        return f"{size:.0f} B"
+    for unit in ("KiB", "MiB", "GiB"):
+        size /= 1024
+        if abs(size) < 1024:
+            return f"{size:.1f} {unit}"
+    return f"{size / 1024:.1f} TiB"

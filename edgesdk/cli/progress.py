@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-__all__ = ["SparseLines", "progress_bars"]
+__all__ = ["SparseLines", "clear_bars", "progress_bars"]
 
 _QUIET_S = 10.0
 
@@ -56,6 +56,10 @@ class _RichBars:
         self._bars = bars
         self._tasks: dict[str, TaskID] = {}
 
+    def pause(self) -> None:
+        """Leave the screen to somebody else, for good."""
+        self._bars.stop()
+
     def __call__(self, progress: Progress) -> None:
         step = printable(progress.step).replace("[", r"\[")
         task = self._tasks.get(step)
@@ -72,13 +76,19 @@ class _RichBars:
 
 
 def amount(progress: Progress) -> str:
-    """Say how far a step is: ``3/10 nodes``, ``1.2 MB``."""
+    """Say how far a step is: ``3/10 nodes``, ``1.2 MiB``."""
     if progress.unit == "B":
         done = size_text(progress.done)
         return done if progress.total is None else f"{done} of {size_text(progress.total)}"
     done = str(progress.done)
     whole = done if progress.total is None else f"{done}/{progress.total}"
     return f"{whole} {progress.unit}".rstrip()
+
+
+def clear_bars(on_progress: OnProgress) -> None:
+    """Take bars that `progress_bars` offers off the screen, to ask the user something."""
+    if isinstance(on_progress, _RichBars):
+        on_progress.pause()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import typer
 
 from edgesdk.cli.devicelink import device_settings, find_device, open_session, short_id
 from edgesdk.cli.options import DeviceArgument, FormatOption, InventoryOption
-from edgesdk.cli.output import Format, Output, jsonable, size_text
+from edgesdk.cli.output import Format, Output, size_text
 
 __all__ = ["app"]
 
@@ -20,33 +20,31 @@ def releases(
     fmt: FormatOption = Format.TEXT,
 ) -> None:
     """List the releases on a device."""
-    from edgesdk.deploy.deploy import list_releases
+    from edgesdk.deploy.releases import list_releases
 
     out = Output("releases", fmt)
     settings = device_settings(inventory)
     found = find_device(settings, device)
     with open_session(settings, found) as session:
-        listed = jsonable(list_releases(session))
-    rows = (
-        [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
-    )
+        rows = list_releases(session)
     out.document({"device": found.name, "releases": rows})
-    out.table(
-        ("slot", "bundle", "name", "precision", "target", "size", "checked", "since"),
-        [
-            (
-                each.get("slot") or "-",
-                short_id(each.get("bundle")),
-                each.get("name"),
-                each.get("precision"),
-                each.get("target"),
-                size_text(each["bytes"]) if isinstance(each.get("bytes"), int) else "",
-                "yes" if each.get("checked") else "no",
-                each.get("since"),
-            )
-            for each in rows
-        ],
-        right=("size",),
-    )
-    if not rows:
+    if rows:
+        out.table(
+            ("slot", "bundle", "name", "precision", "target", "size", "checked", "since"),
+            [
+                (
+                    each.slot or "-",
+                    short_id(each.bundle),
+                    each.name,
+                    each.precision,
+                    each.target,
+                    size_text(each.bytes),
+                    "yes" if each.checked else "no",
+                    each.since,
+                )
+                for each in rows
+            ],
+            right=("size",),
+        )
+    else:
         out.note(f"{found.name} holds no release; put one there with edgesdk deploy")

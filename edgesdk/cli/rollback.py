@@ -6,7 +6,7 @@ import typer
 
 from edgesdk.cli.devicelink import device_settings, find_device, open_session, release_label
 from edgesdk.cli.options import DeviceArgument, FormatOption, InventoryOption
-from edgesdk.cli.output import Format, Output, jsonable
+from edgesdk.cli.output import Format, Output
 from edgesdk.wire.ops import SLOTS
 
 __all__ = ["app"]
@@ -21,13 +21,12 @@ def rollback(
     fmt: FormatOption = Format.TEXT,
 ) -> None:
     """Go back to the previous release of a device."""
-    from edgesdk.deploy import deploy
+    from edgesdk.deploy import releases
 
     out = Output("rollback", fmt)
     settings = device_settings(inventory)
     found = find_device(settings, device)
     with open_session(settings, found) as session:
-        answer = jsonable(deploy.rollback(session))
-    slots = answer if isinstance(answer, dict) else {}
+        slots = releases.rollback(session)
     out.document({"device": found.name, **{slot: slots.get(slot) for slot in SLOTS}})
     out.pairs([(slot, release_label(slots.get(slot))) for slot in ("current", "previous")])

@@ -21,11 +21,13 @@ def status(
     fmt: FormatOption = Format.TEXT,
 ) -> None:
     """Say what a device holds and runs."""
+    from edgesdk.devices.facts import read_status
+
     out = Output("status", fmt)
     settings = device_settings(inventory)
     found = find_device(settings, device)
     with open_session(settings, found) as session:
-        meta = session.request("status", timeout_s=settings.connect_timeout_s).meta
+        meta = read_status(session)
     slots = meta.get("slots")
     slots = slots if isinstance(slots, dict) else {}
     agent = meta.get("agent")

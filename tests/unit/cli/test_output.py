@@ -98,7 +98,7 @@ def test_values_of_all_kinds_become_json() -> None:
 
 @pytest.mark.parametrize(
     ("size", "text"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (4_700_000, "4.7 MB"), (None, "unknown")],
+    [(0, "0 B"), (999, "999 B"), (1536, "1.5 KiB"), (4_700_000, "4.5 MiB"), (None, "unknown")],
 )
 def test_sizes_read_as_people_say_them(size: int | None, text: str) -> None:
     assert size_text(size) == text

@@ -45,8 +45,8 @@ def test_a_step_name_from_a_device_cannot_steer_the_terminal() -> None:
 
 def test_amounts_read_as_people_say_them() -> None:
     assert amount(Progress(step="s", done=3, total=10, unit="nodes")) == "3/10 nodes"
-    assert amount(Progress(step="s", done=1500, total=3000, unit="B")) == "1.5 kB of 3.0 kB"
-    assert amount(Progress(step="s", done=1500, unit="B")) == "1.5 kB"
+    assert amount(Progress(step="s", done=1536, total=3072, unit="B")) == "1.5 KiB of 3.0 KiB"
+    assert amount(Progress(step="s", done=1536, unit="B")) == "1.5 KiB"
     assert amount(Progress(step="s", done=4)) == "4"
 
 

@@ -1,0 +1,113 @@
+"""``edgesdk report``: show a report again, render it, or print the schema of its fields."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgesdk.cli.options import FormatOption
+from edgesdk.cli.output import Format, Output, jsonable, write_json
+from edgesdk.errors import InputError, OutputError
+
+if TYPE_CHECKING:
+    from edgesdk.bench.values import BenchmarkReport
+
+__all__ = ["app", "show_report"]
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def report(
+    reports: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[REPORT]...", help="A report.json, or the folder that deploy wrote."
+        ),
+    ] = None,
+    out_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Render all of them as one page: .html with plots, or .md.",
+        ),
+    ] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of report.json.")
+    ] = False,
+    fmt: FormatOption = Format.TEXT,
+) -> None:
+    """Show a report again, or explain its fields.
+
+    With --format json the document is the report itself, or a list of several.
+    """
+    from edgesdk.report.read import read_report
+
+    if schema:
+        _show_schema(fmt)
+        return
+    if not reports:
+        raise InputError(
+            "cannot show a report: none is named",
+            hint="name a report.json or the folder that deploy wrote, or ask for --schema",
+        )
+    read = [read_report(path) for path in reports]
+    out = Output("report" if len(read) == 1 else "report-list", fmt)
+    if out_file is not None:
+        _render(read, out_file)
+        out.note(f"wrote {out_file}")
+    if out.json and len(read) == 1:
+        record = jsonable(read[0])  # it names its own schema, which is this command's
+        assert isinstance(record, dict)
+        write_json(record)
+    else:
+        out.document({"reports": read})
+    for each in read:
+        show_report(out, each)
+
+
+def show_report(out: Output, report: BenchmarkReport) -> None:
+    """Show the main facts of a report to people."""
+    from edgesdk.report.summary import summary_rows
+
+    out.pairs([(row.label, row.value) for row in summary_rows(report)])
+    out.line()
+
+
+def _show_schema(fmt: Format) -> None:
+    from edgesdk.report.schema import report_schema
+
+    out = Output("report-schema", fmt)
+    if out.json:
+        out.document({"json_schema": report_schema()})
+    else:
+        write_json(report_schema())
+
+
+def _render(reports: list[BenchmarkReport], path: Path) -> None:
+    if path.suffix == ".md":
+        from edgesdk.report.summary import render_markdown
+
+        text = render_markdown(reports)
+    elif path.suffix in (".html", ".htm"):
+        from edgesdk.report.html import render_html
+
+        text = render_html(reports)
+    else:
+        raise OutputError(
+            f"cannot render a report to {path}: {path.suffix or 'no suffix'} "
+            "(expected .html or .md)",
+            path=str(path),
+        )
+    try:
+        path.write_text(text, encoding="utf-8", errors="replace")
+    except OSError as exc:
+        raise OutputError(
+            f"cannot write {path}: {exc.strerror or exc}",
+            hint="is there room, and may you write there?",
+            path=str(path),
+        ) from exc
