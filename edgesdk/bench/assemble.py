@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import edgesdk
 from edgesdk.bench.conditions import describe_conditions
@@ -29,7 +29,16 @@ from edgesdk.bench.verdict import choose_verdict, ran_on_accelerator
 from edgesdk.bundle import Bundle
 from edgesdk.wire.manifest import is_sha256
 
-__all__ = ["NO_ACCURACY", "assemble_report", "device_record", "make_baseline"]
+if TYPE_CHECKING:
+    from edgesdk.deploy.values import Deployment
+
+__all__ = [
+    "NO_ACCURACY",
+    "assemble_report",
+    "deployment_record",
+    "device_record",
+    "make_baseline",
+]
 
 #: Nobody looked at the outputs.
 NO_ACCURACY = Accuracy(host_check=None, reference=(), labelled=None, labelled_reference=None)
@@ -42,7 +51,7 @@ def assemble_report(
     measured: Measurements | None,
     device: DeviceRecord,
     accelerators: Collection[str] = (),
-    deployment: DeploymentRecord | None = None,
+    deployment: Deployment | None = None,
     accuracy: Accuracy = NO_ACCURACY,
     baseline: Baseline | None = None,
     repeat: Sequence[str] = (),
@@ -84,7 +93,7 @@ def assemble_report(
         device=device,
         bundle=_bundle(bundle),
         parts=parts,
-        deployment=deployment,
+        deployment=deployment_record(deployment) if deployment else None,
         spec=spec,
         started=measured.started if measured else None,
         wall_s=measured.wall_s if measured else None,
@@ -128,6 +137,27 @@ def make_baseline(
         peak_rss_bytes=measured.peak_rss_bytes,
         accuracy=accuracy,
         verdict=verdict,
+    )
+
+
+def deployment_record(deployment: Deployment) -> DeploymentRecord:
+    """Take from a receipt what a report keeps; outputs of the self-check go to its accuracy."""
+    return DeploymentRecord(
+        bundle_id=deployment.bundle_id,
+        device=deployment.device,
+        device_url=deployment.device_url,
+        path=deployment.path,
+        started=deployment.started,
+        seconds=deployment.seconds,
+        blobs_sent=deployment.blobs_sent,
+        bytes_sent=deployment.bytes_sent,
+        bytes_skipped=deployment.bytes_skipped,
+        slot=deployment.slot,
+        previous=deployment.previous,
+        self_check_passed=deployment.self_check.passed,
+        self_check_reused=deployment.self_check.reused,
+        target_mismatch=deployment.target_mismatch,
+        noise_bytes=deployment.noise_bytes,
     )
 
 
@@ -290,15 +320,23 @@ def _precision(manifest: Mapping[str, Any]) -> str:
 
 
 def _actual(part: PartRecord) -> PlacementRow:
-    where = part.detail.get("execution_devices", part.detail.get("providers"))
-    if where is None:
-        where = part.detail.get("device", part.detail.get("delegate"))
+    where: object = None
+    for name in ("execution_devices", "providers", "device", "delegate"):
+        where = where or part.detail.get(name)
     shown = ", ".join(str(v) for v in where) if isinstance(where, tuple) else where
     version = f"{part.runtime} {part.runtime_version or ''}".strip()
+    detail = f"part {part.index}: {version}" + (f" on {shown}" if shown else "")
+    assigned = {
+        name.removeprefix("assignment."): count
+        for name, value in part.detail.items()
+        if name.startswith("assignment.") and (count := _count(value))
+    }
+    if len(assigned) > 1:
+        detail += "; " + ", ".join(f"{n} nodes on {name}" for name, n in assigned.items())
     return PlacementRow(
         backend=part.backend,
         accelerator=ran_on_accelerator(part.detail),
-        nodes=_count(part.detail.get("nodes")),
+        nodes=sum(assigned.values()) or None,
         share=part.share,
-        detail=f"part {part.index}: {version}" + (f" on {shown}" if shown else ""),
+        detail=detail,
     )

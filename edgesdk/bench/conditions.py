@@ -33,7 +33,7 @@ def describe_conditions(
     if measured is None:
         return Conditions(static={}, samples=(), throttled=None, notes=())
     samples = measured.condition_samples
-    said = [sample.throttled for sample in samples if sample.throttled is not None]
+    said = [bool(sample.throttled) for sample in samples if sample.throttled is not None]
     return Conditions(
         static=measured.static,
         samples=samples,
@@ -57,9 +57,10 @@ def _notes(
         if "governor" in name and slow:
             yield f"the clock governor is {', '.join(slow)}, so the clock follows the load"
             break
-    throttling = sum(1 for sample in samples if sample.throttled)
+    throttling = [sample.throttled for sample in samples if sample.throttled]
     if throttling:
-        yield f"the device throttled in {throttling} of {len(samples)} samples"
+        causes = ", ".join(sorted({cause for causes in throttling for cause in causes}))
+        yield f"the clock was limited in {len(throttling)} of {len(samples)} samples: {causes}"
     clocks = [mhz for sample in samples if (mhz := mean_clock_mhz(sample))]
     if clocks and min(clocks) < max(clocks) * (1 - _CLOCK_SPREAD):
         yield f"the mean clock moved between {min(clocks):.0f} and {max(clocks):.0f} MHz"

@@ -211,20 +211,27 @@ def _condition_samples(value: object) -> tuple[ConditionSample, ...]:
             continue
         clocks = [_number(mhz) for mhz in _items(record.get("cpu_mhz"))[:1024]]
         memory = record.get("mem_available_bytes")
-        throttled = record.get("throttled")
         samples.append(
             ConditionSample(
                 t_s=t_s,
                 cpu_mhz=tuple(mhz for mhz in clocks if mhz is not None),
                 temp_c=_temperatures(record.get("temp_c")),
                 load1=_number(record.get("load1")),
-                throttled=bool(throttled) if isinstance(throttled, bool | int) else None,
+                throttled=_throttled(record.get("throttled")),
                 mem_available_bytes=memory
                 if type(memory) is int and 0 <= memory <= _MAX_INT
                 else None,
             )
         )
     return tuple(samples)
+
+
+def _throttled(value: object) -> tuple[str, ...] | None:
+    if isinstance(value, bool):
+        return ("throttled",) if value else ()
+    if not isinstance(value, list):
+        return None
+    return tuple(str(reason)[:_MAX_TEXT] for reason in value[:_MAX_ENTRIES])
 
 
 def _temperatures(value: object) -> dict[str, float]:

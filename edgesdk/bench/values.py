@@ -65,7 +65,7 @@ VERDICTS: dict[Verdict, str] = {
     "not-measured": "no latency sample was taken",
     "fell-back-to-cpu": "planned for an accelerator, but everything ran on the CPU",
     "partly-fell-back": "some parts planned for an accelerator ran on the CPU",
-    "placement-unknown": "planned for an accelerator, and the runtime does not tell where it ran",
+    "placement-unknown": "planned for an accelerator; the runtime does not tell where it ran",
     "accelerated": "every part that was planned for an accelerator ran there",
     "cpu-as-planned": "planned for the CPU and ran there",
 }
@@ -306,6 +306,10 @@ class DeploymentRecord:
     self_check_passed: bool
     self_check_reused: bool
     """The check had passed here before, with the same agent and runtimes."""
+    target_mismatch: tuple[Text, ...]
+    """Why the device is not the target, where that was overridden."""
+    noise_bytes: Count
+    """Bytes on the link that were no frames; a bad cable shows here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -320,7 +324,8 @@ class ConditionSample:
     temp_c: dict[str, float]
     """Degrees by name of the thermal zone."""
     load1: Amount | None
-    throttled: bool | None
+    throttled: tuple[Text, ...] | None
+    """What limits the clock; empty where nothing does, null where nothing tells."""
     mem_available_bytes: Count | None
 
 
@@ -404,9 +409,9 @@ class ReferenceOutput:
     """The lowest cosine similarity; null where it is undefined."""
     max_abs_error: Amount | None
     top1_agreement: Fraction | None
-    """Share of rows with the same largest element; null where the output is not [N, C]."""
+    """Share of vectors with the same largest elements; null where there are no classes."""
     rows: Count
-    """Rows that top1_agreement was taken over; 0 where it is null."""
+    """Check vectors that top1_agreement was taken over; 0 where it is null."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

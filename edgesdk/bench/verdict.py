@@ -16,26 +16,47 @@ MIN_COSINE = 0.9
 MIN_AGREEMENT = 0.8
 
 _CPU_WORDS = ("cpu", "xnnpack")
+_DELEGATED_WORDS = ("delegate", "edgetpu")
 
 
 def ran_on_accelerator(detail: Detail) -> bool | None:
     """Say whether a runtime's own words show that an accelerator did the work, if they tell.
 
-    Read are ``accelerator`` (a bool), then ``execution_devices``, ``device``, ``providers`` and
-    ``delegate``: the first entry of a list is the one with the highest priority.
+    Read are, the surest first: ``accelerator`` (a bool); ``assignment``, nodes by onnxruntime
+    provider; ``ops``, of which a LiteRT delegate replaces those it takes;
+    ``execution_devices`` and ``device`` of OpenVINO. A list of providers or a delegate shows
+    what was offered the work, so only its absence proves anything.
     """
     said = detail.get("accelerator")
     if isinstance(said, bool):
         return said
-    for name in ("execution_devices", "device", "providers", "delegate"):
-        if name not in detail:
-            continue
-        value = detail[name]
-        first = (value[0] if value else None) if isinstance(value, tuple) else value
-        if first is None:
-            return False if name == "delegate" else None
-        return not str(first).lower().startswith(_CPU_WORDS)
-    return None
+    assigned = _counts(detail, "assignment.")
+    if assigned:
+        return any(not _is_cpu(provider) for provider in assigned)
+    ops = _counts(detail, "ops.")
+    if ops and detail.get("delegate") is not None:
+        return any(word in op.lower() for op in ops for word in _DELEGATED_WORDS)
+    for name in ("execution_devices", "device"):
+        value = detail.get(name)
+        names = [str(v) for v in (value if isinstance(value, tuple) else (value,)) if v]
+        if names and not names[0].startswith("AUTO"):
+            return any(not _is_cpu(entry) for entry in names)
+    providers = detail.get("providers")
+    if isinstance(providers, tuple) and providers and all(_is_cpu(p) for p in providers):
+        return False
+    return False if "delegate" in detail and detail["delegate"] is None else None
+
+
+def _is_cpu(name: object) -> bool:
+    return str(name).lower().lstrip("(").startswith(_CPU_WORDS)
+
+
+def _counts(detail: Detail, prefix: str) -> dict[str, int]:
+    return {
+        name.removeprefix(prefix): count
+        for name, count in detail.items()
+        if name.startswith(prefix) and type(count) is int and count > 0
+    }
 
 
 def choose_verdict(

@@ -1,0 +1,156 @@
+"""The shell of a report page: one file, no script, nothing loaded, readable on any screen.
+
+Colours are variables, so the plots inside follow light, dark and print. The contrast of text is
+at least 4.5 to 1 on its ground in both schemes.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+
+from edgesdk.report.summary import clean
+
+__all__ = ["escaped", "facts", "page", "section", "sentence", "table"]
+
+_CSS = """
+:root{color-scheme:light dark;--ground:#fff;--panel:#f6f8fa;--ink:#1a1f26;--muted:#57606a;
+--line:#d8dee4;--ours:#0b62c4;--theirs:#b35900;--warm:#c0322b;--good:#176b34;--good-soft:#e3f4e8;
+--bad:#a8201a;--bad-soft:#fdeaea;--fair:#7a4b00;--fair-soft:#fdf1d8}
+@media (prefers-color-scheme:dark){:root{--ground:#0f141a;--panel:#171d25;--ink:#e6eaef;
+--muted:#9aa5b1;--line:#2d3640;--ours:#6cb0ff;--theirs:#f0a35e;--warm:#ff8078;--good:#7ddb98;
+--good-soft:#12301d;--bad:#ff9c94;--bad-soft:#3c1717;--fair:#f2c46d;--fair-soft:#372a10}}
+*{box-sizing:border-box}
+body{margin:0;background:var(--ground);color:var(--ink);
+font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif;
+-webkit-text-size-adjust:100%}
+main,header,footer,nav{max-width:64rem;margin:0 auto;padding:0 1.25rem}
+header{padding-top:2rem}footer{padding-bottom:2rem;color:var(--muted);font-size:.875rem}
+h1{font-size:1.75rem;line-height:1.2;margin:0 0 .25rem;overflow-wrap:anywhere}
+h2{font-size:1.2rem;margin:2.25rem 0 .75rem;padding-top:1rem;border-top:1px solid var(--line)}
+h3{font-size:1rem;margin:1.25rem 0 .5rem}
+p{margin:.5rem 0;max-width:46rem}a{color:var(--ours)}
+.sub,figcaption,.note{color:var(--muted)}figcaption,.note{font-size:.875rem}
+.sub{margin:0;overflow-wrap:anywhere}
+.verdict{margin:1.25rem 0;padding:.875rem 1rem;border-radius:.5rem;border-left:.3rem solid}
+.verdict strong{font-size:1.05rem}.verdict p,.verdict ul{margin:.25rem 0 0}
+.verdict ul{padding-left:1.1rem}.verdict :is(p,li){color:var(--ink);overflow-wrap:anywhere}
+.good{background:var(--good-soft);border-color:var(--good);color:var(--good)}
+.bad{background:var(--bad-soft);border-color:var(--bad);color:var(--bad)}
+.fair{background:var(--fair-soft);border-color:var(--fair);color:var(--fair)}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(9.5rem,1fr));gap:.75rem;margin:0}
+.tiles>div{background:var(--panel);border:1px solid var(--line);border-radius:.5rem;
+padding:.75rem .875rem;min-width:0}
+.tiles dt{color:var(--muted);font-size:.8125rem}
+.tiles dd{margin:0;font-size:1.4rem;font-weight:600;line-height:1.25;
+font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
+.tiles dd+dd{font-size:.8125rem;font-weight:400;color:var(--muted);margin-top:.15rem}
+.pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(24rem,100%),1fr));gap:1.5rem}
+figure{margin:0;min-width:0}figure h3{margin-top:0}
+figure svg{display:block;width:100%;height:auto}
+svg text{font-family:inherit}
+.key{display:inline-flex;gap:1rem;font-size:.875rem;color:var(--muted)}
+.key i{display:inline-block;width:.75rem;height:.75rem;border-radius:.15rem;margin-right:.35rem;
+vertical-align:-.05rem;print-color-adjust:exact;-webkit-print-color-adjust:exact}
+.wide{overflow-x:auto;max-width:100%}
+table{border-collapse:collapse;width:100%;font-size:.9375rem;font-variant-numeric:tabular-nums}
+caption{text-align:left;color:var(--muted);font-size:.875rem;padding-bottom:.35rem}
+th,td{text-align:left;padding:.4rem .75rem .4rem 0;border-bottom:1px solid var(--line);
+vertical-align:top;overflow-wrap:anywhere}
+thead th{color:var(--muted);font-weight:600;font-size:.8125rem;white-space:nowrap}
+tbody th{font-weight:500}
+td.n,th.n{text-align:right;white-space:nowrap}
+dl.facts{display:grid;grid-template-columns:minmax(7rem,11rem) minmax(0,1fr);margin:0;
+font-size:.9375rem}
+dl.facts dt,dl.facts dd{margin:0;padding:.4rem .75rem .4rem 0;
+border-bottom:1px solid var(--line)}
+dl.facts dt{color:var(--muted)}dl.facts dd{overflow-wrap:anywhere}
+ul.notes{margin:.5rem 0;padding-left:1.1rem}
+pre{background:var(--panel);border:1px solid var(--line);border-radius:.5rem;padding:.75rem;
+overflow-x:auto;font:.875rem/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;
+white-space:pre-wrap;overflow-wrap:anywhere}
+code{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-size:.9em}
+@media (max-width:36rem){body{font-size:15px}h1{font-size:1.4rem}header{padding-top:1.25rem}
+main,header,footer,nav{padding-left:1rem;padding-right:1rem}
+.tiles{grid-template-columns:repeat(2,minmax(0,1fr))}.tiles dd{font-size:1.15rem}
+dl.facts{grid-template-columns:1fr}dl.facts dt{border:0;padding-bottom:0;font-size:.8125rem}
+dl.facts dd{padding-top:0}}
+@media print{:root{--ground:#fff;--panel:#fff;--ink:#000;--muted:#444;--line:#bbb;
+--ours:#0b62c4;--theirs:#b35900;--warm:#c0322b;--good:#176b34;--good-soft:#fff;--bad:#a8201a;--bad-soft:#fff;
+--fair:#7a4b00;--fair-soft:#fff}
+body{font-size:10.5pt}main,header,footer{max-width:none;padding:0}nav{display:none}
+figure,.tiles>div,.verdict,tr,dl.facts>*{break-inside:avoid}h2,h3{break-after:avoid}
+.pair{grid-template-columns:1fr 1fr}article+article{break-before:page}}
+"""
+
+
+def escaped(value: object, *, limit: int = 300) -> str:
+    """Make text from anywhere safe between tags and inside double quotes."""
+    return html.escape(clean(value, limit=limit), quote=True)
+
+
+def sentence(text: str) -> str:
+    """Give text a capital and a full stop."""
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def page(title: str, body: str, *, made: str) -> str:
+    """Give a whole document; ``body`` is markup, ``title`` and ``made`` are text."""
+    policy = "default-src 'none'; style-src 'unsafe-inline'"
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        f"<title>{escaped(title)}</title>\n<style>{_CSS}</style>\n</head>\n<body>\n"
+        f"{body}\n<footer><p>{escaped(made)}</p></footer>\n</body>\n</html>\n"
+    )
+
+
+def section(title: str, *content: str) -> str:
+    """Give a titled section of markup, or nothing where there is no content."""
+    kept = [piece for piece in content if piece]
+    return f"<section>\n<h2>{escaped(title)}</h2>\n{''.join(kept)}</section>\n" if kept else ""
+
+
+def table(
+    caption: str,
+    head: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    numbers: frozenset[int] = frozenset(),
+) -> str:
+    """Give a table of text; ``numbers`` are columns to align right; rows begin with a name."""
+
+    def cell(tag: str, place: int, value: object, scope: str = "") -> str:
+        style = ' class="n"' if place in numbers else ""
+        return f"<{tag}{scope}{style}>{escaped(value)}</{tag}>"
+
+    top = "".join(cell("th", i, name, ' scope="col"') for i, name in enumerate(head))
+    lines = [
+        "<tr>"
+        + "".join(
+            cell("td", i, value) if i else cell("th", i, value, ' scope="row"')
+            for i, value in enumerate(row)
+        )
+        + "</tr>"
+        for row in rows
+    ]
+    if not lines:
+        return ""
+    return (
+        f'<div class="wide"><table><caption>{escaped(caption)}</caption>\n'
+        f"<thead><tr>{top}</tr></thead>\n<tbody>\n"
+        + "\n".join(lines)
+        + "\n</tbody></table></div>\n"
+    )
+
+
+def facts(rows: Iterable[tuple[str, object]]) -> str:
+    """Give a list of labelled facts; those that are None are left out."""
+    lines = [
+        f"<dt>{escaped(label)}</dt><dd>{escaped(value)}</dd>"
+        for label, value in rows
+        if value is not None
+    ]
+    return f'<dl class="facts">{"".join(lines)}</dl>\n' if lines else ""

@@ -1,0 +1,224 @@
+"""The sections of a report page that are made of tables and facts alone."""
+
+from __future__ import annotations
+
+from edgesdk.bench.values import AccuracyResult, BenchmarkReport, PlacementRow
+from edgesdk.report.page import escaped, facts, section, sentence, table
+from edgesdk.report.summary import accuracy_text, bytes_text
+
+__all__ = [
+    "accuracy_section",
+    "conditions_section",
+    "deployment_section",
+    "placement_section",
+    "repeat_section",
+    "subjects_section",
+]
+
+
+def accuracy_section(report: BenchmarkReport) -> str:
+    """Show what labelled data and check vectors say of the outputs."""
+    accuracy = report.accuracy
+    pieces = []
+    labelled: list[tuple[str, AccuracyResult | None]] = [
+        (report.bundle.precision, accuracy.labelled),
+        ("unquantized", accuracy.labelled_reference),
+    ]
+    if report.baseline is not None:
+        labelled.append((report.baseline.bundle.precision, report.baseline.accuracy.labelled))
+    rows = [(name, r.metric, accuracy_text(r)) for name, r in labelled if r is not None]
+    pieces.append(table("On labelled data", ("", "metric", "value"), rows))
+    check = accuracy.host_check
+    if check is not None:
+        outputs = [
+            (
+                output.name,
+                "same" if output.within else "differs",
+                _figure_text(output.max_abs_error),
+                _figure_text(output.allowed),
+                f"{output.mismatches} of {output.elements}",
+            )
+            for output in check.outputs
+        ]
+        caption = f"Device against host, same parts, {check.vectors} check vectors"
+        head = ("output", "", "largest error", "allowed", "outside")
+        pieces.append(table(caption, head, outputs, numbers=frozenset({2, 3, 4})))
+    reference = [
+        (
+            output.name,
+            "not defined" if output.cosine is None else f"{output.cosine:.6f}",
+            _figure_text(output.max_abs_error),
+            "no classes"
+            if output.top1_agreement is None
+            else f"{output.top1_agreement:.1%} of {output.rows}",
+        )
+        for output in accuracy.reference
+    ]
+    columns = ("output", "lowest cosine", "largest error", "same top-1")
+    caption = "Device against the unquantized model, check vectors"
+    pieces.append(table(caption, columns, reference, numbers=frozenset({1, 2, 3})))
+    if not any(pieces):
+        pieces = ['<p class="note">Nobody looked at the outputs in this run.</p>']
+    return section("Accuracy", *pieces)
+
+
+def _figure_text(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.4g}"
+
+
+def placement_section(report: BenchmarkReport) -> str:
+    """Show predicted, as built and actual placement in one table."""
+    placement = report.placement
+    stages = (
+        ("predicted", placement.predicted),
+        ("as built", placement.as_built),
+        ("actual", placement.actual),
+    )
+    rows = [(stage, *_placed(row)) for stage, group in stages for row in group]
+    assumed = "".join(f"<li>{escaped(figure)}</li>" for figure in report.target.assumed)
+    return section(
+        "Placement",
+        table(
+            "Where the work was meant to run, where the build put it, where it ran",
+            ("stage", "backend", "kind", "nodes", "share", "detail"),
+            rows,
+            numbers=frozenset({3, 4}),
+        ),
+        '<p class="note">Rests on figures that nobody has measured:</p>' if assumed else "",
+        f'<ul class="notes">{assumed}</ul>' if assumed else "",
+    )
+
+
+def _placed(row: PlacementRow) -> tuple[str, str, str, str, str]:
+    kinds = {True: "accelerator", False: "CPU", None: "not told"}
+    nodes = "" if row.nodes is None else str(row.nodes)
+    share = "" if row.share is None else f"{row.share:.0%}"
+    return row.backend, kinds[row.accelerator], nodes, share, row.detail
+
+
+def conditions_section(report: BenchmarkReport) -> str:
+    """Show the circumstances, and what they mean, first."""
+    conditions = report.conditions
+    notes = "".join(f"<li>{escaped(sentence(note))}</li>" for note in conditions.notes)
+    limited = {True: "yes", False: "no", None: "the device does not tell"}
+    rows: list[tuple[str, object]] = [
+        (name.replace("_", " "), _listed(value))
+        for name, value in conditions.static.items()
+        if value is not None
+    ]
+    clocks = [mhz for sample in conditions.samples for mhz in sample.cpu_mhz]
+    if clocks:
+        rows.append(("clock", f"{min(clocks):,.0f} to {max(clocks):,.0f} MHz"))
+    for zone in sorted({zone for sample in conditions.samples for zone in sample.temp_c})[:16]:
+        degrees = [s.temp_c[zone] for s in conditions.samples if zone in s.temp_c]
+        rows.append((f"temperature, {zone}", f"{min(degrees):.1f} to {max(degrees):.1f} °C"))
+    loads = [s.load1 for s in conditions.samples if s.load1 is not None]
+    if loads:
+        rows.append(("load average", f"{min(loads):.2f} to {max(loads):.2f}"))
+    memory = [s.mem_available_bytes for s in conditions.samples if s.mem_available_bytes]
+    if memory:
+        rows.append(("free memory, lowest", bytes_text(min(memory))))
+    rows.append(("clock limited", limited[conditions.throttled]))
+    return section(
+        "Conditions", f'<ul class="notes">{notes}</ul>\n' if notes else "", facts(rows)
+    )
+
+
+def _listed(value: object) -> str:
+    shown = value if isinstance(value, tuple) else (value,)
+    texts = [f"{v:g}" if isinstance(v, float) else _said(v) for v in shown]
+    return ", ".join(texts) or "none"
+
+
+def _said(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def subjects_section(report: BenchmarkReport) -> str:
+    """Show what was measured: model, bundle, target, device."""
+    model, device, bundle = report.model, report.device, report.bundle
+    ports = [
+        (title, f"{tensor.name}: {tensor.dtype}[{', '.join(map(str, tensor.shape))}]")
+        for title, tensors in (("input", model.inputs), ("output", model.outputs))
+        for tensor in tensors[:8]
+    ]
+    part_rows = [
+        (f"part {part.index}", f"{part.runtime} {part.runtime_version or ''} ({part.backend})")
+        for part in report.parts[:16]
+    ]
+    return section(
+        "Model, bundle, device",
+        facts(
+            [
+                ("model", model.name),
+                ("model file", _joined(model.format, bytes_text(model.bytes))),
+                ("model sha256", model.sha256),
+                *ports,
+                ("bundle", bundle.id),
+                *part_rows,
+                ("target", _joined(report.target.name, report.target.family)),
+                ("device", _joined(device.name, device.url)),
+                ("board", device.device_tree_model),
+                ("processor", _joined(device.cpu_model, device.machine)),
+                ("cores", device.cpu_count),
+                ("memory", bytes_text(device.ram_bytes) if device.ram_bytes else None),
+                ("system", _joined(device.os, device.system, device.kernel)),
+                ("agent", _joined(device.agent_version, f"Python {device.python}")),
+            ]
+        ),
+    )
+
+
+def _joined(*values: str | None) -> str | None:
+    kept = [value for value in values if value]
+    return ", ".join(kept) or None
+
+
+def deployment_section(report: BenchmarkReport) -> str:
+    """Show the receipt, where there is one."""
+    receipt = report.deployment
+    if receipt is None:
+        return ""
+    check = "passed" if receipt.self_check_passed else "failed"
+    again = ", from an earlier deployment" if receipt.self_check_reused else ""
+    sent = f"{receipt.blobs_sent} blobs, {bytes_text(receipt.bytes_sent)}"
+    return section(
+        "Deployment",
+        facts(
+            [
+                ("over", _joined(receipt.path, receipt.device_url)),
+                ("when", receipt.started),
+                ("took", f"{receipt.seconds:.2f} s"),
+                ("sent", sent),
+                ("already there", bytes_text(receipt.bytes_skipped)),
+                ("self-check", f"{check}{again}"),
+                ("slot", receipt.slot),
+                ("before it", receipt.previous[:12] if receipt.previous else "nothing"),
+                ("noise", f"{receipt.noise_bytes} bytes" if receipt.noise_bytes else None),
+                *(("not the target", reason) for reason in receipt.target_mismatch),
+            ]
+        ),
+    )
+
+
+def repeat_section(report: BenchmarkReport) -> str:
+    """Show the commands and the settings that make this measurement again."""
+    spec = report.spec
+    commands = "\n".join(escaped(command, limit=2000) for command in report.repeat)
+    count = f"at most {spec.runs}" if spec.runs else "as many as fit"
+    limit = "none" if spec.duration_s is None else f"{spec.duration_s:g} s"
+    return section(
+        "How to repeat this",
+        f"<pre><code>{commands}</code></pre>\n" if commands else "",
+        facts(
+            [
+                ("counted runs", count),
+                ("time limit", limit),
+                ("warm-up runs", spec.warmup_runs),
+                ("threads", spec.threads or "as the bundle says"),
+                ("worker", "started anew" if spec.fresh else "the one that was there"),
+                ("measured from", report.started),
+                ("measured for", None if report.wall_s is None else f"{report.wall_s:.2f} s"),
+            ]
+        ),
+    )
