@@ -1,0 +1,188 @@
+"""Run ONNX's C++ checker, shape inference and version converter in a child process.
+
+They are written for well-meant files: a hostile one can make them crash, loop or ask for all
+memory. So this file is also a program (nothing of edgesdk is imported when it runs as one): it
+sets limits on itself, reads one request from stdin, and answers on stdout. Its death is an
+answer like any other.
+
+A request or reply is a line of JSON, whose ``sizes`` say how many bytes of which piece follow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from typing import IO, Any
+
+__all__ = ["ChildFailed", "check_and_infer", "convert_nodes"]
+
+_CPU_S = 120
+_WALL_S = 300
+_MEMORY_BYTES = 8 << 30
+_MAX_LINE = 1 << 24
+
+
+class ChildFailed(Exception):
+    """The child refused the model, or died over it. ``refused`` tells the two apart."""
+
+    def __init__(self, text: str, *, refused: bool, stage: str = "") -> None:
+        super().__init__(text)
+        self.refused = refused
+        self.stage = stage
+
+
+def check_and_infer(model: bytes) -> bytes:
+    """Check a serialized model and infer its shapes; give the model with what was inferred.
+
+    Raises:
+        ChildFailed: The checker or the inference refuses it (``stage`` says which), or the
+            child died or hit a limit.
+    """
+    _, pieces = _ask({"op": "infer"}, [model])
+    return pieces[0]
+
+
+def convert_nodes(models: Sequence[bytes], to_opset: int) -> list[bytes | str]:
+    """Convert one-node models to another opset; give each model's bytes, or why not."""
+    reply, pieces = _ask({"op": "convert", "opset": to_opset}, models)
+    left = iter(pieces)
+    return [next(left) if error is None else str(error) for error in reply["errors"]]
+
+
+def _ask(
+    request: dict[str, Any], pieces: Sequence[bytes]
+) -> tuple[dict[str, Any], list[bytes]]:
+    memory = _MEMORY_BYTES + 6 * sum(map(len, pieces))
+    request = {**request, "sizes": [len(piece) for piece in pieces], "memory_bytes": memory}
+    # the numeric library's threads would each reserve address space
+    env = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-P", __file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=env,
+    ) as child:
+        try:
+            data = b"".join([json.dumps(request).encode() + b"\n", *pieces])
+            answer, _ = child.communicate(data, timeout=_WALL_S)
+        except subprocess.TimeoutExpired as exc:
+            child.kill()
+            raise ChildFailed(f"it takes longer than {_WALL_S} s", refused=False) from exc
+        except BaseException:
+            child.kill()
+            raise
+    if child.returncode != 0:
+        raise ChildFailed(_fate(child.returncode), refused=False)
+    line, _, rest = answer.partition(b"\n")
+    reply: dict[str, Any] = json.loads(line)
+    if "refused" in reply:
+        raise ChildFailed(reply["refused"], refused=True, stage=reply["stage"])
+    return reply, list(_cut(rest, reply["sizes"]))
+
+
+def _fate(code: int) -> str:
+    import signal
+
+    if code >= 0:
+        return (
+            "ONNX's library ran out of memory on it"
+            if code == 12
+            else (f"ONNX's library ended with code {code} on it")
+        )
+    with contextlib.suppress(ValueError):
+        return f"ONNX's library died of {signal.Signals(-code).name} on it"
+    return f"ONNX's library died of signal {-code} on it"
+
+
+def _cut(data: bytes, sizes: Sequence[int]) -> Iterator[bytes]:
+    at = 0
+    for size in sizes:
+        yield data[at : at + size]
+        at += size
+
+
+# From here on: the child.
+
+
+def _limit(memory_bytes: int) -> None:
+    import resource
+
+    for what, value in (
+        (resource.RLIMIT_AS, memory_bytes),
+        (resource.RLIMIT_CPU, _CPU_S),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        _, hard = resource.getrlimit(what)
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(what, (value, hard))
+
+
+def _infer(pieces: list[bytes]) -> tuple[dict[str, Any], list[bytes]]:
+    import onnx
+    from onnx import checker, shape_inference
+
+    complete = onnx.ModelProto.FromString(pieces[0])
+    for value in complete.graph.output:
+        # the checker wants a shape there, the inference is about to find it
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.shape.SetInParent()
+    try:
+        checker.check_model(complete.SerializeToString(), full_check=False)
+    except checker.ValidationError as exc:
+        return {"refused": str(exc), "stage": "check"}, []
+    try:
+        inferred = shape_inference.infer_shapes(
+            pieces[0], check_type=True, strict_mode=True, data_prop=True
+        )
+    except shape_inference.InferenceError as exc:
+        return {"refused": str(exc), "stage": "shapes"}, []
+    if isinstance(inferred, onnx.ModelProto):
+        inferred = inferred.SerializeToString()
+    return {}, [inferred]
+
+
+def _convert(
+    request: dict[str, Any], pieces: list[bytes]
+) -> tuple[dict[str, Any], list[bytes]]:
+    import onnx
+    from onnx import version_converter
+
+    errors: list[str | None] = []
+    done: list[bytes] = []
+    for piece in pieces:
+        try:
+            model = version_converter.convert_version(
+                onnx.load_model_from_string(piece), request["opset"]
+            )
+            done.append(model.SerializeToString())
+            errors.append(None)
+        except (RuntimeError, ValueError, TypeError) as exc:
+            errors.append(str(exc))
+    return {"errors": errors}, done
+
+
+def _serve(incoming: IO[bytes], outgoing: IO[bytes]) -> None:
+    request = json.loads(incoming.readline(_MAX_LINE))
+    _limit(request["memory_bytes"])
+    pieces = [incoming.read(size) for size in request["sizes"]]
+    reply, answer = _convert(request, pieces) if request["op"] == "convert" else _infer(pieces)
+    reply["sizes"] = [len(piece) for piece in answer]
+    outgoing.write(json.dumps(reply).encode() + b"\n")
+    for piece in answer:
+        outgoing.write(piece)
+    outgoing.flush()
+
+
+if __name__ == "__main__":
+    try:
+        # what a library prints must not get between the bytes of the reply
+        out = os.fdopen(os.dup(1), "wb")
+        os.dup2(2, 1)
+        _serve(sys.stdin.buffer, out)
+    except MemoryError:
+        os._exit(12)

@@ -1,0 +1,101 @@
+"""What is known of a model, as values: the file, its nodes, and what a lint has to say.
+
+Nothing here imports an ONNX library, so plans, reports and the command line can use these
+values without one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from edgesdk.tensors import TensorInfo
+
+__all__ = ["Finding", "ModelFormat", "NodeFacts", "Severity", "SourceModel", "model_name"]
+
+ModelFormat = Literal["onnx", "tflite"]
+Severity = Literal["info", "warning", "error"]
+
+_MAX_NAME = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceModel:
+    """A model file as it was opened.
+
+    ``sha256`` covers the file and, where there is any, its external data; ``bytes`` is the size
+    of both. ``opset`` is the version of ONNX's own operator set, ``opsets`` those of all domains
+    (``""`` is ONNX's own); a TFLite file has neither and says 0. ``op_counts`` counts nodes in
+    bodies of control flow too; operators of another domain carry it as a prefix.
+    """
+
+    path: Path
+    name: str
+    format: ModelFormat
+    sha256: str
+    bytes: int
+    ir_version: int
+    opset: int
+    opsets: Mapping[str, int]
+    producer: str
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    op_counts: Mapping[str, int]
+    initializer_bytes: int
+    external_data: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeFacts:
+    """What a backend may ask about one node before it takes or refuses it.
+
+    ``index`` is the node's position in the top level of the source graph; names may be missing
+    or repeat. ``inputs`` and ``outputs`` hold ``""`` where an optional one is left out, and
+    ``input_types``, ``output_types`` and ``constant_inputs`` run beside them. ``ints`` and
+    ``floats`` hold single attributes as tuples of one. ``subgraph_ops`` are the operators in
+    the node's bodies, sorted, each once.
+    """
+
+    index: int
+    name: str
+    op: str
+    domain: str
+    since_version: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    input_types: tuple[TensorInfo | None, ...]
+    output_types: tuple[TensorInfo | None, ...]
+    ints: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    floats: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    strings: Mapping[str, str] = field(default_factory=dict)
+    constant_inputs: tuple[bool, ...] = ()
+    subgraph_ops: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """How an error or a table names the node: its position, name and operator."""
+        return (
+            f"node {self.index} {self.name!r} ({self.op})"
+            if self.name
+            else (f"node {self.index} ({self.op})")
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing a lint noticed. ``code`` is stable, ``subject`` the tensor, node or operator."""
+
+    code: str
+    severity: Severity
+    message: str
+    hint: str = ""
+    subject: str = ""
+
+
+def model_name(path: Path) -> str:
+    """Make a name for people out of a file's name: letters, digits, dot, dash, underscore."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-")[:_MAX_NAME]
+    return name.rstrip("._-") or "model"
