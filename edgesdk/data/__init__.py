@@ -7,7 +7,22 @@ vectors, the device side to evaluate. It imports numpy and Pillow only where the
 from __future__ import annotations
 
 from edgesdk.data.dataset import Dataset, open_dataset
+from edgesdk.data.metrics import Difference, Score, compare, score_outputs
 from edgesdk.data.preprocess import Preprocess
+from edgesdk.data.range_check import lint_range, lint_ranges, measure_ranges
 from edgesdk.data.values import DataFinding, InputRange
 
-__all__ = ["DataFinding", "Dataset", "InputRange", "Preprocess", "open_dataset"]
+__all__ = [
+    "DataFinding",
+    "Dataset",
+    "Difference",
+    "InputRange",
+    "Preprocess",
+    "Score",
+    "compare",
+    "lint_range",
+    "lint_ranges",
+    "measure_ranges",
+    "open_dataset",
+    "score_outputs",
+]

@@ -133,7 +133,7 @@ def open_dataset(
 
     Args:
         spec: An ``.npz`` (one array per input, samples along the first axis, optional
-            ``labels``), a folder of them, a folder of pictures (needs ``preprocess``; a subfolder
+            ``labels``), a folder of them, a folder of pictures (needs ``preprocess``; a folder
             per class, or ``labels.csv``), or ``module:function`` that yields dicts.
         inputs: What the model takes; symbolic extents fit everything.
         preprocess: From a picture to an input; arrays are taken as they are.
