@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["Channel", "LinkTraits"]
+__all__ = ["AgentImage", "Channel", "LinkTraits", "OnPassword"]
+
+#: Takes a prompt, gives the secret, or None when nobody answers.
+OnPassword = Callable[[str], str | None]
+
+
+class AgentImage(Protocol):
+    """The agent as one file, for the links that start it."""
+
+    @property
+    def data(self) -> bytes:
+        """The bytes of the zipapp."""
+
+    @property
+    def sha256(self) -> str:
+        """Their SHA-256, in hexadecimal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +33,7 @@ class LinkTraits:
         window_bytes: Blob bytes that may be under way without an answer.
         lossy: Frames may be lost or damaged; requests are repeated when no answer comes.
         silence_s: How long the agent may be silent before the link counts as dead.
+        repeat_s: On a lossy link, how long to wait for a byte before a request is repeated.
         compress: Chunks that shrink are sent as zlib, because the link is slower than zlib.
     """
 
@@ -24,6 +41,7 @@ class LinkTraits:
     window_bytes: int
     lossy: bool = False
     silence_s: float = 15.0
+    repeat_s: float = 1.0
     compress: bool = False
 
 

@@ -1,0 +1,43 @@
+"""From a device to a session with its agent."""
+
+from __future__ import annotations
+
+import time
+
+from edgesdk.devices.agentpack import pack_agent
+from edgesdk.devices.inventory import Device
+from edgesdk.devices.session import Session
+from edgesdk.progress import OnProgress, Progress, ignore_progress
+from edgesdk.transport.base import OnPassword
+from edgesdk.transport.open import open_channel
+
+__all__ = ["connect"]
+
+
+def connect(
+    device: Device,
+    *,
+    timeout_s: float = 30.0,
+    on_progress: OnProgress = ignore_progress,
+    on_password: OnPassword | None = None,
+) -> Session:
+    """Reach the agent of ``device``, starting it where the link can, and greet it.
+
+    Args:
+        device: From `edgesdk.devices.inventory.resolve_device`.
+        timeout_s: How long that may take in all.
+        on_progress: Told when it begins and when the agent has answered.
+        on_password: See `edgesdk.transport.open.open_channel`.
+
+    Raises:
+        LinkError: It cannot be reached; the class says at which hurdle.
+    """
+    deadline = time.monotonic() + timeout_s
+    on_progress(Progress(step="connect", done=0, total=1))
+    channel = open_channel(
+        device.url, agent=pack_agent(), timeout_s=timeout_s, on_password=on_password
+    )
+    left_s = max(1.0, deadline - time.monotonic())
+    session = Session(channel, device_name=device.name, timeout_s=left_s)
+    on_progress(Progress(step="connect", done=1, total=1))
+    return session

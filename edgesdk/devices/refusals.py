@@ -1,0 +1,101 @@
+"""From the code in an agent's reply to an exception of our tree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from edgesdk.devices.hints import runtime_hint
+from edgesdk.devices.text import clean_text, clean_value
+from edgesdk.errors import (
+    DataError,
+    DeviceError,
+    EdgeError,
+    ProtocolError,
+    RuntimeMissing,
+    SelfCheckError,
+    SpaceError,
+    WorkerError,
+)
+from edgesdk.wire import codes
+
+__all__ = ["ERROR_OF_CODE", "refusal_error"]
+
+#: The class for every code of `edgesdk.wire.codes.ALL_CODES`; a test holds both lists together.
+ERROR_OF_CODE: Mapping[str, type[EdgeError]] = {
+    codes.BAD_REQUEST: ProtocolError,
+    codes.UNKNOWN_OP: ProtocolError,
+    codes.VERSION: ProtocolError,
+    codes.BUSY: DeviceError,
+    codes.GAP: ProtocolError,
+    codes.BAD_HASH: DeviceError,
+    codes.NOT_FOUND: DeviceError,
+    codes.NO_SPACE: SpaceError,
+    codes.READ_ONLY: SpaceError,
+    codes.NO_RUNTIME: RuntimeMissing,
+    codes.WORKER_DIED: WorkerError,
+    codes.WORKER_TIMEOUT: WorkerError,
+    codes.WORKER_FAILED: WorkerError,
+    codes.BAD_DATA: DataError,
+    codes.CHECK_FAILED: SelfCheckError,
+    codes.AGENT_BUG: DeviceError,
+}
+
+_HINTS: Mapping[str, str] = {
+    codes.UNKNOWN_OP: "the agent there is older than this edgesdk: replace it with "
+    "`edgesdk agent install`",
+    codes.BUSY: "another command is using this device; try again when it is done",
+    codes.BAD_HASH: "send it again; if this repeats, storage or memory of the device is bad",
+    codes.NO_SPACE: "`edgesdk gc` removes releases that are not in a slot",
+    codes.READ_ONLY: "is the disk mounted read-only, and may that user write to the state "
+    "folder?",
+    codes.WORKER_DIED: "the agent and the active release are unharmed; `edgesdk devices logs` "
+    "shows the worker's last words",
+    codes.WORKER_TIMEOUT: "give it longer, or try the model on a faster backend",
+    codes.WORKER_FAILED: "`edgesdk devices logs` shows what the runtime said",
+    codes.CHECK_FAILED: "deploy the bundle again; it is activated once its check vectors pass",
+    codes.AGENT_BUG: "please report this with the output of `edgesdk devices logs`",
+}
+
+_DOING: Mapping[str, str] = {
+    "hello": "greet the agent on",
+    "facts": "read the facts of",
+    "status": "read the status of",
+    "stage": "stage the bundle on",
+    "put": "send a blob to",
+    "commit": "commit the bundle on",
+    "check": "run the check vectors on",
+    "activate": "activate the bundle on",
+    "rollback": "roll back",
+    "releases": "list the releases on",
+    "gc": "collect garbage on",
+    "run": "run the model on",
+    "bench": "benchmark the model on",
+    "logs": "read the logs of",
+    "unload": "unload the model on",
+    "shutdown": "stop the agent on",
+}
+
+
+def doing(op: str) -> str:
+    """Put an operation into words that go before a device's name."""
+    return _DOING.get(op, f"do {op} on")
+
+
+def refusal_error(op: str, meta: Mapping[str, object], *, device_name: str) -> EdgeError:
+    """Give the exception for a reply that says no, in the device's name and words."""
+    code = clean_text(meta.get("code"), limit=100)
+    detail = clean_text(meta.get("detail", "it gave no reason"), limit=2000)
+    raw = clean_value(meta.get("facts", {}))
+    facts = dict(raw) if isinstance(raw, dict) else {}
+    hint = _HINTS.get(code, "")
+    if code == codes.NO_RUNTIME:
+        hint = runtime_hint(
+            str(facts.get("runtime", "")),
+            python=str(facts.get("python", "")),
+            machine=str(facts.get("machine", "")),
+            executable=str(facts.get("python_executable") or facts.get("executable") or ""),
+        )
+    facts = {key: value for key, value in facts.items() if key.isidentifier() and key != "hint"}
+    facts |= {"code": code, "device": device_name, "op": op}
+    raised = ERROR_OF_CODE.get(code, ProtocolError)
+    return raised(f"cannot {doing(op)} {device_name}: {detail}", hint=hint, **facts)

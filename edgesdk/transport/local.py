@@ -1,0 +1,254 @@
+"""``local:``, the agent as a child process of this one, over pipes.
+
+The child sees the end of its input when this process goes away, however it goes, and leaves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from edgesdk.errors import BootstrapError, ChannelClosed, ChannelTimeout
+from edgesdk.transport.base import AgentImage, LinkTraits
+from edgesdk.transport.url import DeviceUrl
+
+__all__ = ["LocalChannel", "agent_file_name", "default_state_dir", "open_local"]
+
+_TRAITS = LinkTraits(chunk_bytes=1 << 20, window_bytes=8 << 20)
+_READ_BYTES = 1 << 20
+_STDERR_KEPT_BYTES = 4096
+_CLOSE_GRACE_S = 3.0
+_AGENTS_KEPT = 8
+
+
+def agent_file_name(sha256: str) -> str:
+    """Name the file of an agent by its hash, the same on every device."""
+    return f"agent-{sha256[:16]}.pyz"
+
+
+def default_state_dir() -> Path:
+    """Where the agent of this computer keeps its blobs and releases."""
+    import platformdirs
+
+    return Path(platformdirs.user_state_dir("edgesdk")) / "agent"
+
+
+def _put_agent(agent: AgentImage, state: Path) -> Path:
+    """Put the agent under ``state`` unless these very bytes are there."""
+    folder = state / "bin"
+    path = folder / agent_file_name(agent.sha256)
+    try:
+        state.parent.mkdir(parents=True, exist_ok=True)
+        state.mkdir(mode=0o700, exist_ok=True)  # the agent refuses one that others may read
+        folder.mkdir(mode=0o700, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if hashlib.sha256(path.read_bytes()).hexdigest() == agent.sha256:
+                return path
+        partial = folder / f".{path.name}.{os.getpid()}.partial"
+        with partial.open("wb") as file:
+            file.write(agent.data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        by_age = sorted(folder.glob("agent-*.pyz"), key=lambda file: file.stat().st_mtime)
+        for old in by_age[:-_AGENTS_KEPT]:
+            old.unlink(missing_ok=True)
+    except OSError as exc:
+        raise BootstrapError(
+            f"cannot put the agent into {folder}: {exc.strerror}",
+            hint="name a folder that may be written: local:?state=FOLDER",
+            state_dir=str(state),
+        ) from exc
+    return path
+
+
+class LocalChannel:
+    """Pipes to a child process; use `open_local` to get one with the agent behind it."""
+
+    def __init__(self, command: list[str], *, name: str) -> None:
+        self.name = name
+        self.traits = _TRAITS
+        self._stderr_tail = b""
+        self._stderr_lock = threading.Lock()
+        self._closed = False
+        try:
+            # a session of its own: Ctrl-C on our terminal is ours to handle, the agent sees EOF
+            self._child = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                start_new_session=True,
+            )
+        except OSError as exc:
+            raise BootstrapError(
+                f"cannot start the agent with {command[0]}: {exc.strerror}",
+                hint="is the interpreter there and executable?",
+                python=command[0],
+            ) from exc
+        assert self._child.stdin
+        assert self._child.stdout
+        assert self._child.stderr
+        self._in = self._child.stdin.fileno()
+        self._out = self._child.stdout.fileno()
+        self._err = self._child.stderr.fileno()
+        for descriptor in (self._in, self._out, self._err):
+            os.set_blocking(descriptor, False)
+
+    @property
+    def pid(self) -> int:
+        """The agent's process id."""
+        return self._child.pid
+
+    @property
+    def stderr_tail(self) -> str:
+        """The last the agent wrote to its standard error."""
+        self._drain_stderr()
+        return self._stderr_tail.decode("utf-8", "replace").strip()
+
+    def _drain_stderr(self) -> bool:
+        """Read what is there; say whether more may come."""
+        with self._stderr_lock:
+            while not self._closed:
+                try:
+                    data = os.read(self._err, 65536)
+                except BlockingIOError:
+                    return True
+                if not data:
+                    return False
+                self._stderr_tail = (self._stderr_tail + data)[-_STDERR_KEPT_BYTES:]
+        return False
+
+    def _wait(self, descriptor: int, event: int, deadline: float) -> bool:
+        """Wait until ``descriptor`` is ready, emptying stderr meanwhile; False: too late."""
+        watch_stderr = True
+        while True:
+            poll = select.poll()
+            poll.register(descriptor, event)
+            if watch_stderr:
+                poll.register(self._err, select.POLLIN)
+            ready = dict(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+            if self._err in ready:
+                watch_stderr = self._drain_stderr()
+            if descriptor in ready:
+                return True
+            if time.monotonic() >= deadline:
+                return False
+
+    def _gone(self, doing: str) -> ChannelClosed:
+        """Say how the child ended."""
+        if self._closed:
+            return ChannelClosed(f"cannot {doing} {self.name}: it was closed on this side")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._child.wait(timeout=1.0)
+        status = self._child.returncode
+        if status is None:
+            how = "the agent closed its end"
+        elif status < 0:
+            how = f"the agent was ended by signal {_signal_name(-status)}"
+        else:
+            how = f"the agent ended with status {status}"
+        tail = self.stderr_tail
+        last = tail.splitlines()[-1][:300] if tail else ""
+        return ChannelClosed(
+            f"cannot {doing} {self.name}: {how}" + (f": {last}" if last else ""),
+            hint="its last words are in the facts" if tail else "",
+            status=status,
+            stderr=tail,
+        )
+
+    def read(self, *, timeout_s: float) -> bytes:
+        """Give at least one byte; see `edgesdk.transport.base.Channel`."""
+        if self._closed:
+            raise self._gone("read from")
+        if not self._wait(self._out, select.POLLIN, time.monotonic() + timeout_s):
+            raise ChannelTimeout(
+                f"cannot read from {self.name}: no data for {timeout_s:g} s",
+                timeout_s=timeout_s,
+            )
+        data = os.read(self._out, _READ_BYTES)
+        if not data:
+            raise self._gone("read from")
+        return data
+
+    def write(self, data: bytes, *, timeout_s: float) -> None:
+        """Hand over all of ``data``; see `edgesdk.transport.base.Channel`."""
+        view = memoryview(data)
+        while view:
+            if self._closed:
+                raise self._gone("write to")
+            if not self._wait(self._in, select.POLLOUT, time.monotonic() + timeout_s):
+                raise ChannelTimeout(
+                    f"cannot write to {self.name}: no byte was taken for {timeout_s:g} s",
+                    timeout_s=timeout_s,
+                )
+            try:
+                view = view[os.write(self._in, view) :]
+            except BlockingIOError:
+                continue
+            except (BrokenPipeError, ConnectionResetError):
+                raise self._gone("write to") from None
+
+    def close(self) -> None:
+        """Let the agent see the end of its input, wait for it, stop it if it stays."""
+        if self._closed:
+            return
+        assert self._child.stdin
+        assert self._child.stdout
+        assert self._child.stderr
+        self._child.stdin.close()
+        try:
+            self._leave()
+        finally:
+            with self._stderr_lock:
+                self._closed = True
+            self._child.stdout.close()
+            self._child.stderr.close()
+
+    def _leave(self) -> None:
+        """Wait for the child; what it still says is thrown away so that it cannot block."""
+        deadline = time.monotonic() + _CLOSE_GRACE_S
+        while self._child.poll() is None and time.monotonic() < deadline:
+            poll = select.poll()
+            poll.register(self._out, select.POLLIN)
+            for descriptor, _ in poll.poll(20):
+                with contextlib.suppress(BlockingIOError):
+                    if not os.read(descriptor, _READ_BYTES):
+                        with contextlib.suppress(subprocess.TimeoutExpired):
+                            self._child.wait(timeout=max(0.0, deadline - time.monotonic()))
+            self._drain_stderr()
+        for stop in (self._child.terminate, self._child.kill):
+            if self._child.poll() is None:
+                stop()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._child.wait(timeout=2.0)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)
+
+
+def open_local(url: DeviceUrl, *, agent: AgentImage) -> LocalChannel:
+    """Start the agent on this computer.
+
+    Raises:
+        BootstrapError: Its file cannot be written, or the interpreter cannot be run.
+    """
+    given = url.query.get("state")
+    state = Path(given).expanduser().absolute() if given else default_state_dir()
+    path = _put_agent(agent, state)
+    command = [sys.executable, "-I", "-S", str(path), "stdio", "--state", str(state)]
+    command += ["--python", url.query.get("python", sys.executable)]
+    return LocalChannel(command, name=str(url))

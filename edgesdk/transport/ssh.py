@@ -1,0 +1,501 @@
+"""``ssh://``: the agent over one SSH connection. The only module that imports paramiko.
+
+Host keys are always checked, for every hop, and nothing here ever adds one. What SSH needs to
+know of a host comes from ``~/.ssh/config`` as OpenSSH reads it: HostName, User, Port,
+IdentityFile, IdentitiesOnly, HostKeyAlias, UserKnownHostsFile, GlobalKnownHostsFile, ProxyJump,
+ProxyCommand.
+
+What makes it fast was measured against scp: one exec channel instead of SFTP, AES-GCM first,
+TCP_NODELAY (paramiko sets neither), and slices that fill a packet exactly, because paramiko
+copies the tail of larger ones on every packet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import paramiko  # noqa: TID251 - this is the one module that may
+
+from edgesdk.errors import (
+    AuthError,
+    ChannelClosed,
+    ChannelError,
+    ChannelTimeout,
+    InventoryError,
+    LinkError,
+)
+from edgesdk.transport.base import AgentImage, LinkTraits, OnPassword
+from edgesdk.transport.bootstrap import Placed, bootstrap_command, run_bootstrap
+from edgesdk.transport.known_hosts import KnownKey, check_host_key, host_id, known_keys
+from edgesdk.transport.ssh_config import Hop, Look, read_hop
+from edgesdk.transport.url import DeviceUrl
+
+__all__ = ["SshChannel", "open_ssh"]
+
+_TRAITS = LinkTraits(chunk_bytes=256 << 10, window_bytes=4 << 20, silence_s=20.0)
+_SLICE_BYTES = 32_704  # one packet of 32 768 bytes less its header
+_READ_BYTES = 1 << 20
+_STDERR_KEPT_BYTES = 4096
+_KEEPALIVE_S = 10
+_DEAD_AFTER_MS = 30_000
+_MAX_HOPS = 8
+_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes256-ctr")
+#: Encrypt-then-MAC last: with CTR it is open to prefix truncation without strict KEX.
+_MACS = (
+    "hmac-sha2-256",
+    "hmac-sha2-512",
+    "hmac-sha2-256-etm@openssh.com",
+    "hmac-sha2-512-etm@openssh.com",
+)
+_KEY_TYPES = (
+    "ssh-ed25519",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "rsa-sha2-512",
+    "rsa-sha2-256",
+)
+_PASSWORDS = {"password", "keyboard-interactive"}
+_LOG = "edgesdk.transport.ssh"
+logging.getLogger(_LOG).addHandler(logging.NullHandler())
+
+
+@contextlib.contextmanager
+def _our_errors(doing: str, name: str) -> Iterator[None]:
+    """Re-raise what paramiko and the system throw, naming the operation."""
+    try:
+        yield
+    except LinkError:
+        raise
+    except paramiko.AuthenticationException as exc:
+        raise AuthError(f"cannot {doing} {name}: {exc}", device=name) from exc
+    except TimeoutError as exc:
+        raise ChannelTimeout(
+            f"cannot {doing} {name}: no answer in time",
+            hint="is the device on, and is this the right address?",
+            device=name,
+        ) from exc
+    except socket.gaierror as exc:
+        raise ChannelError(
+            f"cannot {doing} {name}: no such host: {exc.strerror}",
+            hint="is the name spelled right, and does this network know it?",
+            device=name,
+        ) from exc
+    except ConnectionRefusedError as exc:
+        raise ChannelError(
+            f"cannot {doing} {name}: connection refused",
+            hint="does an SSH server run there, on this port?",
+            device=name,
+        ) from exc
+    except (paramiko.SSHException, EOFError, OSError) as exc:
+        reason = str(exc) or "the other end hung up"
+        hint = "is that an SSH server, and does it still accept connections?"
+        if "no acceptable" in reason or "ncompatible" in reason:
+            hint = "its SSH server is too old: edgesdk uses no CBC cipher and no SHA-1"
+        raise ChannelError(f"cannot {doing} {name}: {reason}", hint=hint, device=name) from exc
+
+
+class _Route:
+    """The transports to a device, the jump hosts' first; closing it closes them all."""
+
+    def __init__(self) -> None:
+        self.transports: list[paramiko.Transport] = []
+
+    @property
+    def last(self) -> paramiko.Transport:
+        return self.transports[-1]
+
+    def close(self) -> None:
+        for transport in reversed(self.transports):
+            with contextlib.suppress(Exception):
+                transport.close()
+        for transport in reversed(self.transports):
+            if transport.is_alive():
+                transport.join(2.0)
+
+
+def _socket_to(hop: Hop, name: str, deadline: float) -> Any:
+    """Give a connected socket, or what paramiko takes for one."""
+    if hop.proxy_command is not None:
+        with _our_errors("run the ProxyCommand for", name):
+            return paramiko.ProxyCommand(hop.proxy_command)
+    with _our_errors("reach", name):
+        sock = socket.create_connection(
+            (hop.host, hop.port), timeout=max(0.1, deadline - time.monotonic())
+        )
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_AFTER_MS)
+        return sock
+
+
+def _tunnel(through: paramiko.Transport, hop: Hop, name: str, deadline: float) -> Any:
+    with _our_errors("reach", name):
+        return through.open_channel(
+            "direct-tcpip",
+            (hop.host, hop.port),
+            ("127.0.0.1", 0),
+            timeout=max(0.1, deadline - time.monotonic()),
+        )
+
+
+def _choose_algorithms(transport: paramiko.Transport, known: list[KnownKey]) -> None:
+    options = transport.get_security_options()
+    options.ciphers = _CIPHERS
+    options.digests = _MACS
+    kinds = {key.kind for key in known if not key.revoked}
+    if "ssh-rsa" in kinds:
+        kinds |= {"rsa-sha2-512", "rsa-sha2-256"}
+    # a host known by one key is asked for that one, as OpenSSH does
+    options.key_types = tuple(sorted(_KEY_TYPES, key=lambda kind: kind not in kinds))
+
+
+def _load_key(path: Path, on_password: OnPassword | None) -> paramiko.PKey:
+    """Read a private key file, asking for its passphrase if it has one.
+
+    Raises:
+        AuthError: It cannot be read.
+    """
+    try:
+        try:
+            return paramiko.PKey.from_path(path)
+        except TypeError:  # encrypted, and no passphrase was given
+            passphrase = on_password(f"passphrase of {path}") if on_password else None
+            if passphrase is None:
+                raise AuthError(
+                    f"cannot use key {path}: it has a passphrase",
+                    hint="load it with `ssh-add`, which edgesdk asks too",
+                    key=str(path),
+                ) from None
+            return paramiko.PKey.from_path(path, passphrase)
+    except OSError as exc:
+        raise AuthError(
+            f"cannot use key {path}: {(exc.strerror or str(exc)).lower()}", key=str(path)
+        ) from exc
+    except (paramiko.SSHException, paramiko.pkey.UnknownKeyType, ValueError, TypeError) as exc:
+        raise AuthError(
+            f"cannot use key {path}: {exc}",
+            hint="is it a private key, and the passphrase right?",
+            key=str(path),
+        ) from exc
+
+
+def _keys(hop: Hop, on_password: OnPassword | None) -> Iterator[tuple[str, paramiko.PKey]]:
+    """Give the keys to try: those named, those of the ssh-agent, those that lie around."""
+    problem: AuthError | None = None
+    loaded = []
+    for path in hop.keys:
+        if not hop.keys_are_chosen and not path.is_file():
+            continue
+        try:
+            loaded.append((str(path), _load_key(path, on_password)))
+        except AuthError as exc:
+            if hop.keys_are_chosen:
+                raise
+            problem = exc
+    if hop.keys_are_chosen:
+        yield from loaded
+        return
+    held: tuple[Any, ...] = ()
+    if not hop.only_these_keys:
+        with contextlib.suppress(paramiko.SSHException, OSError):
+            held = paramiko.Agent().get_keys()
+    yield from ((f"ssh-agent {key.fingerprint}", key) for key in held)
+    yield from loaded
+    if problem is not None and not loaded and not held:
+        raise problem
+
+
+def _log_in(transport: paramiko.Transport, hop: Hop, on_password: OnPassword | None) -> None:
+    """Offer the keys, then a password if the server takes one.
+
+    Raises:
+        AuthError: Nothing was accepted.
+    """
+    tried: list[str] = []
+    takes_password = True
+    problem = ""
+    try:
+        for label, key in _keys(hop, on_password):
+            tried.append(label)
+            try:
+                if not transport.auth_publickey(hop.user, key):
+                    return
+                problem = "it asks for a second factor"
+            except paramiko.BadAuthenticationType as exc:
+                takes_password = _PASSWORDS.intersection(exc.allowed_types) != set()
+                break
+            except paramiko.AuthenticationException:
+                continue
+        password = os.environ.get("EDGESDK_SSH_PASSWORD") if takes_password else None
+        if password is None and takes_password and on_password is not None:
+            password = on_password(f"password of {hop.user} on {hop.name}")
+        if password is not None:
+            tried.append("a password")
+            if not transport.auth_password(hop.user, password):
+                return
+    except LinkError:
+        raise
+    except paramiko.BadAuthenticationType as exc:
+        problem = f"it takes only {', '.join(exc.allowed_types)}"
+    except paramiko.AuthenticationException:
+        problem = "wrong password"
+    except (paramiko.SSHException, EOFError, OSError) as exc:
+        problem = f"it hung up ({exc or 'too many keys were offered'})"
+    raise AuthError(
+        f"cannot log in to {hop.name} as {hop.user}: {problem or 'no key was accepted'} "
+        f"(tried {', '.join(tried) or 'nothing, there was no key'})",
+        hint="put a public key there with `ssh-copy-id`, name one with ?key=FILE, or set "
+        "EDGESDK_SSH_PASSWORD",
+        device=hop.name,
+        tried=tried,
+    )
+
+
+def _connect_hop(
+    route: _Route, hop: Hop, *, deadline: float, on_password: OnPassword | None
+) -> None:
+    """Add one hop to the route: connect, check its host key, log in."""
+    name = hop.name
+    sock = (
+        _tunnel(route.last, hop, name, deadline)
+        if route.transports
+        else _socket_to(hop, name, deadline)
+    )
+    filed_as = hop.key_alias or host_id(hop.host, hop.port)
+    known = known_keys(hop.known_hosts, filed_as)
+    with _our_errors("reach", name):
+        transport = paramiko.Transport(sock)
+        route.transports.append(transport)
+        transport.daemon = True
+        transport.set_log_channel(_LOG)
+        _choose_algorithms(transport, known)
+        left_s = max(0.1, deadline - time.monotonic())
+        transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = left_s
+        transport.start_client(timeout=left_s)
+        if not transport.initial_kex_done:  # paramiko returns without a word when it is late
+            raise TimeoutError
+    key = transport.get_remote_server_key()
+    check_host_key(
+        key.asbytes(),
+        key.get_name(),
+        known,
+        name=name,
+        host=hop.host,
+        port=hop.port,
+        filed_as=filed_as,
+        files=hop.known_hosts,
+    )
+    _log_in(transport, hop, on_password)
+    transport.set_keepalive(_KEEPALIVE_S)
+
+
+def _read_config(path: Path) -> Look:
+    """Give a function that looks a host up in an OpenSSH configuration file."""
+    config = paramiko.SSHConfig()
+    if path.is_file():
+        try:
+            config = paramiko.SSHConfig.from_path(str(path))
+        except (paramiko.SSHException, OSError, UnicodeDecodeError, ValueError) as exc:
+            raise InventoryError(f"cannot use {path}: {exc}", path=str(path)) from exc
+
+    def look_up(host: str) -> dict[str, list[str]]:
+        try:
+            found = dict(config.lookup(host))
+        except Exception as exc:  # paramiko raises whatever a Match exec needs and lacks
+            raise InventoryError(f"cannot look up {host} in {path}: {exc}") from exc
+        return {
+            key: value if isinstance(value, list) else [value] for key, value in found.items()
+        }
+
+    return look_up
+
+
+def _hops(url: DeviceUrl) -> list[Hop]:
+    """Resolve the way to the device, jump hosts first."""
+    assert url.host
+    look_up = _read_config(Path.home() / ".ssh" / "config")
+    key = url.query.get("key")
+    hops = [read_hop(url.host, url.user, url.port, key=key, look_up=look_up)]
+    while hops[0].jumps:
+        before = [read_hop(*jump, look_up=look_up) for jump in hops[0].jumps]
+        hops = before + hops
+        if len(hops) > _MAX_HOPS:
+            raise ChannelError(
+                f"cannot reach {url}: its ProxyJump leads over more than {_MAX_HOPS} hosts",
+                hint="does a host in ~/.ssh/config jump through itself?",
+            )
+    return hops
+
+
+def _connect(url: DeviceUrl, *, timeout_s: float, on_password: OnPassword | None) -> _Route:
+    route = _Route()
+    deadline = time.monotonic() + timeout_s
+    try:
+        for hop in _hops(url):
+            _connect_hop(route, hop, deadline=deadline, on_password=on_password)
+    except BaseException:
+        route.close()
+        raise
+    return route
+
+
+class SshChannel:
+    """One exec channel; use `open_ssh` to get one with the agent behind it."""
+
+    def __init__(self, route: _Route, command: str, *, name: str, timeout_s: float) -> None:
+        self.name = name
+        self.traits = _TRAITS
+        self._route = route
+        self._stderr_tail = b""
+        self._pending = b""
+        self._closed = False
+        self.placed: Placed | None = None
+        with _our_errors("start the agent on", name):
+            self._exec = route.last.open_session(timeout=timeout_s)
+            self._exec.settimeout(timeout_s)
+            self._exec.exec_command(command)
+
+    @property
+    def stderr_tail(self) -> str:
+        """The last that came on standard error."""
+        while self._exec.recv_stderr_ready():
+            data = self._exec.recv_stderr(65536)
+            self._stderr_tail = (self._stderr_tail + data)[-_STDERR_KEPT_BYTES:]
+        return self._stderr_tail.decode("utf-8", "replace").strip()
+
+    @property
+    def exit_status(self) -> int | None:
+        """What the remote command ended with, if it has ended."""
+        return self._exec.recv_exit_status() if self._exec.exit_status_ready() else None
+
+    def give_back(self, data: bytes) -> None:
+        """Let the next `read` give ``data`` first."""
+        self._pending = data + self._pending
+
+    def _gone(self, doing: str) -> ChannelClosed:
+        if self._closed:
+            return ChannelClosed(f"cannot {doing} {self.name}: it was closed on this side")
+        self._exec.status_event.wait(0.5)
+        tail, status = self.stderr_tail, self.exit_status
+        if status is None or status < 0:
+            how = "the connection was lost"
+        else:
+            how = f"the agent ended with status {status}"
+        last = ": " + tail.splitlines()[-1][:300] if tail else ""
+        return ChannelClosed(
+            f"cannot {doing} {self.name}: {how}{last}",
+            hint="what was sent stays there, the next run continues",
+            status=status,
+            stderr=tail,
+        )
+
+    def read(self, *, timeout_s: float) -> bytes:
+        """Give at least one byte; see `edgesdk.transport.base.Channel`."""
+        if self._pending:
+            data, self._pending = self._pending, b""
+            return data
+        if self._closed:
+            raise self._gone("read from")
+        try:
+            self._exec.settimeout(timeout_s)
+            data = self._exec.recv(_READ_BYTES)
+        except TimeoutError as exc:
+            _ = self.stderr_tail  # unread it would fill the window and stop the agent
+            raise ChannelTimeout(
+                f"cannot read from {self.name}: no data for {timeout_s:g} s",
+                timeout_s=timeout_s,
+            ) from exc
+        except (OSError, paramiko.SSHException, EOFError) as exc:
+            raise self._gone("read from") from exc
+        if not data:
+            raise self._gone("read from")
+        if self._exec.recv_stderr_ready():
+            _ = self.stderr_tail
+        return data
+
+    def write(self, data: bytes, *, timeout_s: float) -> None:
+        """Hand over all of ``data``; see `edgesdk.transport.base.Channel`."""
+        try:
+            self._exec.settimeout(timeout_s)
+            for start in range(0, len(data), _SLICE_BYTES):
+                piece = data[start : start + _SLICE_BYTES]
+                while piece:
+                    if self._closed:
+                        raise self._gone("write to")
+                    sent = self._exec.send(piece)
+                    if not sent:
+                        raise self._gone("write to")
+                    piece = piece[sent:]
+        except TimeoutError as exc:
+            raise ChannelTimeout(
+                f"cannot write to {self.name}: no byte was taken for {timeout_s:g} s",
+                timeout_s=timeout_s,
+            ) from exc
+        except (OSError, paramiko.SSHException, EOFError) as exc:
+            raise self._gone("write to") from exc
+
+    def close(self) -> None:
+        """End the agent's input and the connections."""
+        if self._closed:
+            return
+        with contextlib.suppress(Exception):
+            self._exec.shutdown_write()
+            self._exec.status_event.wait(1.0)
+        self._closed = True
+        with contextlib.suppress(Exception):
+            self._exec.close()
+        self._route.close()
+
+
+def open_ssh(
+    url: DeviceUrl,
+    *,
+    agent: AgentImage,
+    timeout_s: float = 30.0,
+    on_password: OnPassword | None = None,
+    start: bool = True,
+) -> SshChannel:
+    """Log in, put the agent there unless it is, and start it.
+
+    Args:
+        url: An ``ssh://`` URL.
+        agent: What to start.
+        timeout_s: How long all that may take.
+        on_password: Asked for a password or passphrase.
+        start: False leaves it at putting the agent there; the channel is then at its end.
+
+    Raises:
+        HostKeyError: The host's key, or a jump host's, is unknown or changed.
+        AuthError: No key and no password is accepted.
+        BootstrapError: Logged in, but the agent cannot be started.
+        ChannelError: The host cannot be reached.
+    """
+    deadline = time.monotonic() + timeout_s
+    name = str(url).partition("?")[0]
+    route = _connect(url, timeout_s=timeout_s, on_password=on_password)
+    try:
+        channel = SshChannel(
+            route,
+            bootstrap_command(url.query.get("python", "python3")),
+            name=name,
+            timeout_s=max(1.0, deadline - time.monotonic()),
+        )
+        channel.placed = run_bootstrap(
+            channel,
+            agent,
+            state=url.query.get("state"),
+            command=["stdio"] if start else None,
+            deadline=deadline,
+        )
+    except BaseException:
+        route.close()
+        raise
+    return channel
