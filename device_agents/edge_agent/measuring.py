@@ -1,0 +1,349 @@
+"""The operations that need a worker: check, run and bench."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
+
+from edge_agent import asking
+from edge_agent.compare import compare, tolerance_of
+from edge_agent.facts import machine_key
+from edge_agent.refusals import Refused
+from edge_agent.slots import utc_now
+from edge_agent.supervisor import Loaded
+from edge_agent.telemetry import Sampler, static_conditions
+from edgesdk.wire import codes
+from edgesdk.wire.frames import Frame
+from edgesdk.wire.limits import MAX_BODY_BYTES, MAX_TENSOR_BYTES
+from edgesdk.wire.tensors import TensorError, check_specs, element_count
+
+if TYPE_CHECKING:
+    from edge_agent.handlers import Agent
+    from edge_agent.serve import Context
+
+__all__ = ["bench", "check", "run"]
+
+_CHECK_TIMEOUT_S = 300.0
+_RUN_TIMEOUT_S = 120.0
+_MAX_TIMEOUT_S = 86_400.0
+#: A benchmark's worker reports twice a second; one inference may take this long.
+_SILENCE_S = 300.0
+_MAX_RUNS = 4 << 20
+
+
+def _load(
+    agent: Agent,
+    ctx: Context,
+    bundle: str,
+    manifest: Dict[str, Any],
+    *,
+    threads: Optional[int] = None,
+    fresh: bool = False,
+    timeout_s: float,
+) -> Loaded:
+    return agent.supervisor.load(
+        bundle,
+        manifest,
+        agent.releases.part_paths(bundle, manifest),
+        threads=threads,
+        fresh=fresh,
+        timeout_s=timeout_s,
+        on_event=ctx.event,
+        cancelled=ctx.is_cancelled,
+    )
+
+
+def _infer(
+    loaded: Loaded, specs: List[Dict[str, Any]], body: bytes, timeout_s: float
+) -> Tuple[Frame, Optional[float]]:
+    """Run once; give the worker's reply, and the cold start in ms if this was the first run."""
+    reply = loaded.worker.request(
+        {"op": "run", "tensors": specs},
+        body,
+        timeout_s=max(0.001, timeout_s),
+        doing="running the model",
+    )
+    cold_ms = None
+    if loaded.fresh:
+        cold_ms = (time.monotonic() - loaded.worker.started) * 1000.0
+        loaded.fresh = False
+    try:
+        check_specs(reply.meta.get("tensors"), len(reply.body))
+    except TensorError as exc:
+        raise Refused(
+            codes.WORKER_FAILED, "the worker gave no tensors: {}".format(exc)
+        ) from exc
+    return reply, cold_ms
+
+
+def _slice(specs: List[Dict[str, Any]], body: Any) -> Tuple[List[Dict[str, Any]], bytes]:
+    """Cut the tensors of ``specs`` out of ``body`` into bytes of their own."""
+    view = memoryview(body)
+    moved, pieces, offset = [], [], 0
+    for spec in specs:
+        pieces.append(view[spec["offset"] : spec["offset"] + spec["nbytes"]])
+        moved.append(dict(spec, offset=offset))
+        offset += spec["nbytes"]
+    return moved, b"".join(pieces)
+
+
+# -- run -------------------------------------------------------------------------------------
+
+
+def run(agent: Agent, ctx: Context, meta: Dict[str, Any], body: bytes) -> Frame:
+    """Run a release once on the inputs in ``body``."""
+    bundle, manifest = agent.releases.need(asking.text(meta, "release"))
+    timeout_s = asking.number(meta, "timeout_s", 0.001, _MAX_TIMEOUT_S, default=_RUN_TIMEOUT_S)
+    specs = asking.tensors(meta.get("tensors"), body, manifest["inputs"], bundle[:12])
+    deadline = time.monotonic() + timeout_s
+    with agent.worker_turn(ctx):
+        loaded = _load(agent, ctx, bundle, manifest, timeout_s=timeout_s)
+        reply, _ = _infer(loaded, specs, body, deadline - time.monotonic())
+    kept = {key: reply.meta[key] for key in ("tensors", "run_ms", "parts")}
+    return Frame(kept, reply.body)
+
+
+# -- check -----------------------------------------------------------------------------------
+
+
+def _module_state(paths: List[str]) -> List[Any]:
+    """What changes when a runtime is installed again, without importing it."""
+    state = []  # type: List[Any]
+    for path in paths:
+        try:
+            seen = os.stat(path) if path else None
+        except OSError:
+            seen = None
+        state.append([path, None if seen is None else [seen.st_ino, seen.st_mtime_ns]])
+    return state
+
+
+def _fingerprint(agent: Agent, module_files: List[str]) -> Dict[str, Any]:
+    """Everything that a recorded pass rests on: same fingerprint, same numbers."""
+    record = {
+        "agent": agent.sha256,
+        "machine": machine_key(),
+        "python": _module_state([agent.supervisor.python]),
+        "modules": _module_state(module_files),
+    }
+    return {
+        "module_files": module_files,
+        "sha256": hashlib.sha256(
+            json.dumps(record, sort_keys=True).encode("utf-8")
+        ).hexdigest(),
+    }
+
+
+def check(agent: Agent, ctx: Context, meta: Dict[str, Any], body: bytes) -> Frame:  # noqa: ARG001
+    """Run every check vector of a bundle and compare; a pass is recorded with the release."""
+    bundle, manifest = agent.releases.need(asking.sha256(meta, "bundle"))
+    timeout_s = asking.number(
+        meta, "timeout_s", 0.001, _MAX_TIMEOUT_S, default=_CHECK_TIMEOUT_S
+    )
+    if not asking.flag(meta, "force"):
+        known = agent.releases.passed(bundle)
+        if known is not None:
+            record, outputs = known
+            files = record.get("fingerprint", {}).get("module_files", [])
+            if record.get("fingerprint") == _fingerprint(agent, files):
+                reply = {k: v for k, v in record["reply"].items() if k != "reused"}
+                return Frame(dict(reply, reused=True), outputs)
+    with agent.worker_turn(ctx):
+        reply, outputs, loaded = _check_vectors(agent, ctx, bundle, manifest, timeout_s)
+    if reply["passed"]:
+        fingerprint = _fingerprint(agent, loaded.module_files)
+        record = {"reply": reply, "fingerprint": fingerprint, "since": utc_now()}
+        agent.releases.record_pass(bundle, record, outputs)
+    else:
+        agent.releases.forget_pass(bundle)
+    return Frame(reply, outputs)
+
+
+def _check_vectors(
+    agent: Agent, ctx: Context, bundle: str, manifest: Dict[str, Any], timeout_s: float
+) -> Tuple[Dict[str, Any], bytes, Loaded]:
+    deadline = time.monotonic() + timeout_s
+    loaded = _load(agent, ctx, bundle, manifest, timeout_s=timeout_s)
+    was_new = loaded.fresh
+    cold_ms = None
+    vectors, pieces, offset = [], [], 0
+    tensors = []  # type: List[Dict[str, Any]]
+    total = len(manifest["checks"])
+    for index, vector in enumerate(manifest["checks"]):
+        blob = agent.store.blobs.read(vector["blob"]["sha256"], limit=vector["blob"]["bytes"])
+        specs, inputs = _slice(vector["inputs"], blob)
+        if len(inputs) > MAX_TENSOR_BYTES:
+            raise Refused(codes.BAD_REQUEST, "check vector {} is too large".format(index))
+        reply, cold = _infer(loaded, specs, inputs, deadline - time.monotonic())
+        cold_ms = cold if cold is not None else cold_ms
+        seen = {spec["name"]: spec for spec in reply.meta["tensors"]}
+        vectors.append({"index": index, "outputs": _judge(vector, seen, reply.body, blob)})
+        if offset + len(reply.body) <= MAX_BODY_BYTES:
+            pieces.append(reply.body)
+            tensors += [
+                dict(spec, offset=spec["offset"] + offset, vector=index)
+                for spec in reply.meta["tensors"]
+            ]
+            offset += len(reply.body)
+        ctx.event({"event": "progress", "step": "check", "done": index + 1, "total": total})
+    passed = all(out["within"] for vector in vectors for out in vector["outputs"])
+    result = {
+        "passed": passed,
+        "reused": False,
+        "vectors": vectors,
+        "runtimes": loaded.runtimes,
+        "load_ms": loaded.load_ms if was_new else None,
+        "cold_start_ms": cold_ms,
+        "tensors": tensors,
+    }
+    return result, b"".join(pieces), loaded
+
+
+def _judge(
+    vector: Dict[str, Any], seen: Dict[str, Any], body: bytes, blob: bytes
+) -> List[Dict[str, Any]]:
+    """Compare the outputs of one vector with what the host's own run of the part gave."""
+    results = []
+    for expected in vector["expected"]:
+        name = expected["name"]
+        tolerance = tolerance_of(vector["tolerance"], name)
+        spec = seen.get(name)
+        if spec is None or _kind(spec) != _kind(expected):
+            results.append(_other_tensor(spec, expected, tolerance["abs"]))
+            continue
+        results.append(
+            compare(
+                name,
+                memoryview(body)[spec["offset"] : spec["offset"] + spec["nbytes"]],
+                memoryview(blob)[expected["offset"] : expected["offset"] + expected["nbytes"]],
+                dtype=expected["dtype"],
+                tolerance=tolerance,
+            )
+        )
+    return results
+
+
+def _kind(spec: Dict[str, Any]) -> Tuple[str, List[int]]:
+    return spec["dtype"], spec["shape"]
+
+
+def _other_tensor(
+    spec: Optional[Dict[str, Any]], expected: Dict[str, Any], allowed: float
+) -> Dict[str, Any]:
+    """The verdict on an output that is not there, or is another kind of tensor."""
+    why = "missing"
+    if spec is not None:
+        why = "it is {} {} (expected {} {})".format(*_kind(spec), *_kind(expected))
+    elements = element_count(expected["shape"])
+    return {
+        "name": expected["name"],
+        "within": False,
+        "max_abs_error": None,
+        "allowed": allowed,
+        "mismatches": elements,
+        "elements": elements,
+        "cosine": None,
+        "why": why,
+    }
+
+
+# -- bench -----------------------------------------------------------------------------------
+
+
+def _bench_spec(meta: Dict[str, Any]) -> Dict[str, Any]:
+    spec = meta.get("spec")
+    if not isinstance(spec, dict):
+        raise Refused(codes.BAD_REQUEST, "spec is missing")
+    runs = asking.whole(spec, "runs", 0, _MAX_RUNS, default=0)
+    duration_s = asking.number(spec, "duration_s", 0, _MAX_TIMEOUT_S, default=0.0)
+    if not runs and not duration_s:
+        raise Refused(codes.BAD_REQUEST, "spec names neither runs nor duration_s")
+    return {
+        "warmup_runs": asking.whole(spec, "warmup_runs", 0, 1 << 20, default=0),
+        "runs": runs,
+        "duration_s": duration_s,
+        "threads": asking.whole(spec, "threads", 0, 1024, default=0) or None,
+        "fresh": asking.flag(spec, "fresh"),
+        "sample_conditions": asking.flag(spec, "sample_conditions", default=True),
+    }
+
+
+def bench(agent: Agent, ctx: Context, meta: Dict[str, Any], body: bytes) -> Frame:  # noqa: ARG001
+    """Measure a release on its own check vectors, run after run, in its worker."""
+    bundle, manifest = agent.releases.need(asking.text(meta, "release"))
+    spec = _bench_spec(meta)
+    timeout_s = asking.number(meta, "timeout_s", 0.001, _MAX_TIMEOUT_S, default=_SILENCE_S)
+    started = utc_now()
+    cold_ms = first_ms = None
+    vectors = []
+    for vector in manifest["checks"]:
+        sha256 = vector["blob"]["sha256"]
+        if agent.store.blobs.size(sha256) != vector["blob"]["bytes"]:
+            raise Refused(codes.NOT_FOUND, "check vector {} is gone".format(sha256[:12]))
+        vectors.append(
+            {
+                "path": os.path.join(agent.store.blobs.path, sha256),
+                "tensors": vector["inputs"],
+            }
+        )
+    with agent.worker_turn(ctx):
+        loaded = _load(
+            agent,
+            ctx,
+            bundle,
+            manifest,
+            threads=spec["threads"],
+            fresh=spec["fresh"],
+            timeout_s=timeout_s,
+        )
+        was_new = loaded.fresh
+        if was_new:
+            first = manifest["checks"][0]
+            blob = agent.store.blobs.read(first["blob"]["sha256"], limit=first["blob"]["bytes"])
+            specs, inputs = _slice(first["inputs"], blob)
+            reply, cold_ms = _infer(loaded, specs, inputs, timeout_s)
+            first_ms = reply.meta["run_ms"]
+        reply, conditions = _measure(loaded, ctx, spec, vectors, timeout_s)
+    for part in reply.meta["parts"]:
+        part["backend"] = manifest["parts"][part["index"]]["backend"]
+    result = {
+        "runs": reply.meta["runs"],
+        "warmup_runs": spec["warmup_runs"],
+        "cold_start_ms": cold_ms,
+        "load_ms": loaded.load_ms if was_new else None,
+        "first_run_ms": first_ms,
+        "peak_rss_bytes": reply.meta["peak_rss_bytes"],
+        "wall_s": reply.meta["wall_s"],
+        "started": started,
+        "conditions": conditions,
+        "runtimes": loaded.runtimes,
+        "parts": reply.meta["parts"],
+    }
+    return Frame(result, reply.body)
+
+
+def _measure(
+    loaded: Loaded,
+    ctx: Context,
+    spec: Dict[str, Any],
+    vectors: List[Dict[str, Any]],
+    timeout_s: float,
+) -> Tuple[Frame, Dict[str, Any]]:
+    request = {key: spec[key] for key in ("warmup_runs", "runs", "duration_s")}
+    static = static_conditions()
+    sampler = Sampler() if spec["sample_conditions"] else None
+    try:
+        reply = loaded.worker.request(
+            {"op": "bench"},
+            json.dumps(dict(request, vectors=vectors)).encode("utf-8"),
+            timeout_s=timeout_s,
+            doing="running the benchmark",
+            on_event=ctx.event,
+            each_event_s=timeout_s,
+        )
+    finally:
+        samples = sampler.finish() if sampler is not None else []
+    return reply, {"static": static, "samples": samples}

@@ -1,0 +1,272 @@
+"""The worker: the one process that lets a vendor's library load a model.
+
+It speaks frames over its stdin and stdout, one request at a time. Its stdout *descriptor* is
+put aside before anything else happens and pointed at stderr, so a library that prints, even
+from C, cannot break a frame. It ends when the agent does, whatever it is doing: a thread waits
+for the other end of its stdin to close.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import platform
+import resource
+import select
+import statistics
+import sys
+import threading
+import time
+from typing import Any, Dict, List, NoReturn, Optional
+
+from edge_agent import runtimes
+from edge_agent.chain import Chain, RuntimeGone
+from edge_agent.facts import libc
+from edge_agent.runtimes.base import RawTensor, RuntimeFailed
+from edge_agent.telemetry import read_text
+from edgesdk.wire import codes
+from edgesdk.wire.frames import Frame, FrameReader, encode_frame, load_json
+from edgesdk.wire.tensors import check_specs
+
+__all__ = ["work"]
+
+_PR_SET_NO_NEW_PRIVS = 38
+_OOM_FILE = "/proc/self/oom_score_adj"
+_OOM_FIRST = "800"
+_MAX_TEXT = 2000
+_GONE = 3
+
+
+def _limit_ourselves() -> None:
+    """Give up what loading a model does not need, and go first when memory is short."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    memory = os.environ.get("EDGE_AGENT_WORKER_MEMORY_BYTES", "")
+    if memory.isdigit():
+        resource.setrlimit(resource.RLIMIT_AS, (int(memory), int(memory)))
+    with contextlib.suppress(OSError), open(_OOM_FILE, "w", encoding="ascii") as stream:
+        stream.write(_OOM_FIRST)
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def _end_with_agent(fd: int) -> None:
+    """Wait until nobody can write to ``fd`` any more, then end at once."""
+    poll = select.poll()
+    poll.register(fd, 0)  # nothing asked for: only a hang-up is reported
+    poll.poll()
+    os._exit(_GONE)
+
+
+def peak_rss_bytes() -> int:
+    """The most memory this process ever held.
+
+    VmHWM, because ``ru_maxrss`` begins with what the parent held when it forked.
+    """
+    for line in (read_text("/proc/self/status") or "").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _named_tensors(specs: List[Dict[str, Any]], data: Any) -> Dict[str, RawTensor]:
+    view = memoryview(data)
+    return {
+        spec["name"]: RawTensor(
+            spec["dtype"], spec["shape"], view[spec["offset"] : spec["offset"] + spec["nbytes"]]
+        )
+        for spec in check_specs(specs, len(view))
+    }
+
+
+class _Worker:
+    """The requests of an agent, answered with one loaded chain."""
+
+    def __init__(self, reading: int, writing: int) -> None:
+        self._reading = reading
+        self._writing = writing
+        self._reader = FrameReader()
+        self._chain = None  # type: Optional[Chain]
+
+    def send(self, meta: Dict[str, Any], body: bytes = b"") -> None:
+        """Write one frame to the agent."""
+        view = memoryview(encode_frame(Frame(meta, body)))
+        while view:
+            view = view[os.write(self._writing, view) :]
+
+    def serve(self) -> NoReturn:
+        """Answer until the agent closes the pipe."""
+        answers = {"load": self._load, "run": self._run, "bench": self._bench}
+        while True:
+            data = os.read(self._reading, 1 << 18)
+            if not data:
+                os._exit(0)
+            for frame in self._reader.feed(data):
+                op = frame.meta.get("op")
+                try:
+                    if op == "probe":
+                        self.send(self._probe(frame))
+                    else:
+                        answers[str(op)](frame)
+                except RuntimeGone as exc:
+                    self._send_gone(exc)
+                except Exception as exc:  # noqa: BLE001 - any library error is an answer
+                    text = str(exc) or type(exc).__name__
+                    if not isinstance(exc, RuntimeFailed):
+                        text = "{}: {}".format(type(exc).__name__, exc)
+                    self.send(
+                        {"ok": False, "code": codes.WORKER_FAILED, "detail": text[:_MAX_TEXT]}
+                    )
+
+    def _send_gone(self, exc: RuntimeGone) -> None:
+        self.send(
+            {
+                "ok": False,
+                "code": codes.NO_RUNTIME,
+                "detail": "{} is not installed for Python {}: {}".format(
+                    exc.runtime, platform.python_version(), exc
+                )[:_MAX_TEXT],
+                "facts": {
+                    "runtime": exc.runtime,
+                    "why": str(exc)[:_MAX_TEXT],
+                    "python": platform.python_version(),
+                    "python_executable": sys.executable,
+                    "machine": platform.machine(),
+                    "libc": libc(),
+                },
+            }
+        )
+
+    def _probe(self, frame: Frame) -> Dict[str, Any]:
+        name = str(frame.meta.get("runtime"))
+        module = runtimes.find(name)
+        if module is None:
+            why = "this agent knows no runtime {!r}".format(name)
+        else:
+            why = module.why_missing()
+        found = {"python": platform.python_version()}
+        version = module.version() if module is not None and why is None else None
+        return {"ok": True, "version": version, "why": why, "detail": found}
+
+    def _load(self, frame: Frame) -> None:
+        meta = load_json(frame.body)
+        start = time.perf_counter_ns()
+        self._chain = None
+        chain = Chain(meta["inputs"], meta["outputs"])
+        total = len(meta["parts"])
+        for index, (record, files) in enumerate(zip(meta["parts"], meta["files"])):
+            name = record["runtime"]
+            doing = "loading part {} with {}".format(index, name)
+            self.send({"event": "progress", "step": doing, "done": index, "total": total})
+            try:
+                chain.load(record, files, meta["threads"])
+            except RuntimeGone:
+                raise
+            except Exception as exc:
+                text = str(exc)
+                if not isinstance(exc, RuntimeFailed):
+                    text = "{}: {}".format(type(exc).__name__, exc)
+                raise RuntimeFailed(
+                    "{} cannot load part {}: {}".format(name, index, text)
+                ) from exc
+        self._chain = chain
+        self.send(
+            {
+                "ok": True,
+                "load_ms": (time.perf_counter_ns() - start) / 1e6,
+                "runtimes": chain.records,
+                "module_files": chain.module_files,
+            }
+        )
+
+    def _loaded(self) -> Chain:
+        if self._chain is None:
+            raise RuntimeFailed("nothing is loaded")
+        return self._chain
+
+    def _run(self, frame: Frame) -> None:
+        chain = self._loaded()
+        values, spent = chain.run(_named_tensors(frame.meta["tensors"], frame.body))
+        specs, pieces, offset = [], [], 0
+        for name, value in values.items():
+            raw = value
+            if not isinstance(value, RawTensor):
+                from edge_agent.runtimes.arrays import to_raw
+
+                raw = to_raw(value)
+            specs.append(
+                {
+                    "name": name,
+                    "dtype": raw.dtype,
+                    "shape": [int(n) for n in raw.shape],
+                    "offset": offset,
+                    "nbytes": len(raw.data),
+                }
+            )
+            pieces.append(raw.data)
+            offset += len(raw.data)
+        reply = {
+            "ok": True,
+            "tensors": specs,
+            "run_ms": sum(spent) / 1e6,
+            "parts": [{"index": i, "run_ms": ns / 1e6} for i, ns in enumerate(spent)],
+            "peak_rss_bytes": peak_rss_bytes(),
+        }
+        self.send(reply, b"".join(pieces))
+
+    def _bench(self, frame: Frame) -> None:
+        chain, meta = self._loaded(), load_json(frame.body)
+        vectors = []
+        for vector in meta["vectors"]:
+            with open(vector["path"], "rb") as stream:
+                vectors.append(_named_tensors(vector["tensors"], stream.read()))
+
+        def report(step: str, done: int, total: Optional[int]) -> None:
+            self.send({"event": "progress", "step": step, "done": done, "total": total})
+
+        found = chain.measure(
+            vectors,
+            warmup_runs=meta["warmup_runs"],
+            runs=meta["runs"],
+            duration_s=meta["duration_s"],
+            report=report,
+        )
+        whole = sum(found.samples) or 1
+        parts = [
+            {
+                "index": index,
+                "runtime": chain.records[index]["runtime"],
+                "median_ms": statistics.median(samples) / 1e6 if found.runs else None,
+                "share": sum(samples) / whole,
+            }
+            for index, samples in enumerate(found.parts)
+        ]
+        samples = found.samples
+        reply = {
+            "ok": True,
+            "runs": found.runs,
+            "wall_s": found.wall_ns / 1e9,
+            "peak_rss_bytes": peak_rss_bytes(),
+            "parts": parts,
+        }
+        self.send(reply, _little_endian(samples))
+
+
+def _little_endian(samples: Any) -> bytes:
+    if sys.byteorder == "big":
+        samples.byteswap()
+    return bytes(samples.tobytes())
+
+
+def work() -> NoReturn:
+    """Be a worker until the agent goes away."""
+    writing = os.dup(1)
+    os.dup2(2, 1)
+    reading = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    _limit_ourselves()
+    watch = threading.Thread(target=_end_with_agent, args=(reading,), daemon=True)
+    watch.start()
+    _Worker(reading, writing).serve()
