@@ -1,0 +1,320 @@
+"""From one family file to its targets: what fields say to each other, checked once.
+
+The shape was checked before (`edgesdk.profiles.schema`). Here references, ranges between fields
+and contradictions are checked and every variant gets what it shares with its family. After this
+nobody needs to look again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgesdk.errors import ProfileError
+from edgesdk.profiles.near import suggest
+from edgesdk.profiles.reader import read_yaml
+from edgesdk.profiles.values import (
+    AgentNeeds,
+    BackendProfile,
+    Identify,
+    Provenance,
+    QuantScheme,
+    TargetProfile,
+    content_digest,
+    frozen_options,
+)
+
+if TYPE_CHECKING:
+    from edgesdk.profiles.schema import (
+        BackendChange,
+        BackendModel,
+        FamilyModel,
+        ProvenanceModel,
+        SchemeModel,
+        VariantModel,
+    )
+
+__all__ = ["load_family"]
+
+_INTEGER_PRECISIONS = ("int8", "int16x8")
+#: Fields of a backend that are figures: somebody has to say where they come from.
+_BACKEND_FIGURES = ("precisions", "scheme", "runtime_version", "max_opset", "max_ir")
+_IDENTIFY_FIELDS = tuple(field.name for field in dataclasses.fields(Identify))
+
+
+def _wrong(
+    path: Path, key: str, problem: str, *, hint: str = "", **facts: object
+) -> ProfileError:
+    return ProfileError(
+        f"cannot use target profile {path}: {key} {problem}",
+        hint=hint,
+        path=str(path),
+        key=key,
+        **facts,
+    )
+
+
+def _check_unique(path: Path, key: str, values: Sequence[str]) -> None:
+    for value, count in Counter(values).items():
+        if count > 1:
+            raise _wrong(path, key, f"has {value} twice (expected once)")
+
+
+def _check_references(path: Path, model: FamilyModel) -> None:
+    """Check that names are unique and that variants change only what the family has."""
+    backend_ids = [backend.id for backend in model.backends]
+    _check_unique(path, "backends", backend_ids)
+    _check_unique(path, "variants", [variant.name for variant in model.variants])
+    defaults = [variant.name for variant in model.variants if variant.default]
+    if len(defaults) > 1:
+        raise _wrong(path, "variants", f"have {len(defaults)} defaults (expected one at most)")
+    for index, variant in enumerate(model.variants):
+        for key, ids in (
+            (f"variants[{index}].backends", list(variant.backends)),
+            (f"variants[{index}].without_backends", variant.without_backends),
+        ):
+            for backend_id in ids:
+                if backend_id not in backend_ids:
+                    raise _wrong(
+                        path,
+                        f"{key}: {backend_id}",
+                        f"is no backend of the family (it has {', '.join(backend_ids)})",
+                        hint=suggest(backend_id, backend_ids),
+                    )
+        both = set(variant.backends) & set(variant.without_backends)
+        if both:
+            raise _wrong(
+                path,
+                f"variants[{index}].without_backends",
+                f"drops {min(both)}, which variants[{index}].backends changes",
+            )
+        if set(variant.without_backends) == set(backend_ids):
+            raise _wrong(path, f"variants[{index}].without_backends", "leaves no backend")
+
+
+def _check_provenance_entry(path: Path, key: str, entry: ProvenanceModel) -> None:
+    try:
+        date.fromisoformat(entry.checked)
+    except ValueError:
+        raise _wrong(
+            path, f"{key}.checked", f"is {entry.checked!r} (expected a day of the calendar)"
+        ) from None
+    if entry.kind == "datasheet" and "https://" not in entry.source:
+        raise _wrong(
+            path,
+            f"{key}.source",
+            f"is {entry.source[:80]!r} (expected a link, as kind is datasheet)",
+            hint="give the https:// address of the document, or say that it is assumed",
+        )
+
+
+def _scheme(model: SchemeModel | None) -> QuantScheme | None:
+    if model is None:
+        return None
+    return QuantScheme(
+        activations=model.activations, weights=model.weights, reduce_range=model.reduce_range
+    )
+
+
+def _merged(model: BackendModel, change: BackendChange | None) -> BackendModel:
+    """Lay what a variant changes over what the family says."""
+    if change is None:
+        return model
+    return model.model_copy(
+        update={key: getattr(change, key) for key in change.model_fields_set}
+    )
+
+
+def _check_backend(path: Path, key: str, model: BackendModel) -> None:
+    _check_unique(path, f"{key}.precisions", model.precisions)
+    _check_unique(path, f"{key}.quirks", model.quirks)
+    whole = [name for name in model.precisions if name in _INTEGER_PRECISIONS]
+    if whole and model.scheme is None:
+        raise _wrong(path, f"{key}.scheme", f"is missing (expected one, as it has {whole[0]})")
+    if not whole and model.scheme is not None:
+        raise _wrong(path, f"{key}.scheme", "is given, but no precision is a whole number")
+    for ceiling in ("max_opset", "max_ir"):
+        if getattr(model, ceiling) is not None and model.runtime_version is None:
+            raise _wrong(
+                path,
+                f"{key}.{ceiling}",
+                "is given without runtime_version (expected the release that has this ceiling)",
+            )
+
+
+def _backend(model: BackendModel) -> BackendProfile:
+    return BackendProfile(
+        id=model.id,
+        kind=model.kind,
+        runtime=model.runtime,
+        accelerator=model.accelerator,
+        precisions=tuple(model.precisions),
+        scheme=_scheme(model.scheme),
+        runtime_version=model.runtime_version or "",
+        max_opset=model.max_opset,
+        max_ir=model.max_ir,
+        requirement=model.requirement,
+        options=frozen_options(model.options),
+        quirks=tuple(model.quirks),
+    )
+
+
+def _identify(family: FamilyModel, variant: VariantModel) -> Identify:
+    merged = family.identify.model_copy(
+        update={
+            name: getattr(variant.identify, name) for name in variant.identify.model_fields_set
+        }
+    )
+    return Identify(**{name: tuple(getattr(merged, name)) for name in _IDENTIFY_FIELDS})
+
+
+def _figures_of_backend(backend_id: str, model: BackendModel | BackendChange) -> Iterator[str]:
+    for name in _BACKEND_FIGURES:
+        if name in model.model_fields_set and getattr(model, name) is not None:
+            yield f"backends.{backend_id}.{name}"
+
+
+def _figures_of_family(family: FamilyModel) -> tuple[str, ...]:
+    """List, by path, the figures a family file states for all its variants."""
+    paths = ["agent.python"]
+    paths += [f"identify.{name}" for name in _IDENTIFY_FIELDS if getattr(family.identify, name)]
+    for backend in family.backends:
+        paths += _figures_of_backend(backend.id, backend)
+    return tuple(paths)
+
+
+def _figures_of_variant(variant: VariantModel) -> tuple[str, ...]:
+    """List, by path, the figures a variant states itself."""
+    paths = [] if variant.ram_bytes is None else ["ram_bytes"]
+    paths += ["agent.python"] if "python" in variant.agent.model_fields_set else []
+    paths += [
+        f"identify.{name}" for name in _IDENTIFY_FIELDS if getattr(variant.identify, name)
+    ]
+    for backend_id, change in variant.backends.items():
+        paths += _figures_of_backend(backend_id, change)
+    return tuple(paths)
+
+
+def _covers(stated: str, figure: str) -> bool:
+    return figure == stated or figure.startswith(stated + ".")
+
+
+def _entries(
+    path: Path, key: str, stated: Sequence[ProvenanceModel], figures: Sequence[str]
+) -> dict[str, Provenance]:
+    """Spread provenance over the figures it speaks for; the longest path wins.
+
+    Raises:
+        ProfileError: An entry is no good, speaks for nothing, or two say the same thing.
+    """
+    spread: dict[str, tuple[int, Provenance]] = {}
+    seen: set[str] = set()
+    for index, entry in enumerate(stated):
+        here = f"{key}[{index}]"
+        _check_provenance_entry(path, here, entry)
+        for stated_path in entry.fields:
+            if stated_path in seen:
+                raise _wrong(path, f"{here}.fields", f"has {stated_path} a second time")
+            seen.add(stated_path)
+            covered = [figure for figure in figures if _covers(stated_path, figure)]
+            if not covered:
+                raise _wrong(
+                    path,
+                    f"{here}.fields",
+                    f"has {stated_path!r}, which is no figure given here "
+                    f"(it gives {', '.join(figures) or 'none'})",
+                    hint=suggest(stated_path, figures),
+                )
+            for figure in covered:
+                if figure not in spread or spread[figure][0] < len(stated_path):
+                    spread[figure] = (
+                        len(stated_path),
+                        Provenance(
+                            field=figure,
+                            kind=entry.kind,
+                            source=entry.source,
+                            checked=entry.checked,
+                        ),
+                    )
+    for figure in figures:
+        if figure not in spread:
+            raise _wrong(
+                path,
+                f"{key}:",
+                f"does not say where {figure} comes from",
+                hint="add it to the fields of an entry, as kind: assumed if nobody checked it",
+            )
+    return {figure: entry for figure, (_, entry) in spread.items()}
+
+
+def _figures_of_target(profile: TargetProfile) -> Iterator[str]:
+    """List, by path and in order, the figures that hold for one target."""
+    if profile.ram_bytes is not None:
+        yield "ram_bytes"
+    yield "agent.python"
+    for name in _IDENTIFY_FIELDS:
+        if getattr(profile.identify, name):
+            yield f"identify.{name}"
+    for backend in profile.backends:
+        for name in _BACKEND_FIGURES:
+            if getattr(backend, name):
+                yield f"backends.{backend.id}.{name}"
+
+
+def _target(
+    path: Path, family: FamilyModel, index: int, shared: dict[str, Provenance]
+) -> TargetProfile:
+    """Make one variant a target of its own."""
+    variant = family.variants[index]
+    key = f"variants[{index}]"
+    backends = []
+    for model in family.backends:
+        if model.id not in variant.without_backends:
+            merged = _merged(model, variant.backends.get(model.id))
+            _check_backend(path, f"{key}.backends.{model.id}", merged)
+            backends.append(_backend(merged))
+    own = _entries(path, f"{key}.provenance", variant.provenance, _figures_of_variant(variant))
+    changed = variant.agent.model_fields_set
+    profile = TargetProfile(
+        name=variant.name,
+        family=family.family,
+        vendor=family.vendor,
+        title=variant.title,
+        default=variant.default,
+        ram_bytes=variant.ram_bytes,
+        backends=tuple(backends),
+        agent=AgentNeeds(
+            python=(variant.agent if "python" in changed else family.agent).python,
+            reach=tuple((variant.agent if "reach" in changed else family.agent).reach),
+        ),
+        identify=_identify(family, variant),
+        provenance=(),
+        notes=" ".join(f"{family.notes} {variant.notes}".split()),
+        source=path,
+        digest="",
+    )
+    known = {**shared, **own}
+    provenance = tuple(known[figure] for figure in _figures_of_target(profile))
+    profile = dataclasses.replace(profile, provenance=provenance)
+    return dataclasses.replace(profile, digest=content_digest(profile))
+
+
+def load_family(path: Path) -> tuple[TargetProfile, ...]:
+    """Read one family file and give its targets, in the order of its variants.
+
+    Raises:
+        ProfileError: The file cannot be read, or something in it is unknown, out of range or
+            contradicts something else; the text names file and key.
+    """
+    from edgesdk.profiles.schema import parse_family
+
+    family = parse_family(path, read_yaml(path))
+    _check_references(path, family)
+    for index, backend in enumerate(family.backends):
+        _check_backend(path, f"backends[{index}]", backend)
+    shared = _entries(path, "provenance", family.provenance, _figures_of_family(family))
+    return tuple(_target(path, family, index, shared) for index in range(len(family.variants)))

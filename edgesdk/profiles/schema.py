@@ -1,0 +1,268 @@
+"""The shape of a family file: the models that read it, and the JSON Schema that editors use.
+
+Shape only: types, ranges, closed lists, unknown keys. What fields say to each other is checked
+in `edgesdk.profiles.family`. The only module of this package that imports pydantic, so it is
+itself imported where it is used.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edgesdk.errors import ProfileError
+from edgesdk.profiles.near import suggest
+from edgesdk.profiles.values import ActivationScheme, Precision, ProvenanceKind, WeightScheme
+
+__all__ = [
+    "AgentChange",
+    "AgentModel",
+    "BackendChange",
+    "BackendModel",
+    "FamilyModel",
+    "IdentifyModel",
+    "ProvenanceModel",
+    "SchemeModel",
+    "VariantModel",
+    "parse_family",
+    "profile_schema",
+]
+
+_ID = r"^[a-z0-9]+(-[a-z0-9]+)*$"
+_PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
+
+Id = Annotated[str, Field(pattern=_ID, max_length=64, description="lower case, hyphens")]
+Line = Annotated[str, Field(pattern=_PRINTABLE, min_length=1, max_length=400)]
+Text = Annotated[str, Field(max_length=4000)]
+Version = Annotated[
+    str,
+    Field(pattern=r"^[0-9]+(\.[0-9A-Za-z]+)*$", max_length=32, description="a quoted string"),
+]
+PythonVersion = Annotated[str, Field(pattern=r"^3\.([7-9]|[1-9][0-9])$", max_length=5)]
+Glob = Annotated[str, Field(pattern=_PRINTABLE, min_length=1, max_length=200)]
+PciUsbGlob = Annotated[str, Field(pattern=r"^[0-9a-f*?\[\]-]{1,20}:[0-9a-f*?\[\]-]{1,20}$")]
+Globs = Annotated[list[Glob], Field(max_length=32)]
+Ids = Annotated[list[PciUsbGlob], Field(max_length=32)]
+RamBytes = Annotated[int, Field(ge=16 << 20, le=1 << 42)]
+Opset = Annotated[int, Field(ge=7, le=99)]
+Ir = Annotated[int, Field(ge=3, le=99)]
+Date = Annotated[str, Field(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$")]
+Option = Annotated[str, Field(pattern=_PRINTABLE, max_length=200)] | bool | int
+Reach = Literal["local", "ssh", "serial"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class SchemeModel(_Strict):
+    """How 8-bit numbers stand for real ones on a backend."""
+
+    activations: ActivationScheme
+    weights: WeightScheme
+    reduce_range: bool = False
+
+
+class BackendModel(_Strict):
+    """One thing on the target that can run part of a graph."""
+
+    id: Id
+    kind: Id
+    runtime: Id
+    accelerator: bool = False
+    precisions: Annotated[list[Precision], Field(min_length=1)]
+    scheme: SchemeModel | None = None
+    runtime_version: Version | None = None
+    max_opset: Opset | None = None
+    max_ir: Ir | None = None
+    requirement: Line
+    options: Annotated[dict[Id, Option], Field(max_length=32)] = Field(default_factory=dict)
+    quirks: Annotated[list[Id], Field(max_length=32)] = Field(default_factory=list)
+
+
+class BackendChange(_Strict):
+    """What differs in a family's backend on one variant; keys left out stay as they are."""
+
+    precisions: Annotated[list[Precision], Field(min_length=1)] = Field(default_factory=list)
+    scheme: SchemeModel | None = None
+    runtime_version: Version | None = None
+    max_opset: Opset | None = None
+    max_ir: Ir | None = None
+    requirement: Line = ""
+    options: Annotated[dict[Id, Option], Field(max_length=32)] = Field(default_factory=dict)
+    quirks: Annotated[list[Id], Field(max_length=32)] = Field(default_factory=list)
+
+
+class AgentModel(_Strict):
+    """What the agent finds on a supported image."""
+
+    python: PythonVersion
+    reach: Annotated[list[Reach], Field(min_length=1)]
+
+
+class AgentChange(_Strict):
+    """What differs for the agent on one variant."""
+
+    python: PythonVersion = ""
+    reach: Annotated[list[Reach], Field(min_length=1)] = Field(default_factory=list)
+
+
+class IdentifyModel(_Strict):
+    """Shell globs; any in a field will do, every field named must match."""
+
+    machine: Globs = Field(default_factory=list)
+    device_tree_model: Globs = Field(default_factory=list)
+    cpu_model: Globs = Field(default_factory=list)
+    devices: Globs = Field(default_factory=list)
+    pci: Ids = Field(default_factory=list)
+    usb: Ids = Field(default_factory=list)
+
+
+class ProvenanceModel(_Strict):
+    """Where one or more figures come from."""
+
+    fields: Annotated[list[Line], Field(min_length=1, max_length=64)]
+    kind: ProvenanceKind
+    source: Line
+    checked: Date
+
+
+class VariantModel(_Strict):
+    """One target: what differs from its family."""
+
+    name: Id
+    title: Line
+    default: bool = False
+    notes: Text = ""
+    ram_bytes: RamBytes | None = None
+    agent: AgentChange = AgentChange()
+    identify: IdentifyModel = IdentifyModel()
+    backends: dict[Id, BackendChange] = Field(default_factory=dict)
+    without_backends: list[Id] = Field(default_factory=list)
+    provenance: list[ProvenanceModel] = Field(default_factory=list)
+
+
+class FamilyModel(_Strict):
+    """One family of targets: what its variants share, and the variants."""
+
+    schema_: Literal[1] = Field(alias="schema")
+    family: Id
+    vendor: Line
+    notes: Text = ""
+    backends: Annotated[list[BackendModel], Field(min_length=1, max_length=32)]
+    agent: AgentModel
+    identify: IdentifyModel = IdentifyModel()
+    provenance: Annotated[list[ProvenanceModel], Field(max_length=200)] = Field(
+        default_factory=list
+    )
+    variants: Annotated[list[VariantModel], Field(min_length=1, max_length=64)]
+
+
+def profile_schema() -> dict[str, Any]:
+    """Give the JSON Schema of a family file, for editors and for people who write one."""
+    schema = FamilyModel.model_json_schema(by_alias=True)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "edgesdk.targets/1",
+        **schema,
+    }
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """Find the models inside an annotation such as ``dict[str, Model] | None``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if isinstance(annotation, types.GenericAlias | types.UnionType) or typing.get_args(
+        annotation
+    ):
+        return [model for part in typing.get_args(annotation) for model in _models_in(part)]
+    return []
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    """List the keys a file may have where pydantic found one too many."""
+    model: type[BaseModel] = FamilyModel
+    for step in location:
+        field = next(
+            (f for name, f in model.model_fields.items() if step in (name, f.alias)), None
+        )
+        inner = _models_in(field.annotation) if field is not None else []
+        model = inner[0] if inner else model
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _where(location: tuple[int | str, ...], content: Any, *, absent: bool) -> str:
+    """Write a place in the file as a path, without the branches of types pydantic went through.
+
+    ``absent`` says that the last step is a key the file does not have.
+    """
+    text = ""
+    for step in location:
+        try:
+            content = content[step]
+        except (KeyError, IndexError, TypeError):
+            if not absent:
+                break
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else str(step)
+    return text
+
+
+def _expected(kind: str, context: dict[str, Any], message: str) -> str:
+    """Put pydantic's sentence into ours: what was expected, lower case."""
+    if kind == "literal_error":
+        return f"expected {context['expected']}"
+    if kind == "string_type":
+        return "expected text; put quotes around it"
+    if kind == "string_pattern_mismatch":
+        return f"expected text like {context['pattern']}"
+    return f"expected otherwise: {message[:1].lower()}{message[1:]}"
+
+
+def _as_profile_error(
+    path: Path, content: dict[str, Any], exc: ValidationError
+) -> ProfileError:
+    errors = exc.errors(include_url=False)
+    # in a union, the complaint of the branch that came furthest is the useful one
+    error = max(errors, key=lambda e: (e["type"] == "extra_forbidden", len(e["loc"])))
+    location, kind = error["loc"], error["type"]
+    key, hint = _where(location, content, absent=kind == "missing"), ""
+    if kind == "extra_forbidden":
+        known = _keys_at(location[:-1])
+        hint = suggest(str(location[-1]), known)
+        problem = f"{key} is not a known key (expected one of {', '.join(known)})"
+    elif kind == "missing":
+        problem = f"{key} is missing"
+    else:
+        context = error.get("ctx", {})
+        expected = _expected(kind, context, error["msg"])
+        if kind == "literal_error":
+            closed_list = re.findall(r"'([^']*)'", str(context["expected"]))
+            hint = suggest(str(error["input"]), closed_list)
+        seen = repr(error["input"])
+        seen = seen if len(seen) <= 80 else seen[:77] + "..."
+        problem = f"{key} is {seen} ({expected})"
+    return ProfileError(
+        f"cannot use target profile {path}: {problem}", hint=hint, path=str(path), key=key
+    )
+
+
+def parse_family(path: Path, content: dict[str, Any]) -> FamilyModel:
+    """Check the shape of a family file.
+
+    Args:
+        path: Where it was read from, for the error.
+        content: What it holds, as plain data.
+
+    Raises:
+        ProfileError: A key is unknown or missing, or a value is of the wrong type or out of
+            range. The text names file and key, the hint the key that may have been meant.
+    """
+    try:
+        return FamilyModel.model_validate(content)
+    except ValidationError as exc:
+        raise _as_profile_error(path, content, exc) from exc

@@ -1,0 +1,189 @@
+"""What a target profile says, as frozen values; reading and checking happen next door.
+
+A `TargetProfile` is one variant of one family file with everything the family shares filled in.
+Whoever holds one may trust it: `edgesdk.profiles.catalog` hands out nothing unchecked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+__all__ = [
+    "ActivationScheme",
+    "AgentNeeds",
+    "BackendProfile",
+    "Identify",
+    "Precision",
+    "Provenance",
+    "ProvenanceKind",
+    "QuantScheme",
+    "TargetProfile",
+    "WeightScheme",
+    "content_digest",
+    "profile_content",
+]
+
+ActivationScheme = Literal["uint8-asymmetric", "int8-asymmetric", "int8-symmetric"]
+WeightScheme = Literal[
+    "int8-per-channel-symmetric", "int8-per-tensor-symmetric", "uint8-per-tensor-asymmetric"
+]
+Precision = Literal["fp32", "fp16", "int8", "int16x8"]
+ProvenanceKind = Literal["datasheet", "measured", "assumed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantScheme:
+    """How 8-bit numbers stand for real ones on a backend; the quantizer obeys it.
+
+    ``reduce_range`` keeps weights to 7 bits, for processors whose 8-bit sums saturate.
+    """
+
+    activations: ActivationScheme
+    weights: WeightScheme
+    reduce_range: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendProfile:
+    """One thing on the target that can run part of a graph.
+
+    Attributes:
+        id: Its name in plans and reports, unique within the target.
+        kind: The package under ``edgesdk/backends`` that knows it. A kind without a package is
+            a fact about the target that no build can use yet.
+        runtime: The agent's runtime module that loads its parts.
+        accelerator: Whether it is more than the main processor.
+        precisions: What it computes in, best first.
+        scheme: Its 8-bit scheme; None where it has no 8-bit precision.
+        runtime_version: The newest release that runs on the oldest supported image; empty where
+            it is whatever is installed.
+        max_opset: The highest ONNX opset that release loads; None where it is not limited here.
+        max_ir: The highest ONNX IR version that release loads; None likewise.
+        requirement: The line a person types on the device to install the runtime. It is shown,
+            never run.
+        options: Settings the runtime needs to reach this backend, such as a device name.
+        quirks: Names of behaviours; the code that handles one carries the same name.
+    """
+
+    id: str
+    kind: str
+    runtime: str
+    accelerator: bool
+    precisions: tuple[Precision, ...]
+    scheme: QuantScheme | None
+    runtime_version: str
+    max_opset: int | None
+    max_ir: int | None
+    requirement: str
+    options: Mapping[str, str | int | bool]
+    quirks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentNeeds:
+    """What the agent finds there: the oldest Python of a supported image, and ways in."""
+
+    python: str
+    reach: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identify:
+    """How a live device proves to be this target.
+
+    Each field holds shell globs; an empty one is not asked. Within a field any glob will do,
+    and every field that is not empty must match. So ids that a part has before and after it
+    loads its firmware stand side by side in one field.
+    """
+
+    machine: tuple[str, ...] = ()
+    device_tree_model: tuple[str, ...] = ()
+    cpu_model: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    pci: tuple[str, ...] = ()
+    usb: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Where a figure comes from.
+
+    ``field`` is the dotted path of the figure, or of something that contains it; the longest
+    path that covers a figure speaks for it. ``checked`` is a date, YYYY-MM-DD.
+    """
+
+    field: str
+    kind: ProvenanceKind
+    source: str
+    checked: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetProfile:
+    """A kind of device: what can run there, in which numbers, and how to recognise one.
+
+    ``ram_bytes`` is None where units of the same name differ. ``provenance`` has one entry per
+    figure, by its full path. ``digest`` is the SHA-256 of everything here except ``source``.
+    """
+
+    name: str
+    family: str
+    vendor: str
+    title: str
+    default: bool
+    ram_bytes: int | None
+    backends: tuple[BackendProfile, ...]
+    agent: AgentNeeds
+    identify: Identify
+    provenance: tuple[Provenance, ...]
+    notes: str
+    source: Path
+    digest: str
+
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        """The figures, by path, that nobody has measured or found in a document."""
+        return tuple(entry.field for entry in self.provenance if entry.kind == "assumed")
+
+
+def _plain(value: object) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def profile_content(profile: TargetProfile) -> dict[str, Any]:
+    """Give a profile as plain JSON data, without where its file lies and its digest."""
+    content = {
+        field.name: _plain(getattr(profile, field.name))
+        for field in dataclasses.fields(profile)
+        if field.name not in ("source", "digest")
+    }
+    assert isinstance(content, dict)
+    return content
+
+
+def content_digest(profile: TargetProfile) -> str:
+    """Name what a profile says by a SHA-256; equal digests say the same, wherever they lie."""
+    canonical = json.dumps(
+        profile_content(profile), sort_keys=True, separators=(",", ":"), ensure_ascii=False
+    )
+    return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
+
+
+def frozen_options(
+    options: Mapping[str, str | int | bool],
+) -> Mapping[str, str | int | bool]:
+    """Copy a mapping so that nobody can change it through the value that holds it."""
+    return MappingProxyType(dict(options))
