@@ -11,20 +11,25 @@ The heavy libraries are imported when a function needs them, never by importing 
 from __future__ import annotations
 
 from edgesdk.model.convert import fit_opset
+from edgesdk.model.lint import lint_model
 from edgesdk.model.nodes import node_facts
 from edgesdk.model.open import OpenedModel, open_model
 from edgesdk.model.save import save_model
 from edgesdk.model.simplify import simplify
+from edgesdk.model.tflite import OpenedTflite, open_tflite
 from edgesdk.model.values import Finding, NodeFacts, SourceModel
 
 __all__ = [
     "Finding",
     "NodeFacts",
     "OpenedModel",
+    "OpenedTflite",
     "SourceModel",
     "fit_opset",
+    "lint_model",
     "node_facts",
     "open_model",
+    "open_tflite",
     "save_model",
     "simplify",
 ]

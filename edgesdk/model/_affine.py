@@ -1,4 +1,4 @@
-"""Fold BatchNormalization, and Mul and Add by a constant per channel, into the convolution before.
+"""Fold BatchNormalization, and Mul and Add per channel, into the convolution before them.
 
 The products are computed in float64 and rounded once, so the folded weights are as near to the
 graph's mathematics as float32 can be. Only float32 convolutions with constant weights are
@@ -49,17 +49,13 @@ def _affine_after(conv: onnx_ir.Node, graph: onnx_ir.Graph) -> _Affine | None:
     uses = result.uses()
     if len(uses) != 1 or result.is_graph_output():
         return None
-    node, position = uses[0]
-    if node.domain or node.graph is not graph:
-        return None
+    node, position = next(iter(uses))
     channels = _channels(conv)
-    if not channels:
+    if node.domain or node.graph is not graph or not channels:
         return None
     if node.op_type == "BatchNormalization" and position == 0:
         return _of_batch_norm(node, channels)
-    if node.op_type in ("Mul", "Add", "Sub", "Div") and len(node.inputs) == 2:
-        if position == 1 and node.op_type in ("Sub", "Div"):
-            return None
+    if node.op_type in ("Mul", "Add") or (node.op_type in ("Sub", "Div") and position == 0):
         return _of_arithmetic(node, position, channels, _rank(conv))
     return None
 

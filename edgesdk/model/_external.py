@@ -131,7 +131,7 @@ class ExternalFiles:
         if seen.st_nlink != 1:
             raise ModelError(
                 f"cannot read tensor {tensor.name!r} of {self.model}: {location!r} has "
-                f"{seen.st_nlink} names on this disk (expected one: a second name may be a file "
+                f"{seen.st_nlink} names on this disk (expected one: a second may be a file "
                 "that is none of the model's)",
                 hint=f"make a copy of its own: cp {location} copy && mv copy {location}",
                 tensor=tensor.name,

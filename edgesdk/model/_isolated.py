@@ -118,8 +118,8 @@ def _limit(memory_bytes: int) -> None:
         (resource.RLIMIT_CORE, 0),
     ):
         _, hard = resource.getrlimit(what)
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(what, (value, hard))
+        most = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(what, (most, hard))
 
 
 def _infer(pieces: list[bytes]) -> tuple[dict[str, Any], list[bytes]]:

@@ -10,7 +10,9 @@ Wire types and field numbers are those of the protobuf encoding and of onnx.prot
 
 from __future__ import annotations
 
-__all__ = ["ScanError", "scan_onnx"]
+import importlib
+
+__all__ = ["ScanError", "protobuf_errors", "scan_onnx"]
 
 #: More messages than any graph people deploy has; each costs up to a few kilobytes when parsed.
 MAX_MESSAGES = 3_000_000
@@ -70,6 +72,12 @@ class ScanError(ValueError):
     def __init__(self, seen: str, *, truncated: bool = False) -> None:
         super().__init__(seen)
         self.truncated = truncated
+
+
+def protobuf_errors() -> tuple[type[Exception], ...]:
+    """Give what the protobuf library raises on bytes or objects it cannot take."""
+    message = importlib.import_module("google.protobuf.message")
+    return (message.DecodeError, message.EncodeError, ValueError)
 
 
 def scan_onnx(data: bytes) -> None:

@@ -6,6 +6,7 @@ the bytes that its shape and dtype ask for: readers downstream allocate by shape
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ __all__ = ["plain_domains", "prove_operators", "prove_tensors", "prove_versions"
 _MAX_ELEMENTS = 1 << 48
 _MAX_RANK = 32
 
-# dtype -> (bits of an element, field that holds values when raw_data does not, elements per value)
+# dtype -> bits of an element, the field for values that are not raw, elements per value
 _LAYOUT = {
     1: (32, "float_data", 1),
     2: (8, "int32_data", 1),
@@ -155,7 +156,7 @@ def _prove_place(tensor: onnx.TensorProto, path: Path) -> int:
         raise _bad(
             tensor, path, f"its dtype is number {tensor.data_type}, which is unknown here"
         )
-    if len(tensor.dims) > _MAX_RANK or any(not 0 <= extent for extent in tensor.dims):
+    if len(tensor.dims) > _MAX_RANK or any(not extent >= 0 for extent in tensor.dims):
         raise _bad(tensor, path, f"its shape is {list(tensor.dims)[:8]}")
     count = 1
     for extent in tensor.dims:
@@ -176,14 +177,14 @@ def _prove_inline(tensor: onnx.TensorProto, count: int, path: Path) -> None:
         if not bits:
             raise _bad(tensor, path, "its strings are raw bytes")
     else:
-        seen, expected = len(getattr(tensor, name)), -(-count // per_value)
+        seen, expected = len(getattr(tensor, name)), math.ceil(count / per_value)
         unit = "values"
     if seen != expected:
         raise _bad(
             tensor,
             path,
             f"it has {seen} {unit}",
-            f"{int(expected)} for {list(tensor.dims)[:8]}",
+            f"{expected} for {list(tensor.dims)[:8]}",
         )
 
 

@@ -24,7 +24,7 @@ _Extent = int | str | None
 
 
 def clean_inputs(model: onnx_ir.Model) -> None:
-    """Read as unknown what exporters write for it: extents like -1, or symbols like ``"-1"``."""
+    """Read as unknown what exporters write for it: extents like -1, or symbols ``"-1"``."""
     for value in (*model.graph.inputs, *model.graph.outputs):
         extents = _extents(value)
         if extents is not None and any(map(_says_nothing, extents)):
@@ -50,7 +50,8 @@ def freeze_inputs(
         if name not in inputs:
             names = ", ".join(repr(one) for one in inputs)
             raise ModelError(
-                f"cannot fix the shape of {name!r}: {path.name} has no such input (it has {names})",
+                f"cannot fix the shape of {name!r}: {path.name} has no such input "
+                f"(it has {names})",
                 hint="give the shape as NAME:1x3x224x224",
                 input=name,
             )
@@ -120,14 +121,15 @@ def _freeze_one(
         return
     if len(extents) != len(wanted):
         raise ModelError(
-            f"cannot fix the shape of {name!r}: {_shown(wanted)} has {len(wanted)} extents (the "
-            f"model has {len(extents)}: {shown})",
+            f"cannot fix the shape of {name!r}: {_shown(wanted)} has {len(wanted)} extents "
+            f"(the model has {len(extents)}: {shown})",
             input=name,
         )
     for axis, (old, new) in enumerate(zip(extents, wanted, strict=True)):
         if isinstance(old, int) and old != new:
             raise ModelError(
-                f"cannot fix the shape of {name!r}: {new} at axis {axis} (the model has {shown})",
+                f"cannot fix the shape of {name!r}: {new} at axis {axis} "
+                f"(the model has {shown})",
                 hint="only symbolic extents can be fixed",
                 input=name,
                 axis=axis,
@@ -173,7 +175,10 @@ def _without_weights(model: onnx_ir.Model) -> onnx.ModelProto:
     for value in list(graph.initializers.values()):
         tensor = value.const_value
         if tensor is not None and tensor.nbytes > _BIG_TENSOR_BYTES:
-            value.shape, value.type = ir.Shape(tensor.shape), ir.TensorType(tensor.dtype)
+            value.shape, value.type = (
+                ir.Shape(tensor.shape.numpy()),
+                ir.TensorType(tensor.dtype),
+            )
             del graph.initializers[value.name or ""]
             value.const_value = None
             graph.inputs.append(value)
@@ -186,7 +191,7 @@ def _without_weights(model: onnx_ir.Model) -> onnx.ModelProto:
         if tensor.nbytes <= _BIG_TENSOR_BYTES or output.is_graph_output():
             continue
         stand_in = ir.Input(
-            output.name or "", ir.Shape(tensor.shape), ir.TensorType(tensor.dtype)
+            output.name or "", ir.Shape(tensor.shape.numpy()), ir.TensorType(tensor.dtype)
         )
         output.replace_all_uses_with(stand_in)
         graph.remove(node)
@@ -210,7 +215,7 @@ def _refused(exc: ChildFailed, path: Path) -> ModelError:
     if not exc.refused:
         return ModelError(
             f"cannot check {path}: {text}",
-            hint="the file is damaged or was made to do harm; if you trust it, please report it",
+            hint="the file is damaged or was made to do harm; if you trust it, report it",
         )
     if exc.stage == "shapes":
         return ModelError(
@@ -250,7 +255,7 @@ def _describe_constant(node: onnx_ir.Node) -> None:
     attribute = node.attributes.get("value")
     if attribute is not None and attribute.type == ir.AttributeType.TENSOR:
         tensor = attribute.as_tensor()
-        node.outputs[0].shape = ir.Shape(tensor.shape)
+        node.outputs[0].shape = ir.Shape(tensor.shape.numpy())
         node.outputs[0].type = ir.TensorType(tensor.dtype)
 
 

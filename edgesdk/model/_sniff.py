@@ -106,7 +106,7 @@ def _refuse_folder(path: Path) -> ModelError:
     if any((path / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt")):
         return ModelError(
             f"cannot open {path}: it is a TensorFlow SavedModel (expected an ONNX file)",
-            hint="convert it: python -m tf2onnx.convert --saved-model FOLDER --output model.onnx",
+            hint="convert it: python -m tf2onnx.convert --saved-model DIR --output model.onnx",
             path=str(path),
         )
     found = sorted(entry.name for entry in path.glob("*.onnx"))[:5]
@@ -121,17 +121,11 @@ def _foreign(head: bytes, path: Path) -> tuple[str, str]:
     """Name another format by its first bytes, and say what to do; empty if there is none."""
     if head.startswith(b"PK\x03\x04"):
         return _zip_kind(head, path)
-    if head.startswith(b"\x80") and len(head) > 1 and head[1] <= 5:
-        return "a Python pickle, which runs code when loaded", _TORCH_HINT
-    if head.startswith(b"\x89HDF\r\n\x1a\n"):
-        return "an HDF5 file, as Keras writes", _KERAS_HINT
-    if head.startswith((b"version https://git-lfs", b"oid sha256:")):
-        return "a Git LFS pointer, not the file itself", "run git lfs pull in that repository"
-    if head.lstrip()[:1] == b"<":
-        return "an HTML or XML page", "was a web page saved instead of the download?"
     for magic, kind, hint in _MAGICS:
         if head.startswith(magic):
             return kind, hint
+    if head.lstrip()[:1] == b"<":
+        return "an HTML or XML page", "was a web page saved instead of the download?"
     if _is_safetensors(head):
         return "a safetensors file, which holds weights but no graph", _TORCH_HINT
     if _is_text(head):
@@ -139,7 +133,15 @@ def _foreign(head: bytes, path: Path) -> tuple[str, str]:
     return "", ""
 
 
+_PICKLE = "a Python pickle, which runs code when loaded"
 _MAGICS = (
+    *((bytes([0x80, version]), _PICKLE, _TORCH_HINT) for version in range(1, 6)),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes", _KERAS_HINT),
+    (
+        b"version https://git-lfs",
+        "a Git LFS pointer, not the file itself",
+        "run git lfs pull in that repository",
+    ),
     (b"PK\x05\x06", "an empty zip archive", "give the .onnx file itself"),
     (b"\x1f\x8b", "a gzip archive", "unpack it and give the .onnx file inside"),
     (b"BZh", "a bzip2 archive", "unpack it and give the .onnx file inside"),
@@ -164,18 +166,23 @@ def _zip_kind(head: bytes, path: Path) -> tuple[str, str]:
             names = archive.namelist()[:1000]
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError):
         names = [head[30:94].split(b"\0")[0].decode("utf-8", "replace")]
-    leaves = {name.rsplit("/", 1)[-1] for name in names}
-    if any(leaf == "data.pkl" for leaf in leaves) or any(n.endswith(".pkl") for n in names):
-        return "a PyTorch archive, which runs code when loaded", _TORCH_HINT
-    if {"config.json", "metadata.json"} <= leaves or "model.weights.h5" in leaves:
-        return "a Keras archive, which can run code when loaded", _KERAS_HINT
-    if any(name.endswith((".npy", ".npy\0")) for name in names):
-        return "an .npz of arrays", "that is data: pass it with --calib or --data"
-    if any("saved_model.pb" in name for name in names):
-        return "a zipped TensorFlow SavedModel", "unpack it and convert it with tf2onnx"
-    if any(name.endswith(".onnx") for name in names):
-        return "a zip archive with an .onnx file in it", "unpack it and give the file inside"
+    for suffix, kind, hint in _ZIP_KINDS:
+        if any(name.endswith(suffix) for name in names):
+            return kind, hint
     return "a zip archive", "unpack it and give the .onnx file inside"
+
+
+_ZIP_KINDS = (
+    (".pkl", "a PyTorch archive, which runs code when loaded", _TORCH_HINT),
+    ("model.weights.h5", "a Keras archive, which can run code when loaded", _KERAS_HINT),
+    (".npy", "an .npz of arrays", "that is data: pass it with --calib or --data"),
+    (
+        "saved_model.pb",
+        "a zipped TensorFlow SavedModel",
+        "unpack it and convert it with tf2onnx",
+    ),
+    (".onnx", "a zip archive with an .onnx file in it", "unpack it and give the file inside"),
+)
 
 
 def _is_safetensors(head: bytes) -> bool:

@@ -54,7 +54,7 @@ def fit_opset(
     if highest is not None and highest < lowest:
         raise CompileError(
             f"cannot fit the model to opset {highest}: at least {lowest} is needed",
-            hint="the target's runtime is too old for this kind of build; try another precision",
+            hint="the target's runtime is too old for this kind of build",
             lowest=lowest,
             highest=highest,
         )
@@ -212,7 +212,7 @@ def _splice(job: _Job, answer: bytes, goal: int, prefix: str, taken: set[str]) -
         assert tensor is not None
         constant = ir.node("Constant", [], {"value": ir.AttrTensor("value", tensor)}, name=name)
         constant.outputs[0].name = name
-        constant.outputs[0].shape = ir.Shape(tensor.shape)
+        constant.outputs[0].shape = ir.Shape(tensor.shape.numpy())
         constant.outputs[0].type = ir.TensorType(tensor.dtype)
         value.replace_all_uses_with(constant.outputs[0])
         graph.insert_before(node, [constant])
@@ -233,10 +233,10 @@ def _splice(job: _Job, answer: bytes, goal: int, prefix: str, taken: set[str]) -
         fresh = results.get(f"out.{index}")
         if fresh is None:
             continue
-        name, kind, shape = old.name, old.type, old.shape
+        final, kind, shape = old.name, old.type, old.shape
         old.replace_all_uses_with(fresh, replace_graph_outputs=True)
         old.name = None
-        fresh.name, fresh.type, fresh.shape = name, kind, shape
+        fresh.name, fresh.type, fresh.shape = final, kind, shape
     graph.remove(node, safe=True)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from edgesdk.errors import ModelError
 from edgesdk.model._external import ExternalFiles
-from edgesdk.model._protoscan import ScanError, scan_onnx
+from edgesdk.model._protoscan import ScanError, protobuf_errors, scan_onnx
 from edgesdk.model._prove import (
     plain_domains,
     prove_operators,
@@ -101,11 +101,10 @@ def open_model(
 
 def _parse(data: bytes, path: Path) -> onnx.ModelProto:
     import onnx
-    from google.protobuf.message import DecodeError
 
     try:
         scan_onnx(data)
-        return onnx.ModelProto.FromString(data)
+        proto: onnx.ModelProto = onnx.ModelProto.FromString(data)
     except ScanError as exc:
         if exc.truncated and data[:1] == b"\x08":
             raise ModelError(
@@ -118,12 +117,13 @@ def _parse(data: bytes, path: Path) -> onnx.ModelProto:
             hint="give the .onnx file that the exporter wrote",
             path=str(path),
         ) from exc
-    except DecodeError as exc:
+    except protobuf_errors() as exc:
         raise ModelError(
             f"cannot open {path}: it is not an ONNX file: {exc}",
             hint="copy or download it again",
             path=str(path),
         ) from exc
+    return proto
 
 
 def _build(proto: onnx.ModelProto, path: Path) -> onnx_ir.Model:
@@ -143,10 +143,10 @@ def _build(proto: onnx.ModelProto, path: Path) -> onnx_ir.Model:
         common.RemoveInitializersFromInputsPass()(model)
         if model.functions:
             common.InlinePass()(model)
-            common.RemoveUnusedFunctionsPass()(model)
+            model.functions.clear()
         # from IR 4 on an initializer need not be an input
         model.ir_version = max(model.ir_version, 4)
-    except Exception as exc:  # noqa: BLE001  (onnx-ir raises what Python raises: any kind)
+    except Exception as exc:
         raise ModelError(
             f"cannot open {path}: its graph makes no sense: {_innermost(exc)}",
             hint="export it again with a current exporter",

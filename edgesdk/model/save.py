@@ -1,4 +1,4 @@
-"""Write a graph as one ONNX file, or as one with its weights beside it, always the same bytes."""
+"""Write a graph as one ONNX file, or with its weights beside it; always the same bytes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgesdk.errors import CompileError, OutputError
+from edgesdk.model._protoscan import protobuf_errors
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -60,7 +61,6 @@ def model_bytes(model: onnx_ir.Model) -> bytes:
         CompileError: It has 2 GiB or more.
     """
     import onnx_ir as ir
-    from google.protobuf.message import EncodeError
 
     copy = model.clone()
     for graph in _graphs(copy):
@@ -70,7 +70,7 @@ def model_bytes(model: onnx_ir.Model) -> bytes:
                 value.const_value = _in_memory(tensor)
     try:
         data: bytes = ir.serde.serialize_model(copy).SerializeToString(deterministic=True)
-    except (EncodeError, ValueError) as exc:
+    except protobuf_errors() as exc:
         raise _too_big(exc) from exc
     return data
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,13 +34,14 @@ _MOST_ELEMENTS = 1 << 26
 #: Inputs of other operators, whose cost is not proportional to their result.
 _COSTLY_ELEMENTS = 1 << 13
 _CHEAP = frozenset(
-    "Add Cast Concat Div Flatten Gather Identity Mul Neg Reciprocal Reshape Slice Sqrt Squeeze "
-    "Sub Transpose Unsqueeze".split()
+    {"Add", "Cast", "Concat", "Div", "Flatten", "Gather", "Identity", "Mul", "Neg"}
+    | {"Reciprocal", "Reshape", "Slice", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze"}
 )
 #: Their results are never larger than their inputs, so they may be folded without known shapes.
 _SHRINKING = frozenset(
-    "Cast Concat Flatten Identity Neg Not Reshape Shape Size Slice Squeeze Sqrt Transpose "
-    "Unsqueeze ReduceMax ReduceMin ReduceProd ReduceSum".split()
+    {"Cast", "Concat", "Flatten", "Identity", "Neg", "Not", "Reshape", "Shape", "Size", "Slice"}
+    | {"Squeeze", "Sqrt", "Transpose", "Unsqueeze"}
+    | {"ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum"}
 )
 #: Quantization is what they say, and ConstantOfShape says in bytes what it means in gigabytes.
 _KEPT = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
@@ -155,25 +157,23 @@ def _fold_constants(model: onnx_ir.Model) -> None:
 
 def _should_fold(node: onnx_ir.Node) -> bool:
     """Say whether a node of constants may be computed now: cheap, and its result no burden."""
-    import numpy as np
-
     if node.domain or node.op_type in _KEPT or node.op_type in _RANDOM:
         return False
     tensors = [value.const_value for value in node.inputs if value is not None]
     given = sum(tensor.size for tensor in tensors if tensor is not None)
     if given > (_MOST_ELEMENTS if node.op_type in _CHEAP else _COSTLY_ELEMENTS):
         return False
-    if node.op_type in ("Div", "Mod") and not _is_plain_division(node, np):
+    if node.op_type in ("Div", "Mod") and not _is_plain_division(node):
         return False
     total = 0
     for value in node.outputs:
         if value.shape is None or not value.shape.is_static():
             return node.op_type in _SHRINKING
-        total += int(np.prod([int(one) for one in value.shape], dtype=object))
+        total += math.prod(one for one in value.shape if isinstance(one, int))
     return total <= max(_SMALL_ELEMENTS, given)
 
 
-def _is_plain_division(node: onnx_ir.Node, np: object) -> bool:
+def _is_plain_division(node: onnx_ir.Node) -> bool:
     """Leave integer division of negative numbers, or by zero, to the runtime's own rounding."""
     for value in node.inputs:
         tensor = value.const_value if value is not None else None

@@ -26,10 +26,10 @@ _MAX_NAME = 64
 class SourceModel:
     """A model file as it was opened.
 
-    ``sha256`` covers the file and, where there is any, its external data; ``bytes`` is the size
-    of both. ``opset`` is the version of ONNX's own operator set, ``opsets`` those of all domains
-    (``""`` is ONNX's own); a TFLite file has neither and says 0. ``op_counts`` counts nodes in
-    bodies of control flow too; operators of another domain carry it as a prefix.
+    ``sha256`` covers the file and, where there is any, its external data; ``bytes`` is the
+    size of both. ``opset`` is the version of ONNX's own operators, ``opsets`` those of all
+    domains (``""`` is ONNX's own); a TFLite file has neither and says 0. ``op_counts`` counts
+    nodes in bodies of control flow too; operators of another domain carry it as a prefix.
     """
 
     path: Path
@@ -86,7 +86,10 @@ class NodeFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing a lint noticed. ``code`` is stable, ``subject`` the tensor, node or operator."""
+    """One thing a lint noticed.
+
+    ``code`` is stable, ``subject`` the tensor, node or operator it is about.
+    """
 
     code: str
     severity: Severity
