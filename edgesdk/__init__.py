@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from edgesdk.model.open import OpenedModel, open_model
     from edgesdk.model.tflite import OpenedTflite, open_tflite
     from edgesdk.model.values import Finding, SourceModel
-    from edgesdk.plan.planner import plan_build
+    from edgesdk.plan.planner import model_facts, plan_build
     from edgesdk.plan.recipe import Recipe, load_recipe
     from edgesdk.plan.values import BuildPlan
     from edgesdk.profiles.catalog import default_target, find_target, load_catalog
@@ -81,6 +81,7 @@ __all__ = [
     "load_catalog",
     "load_inventory",
     "load_recipe",
+    "model_facts",
     "open_dataset",
     "open_model",
     "open_tflite",
@@ -114,7 +115,7 @@ _HOMES = {
     "model.open": ("OpenedModel", "open_model"),
     "model.tflite": ("OpenedTflite", "open_tflite"),
     "model.values": ("Finding", "SourceModel"),
-    "plan.planner": ("plan_build",),
+    "plan.planner": ("model_facts", "plan_build"),
     "plan.recipe": ("Recipe", "load_recipe"),
     "plan.values": ("BuildPlan",),
     "profiles.catalog": ("default_target", "find_target", "load_catalog"),

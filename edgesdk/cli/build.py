@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgesdk.cli.modelinput import prepare_build
+from edgesdk.cli.modelinput import note_findings, prepare_build
 from edgesdk.cli.options import (
     CalibOption,
     FormatOption,
@@ -63,6 +63,7 @@ def build(
         recipe=recipe,
         precision=precision,
     )
+    note_findings(out, inputs.findings)
     with progress_bars() as on_progress:
         bundle = build_bundle(
             inputs.opened,
@@ -73,7 +74,13 @@ def build(
             out=out_dir,
             on_progress=on_progress,
         )
-    out.document({"bundle": bundle_record(bundle), "plan": inputs.plan.to_json()})
+    out.document(
+        {
+            "bundle": bundle_record(bundle),
+            "plan": inputs.plan.to_json(),
+            "data_findings": inputs.findings,
+        }
+    )
     show_bundle(out, bundle)
     out.line(f"\ndeploy it: edgesdk deploy {bundle.folder}")
 

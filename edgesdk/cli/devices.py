@@ -40,11 +40,12 @@ def list_devices(inventory: InventoryOption = None, fmt: FormatOption = Format.T
             ],
         }
     )
-    out.table(
-        ("device", "address", "target"),
-        [(each.name, str(each.url), each.target or "") for each in devices],
-    )
-    if not devices:
+    if devices:
+        out.table(
+            ("device", "address", "target"),
+            [(each.name, str(each.url), each.target or "") for each in devices],
+        )
+    else:
         where = settings.inventory if path is None else path
         out.note(f"no devices in {where}; a device URL such as local: works without it")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from edgesdk.cli.modelinput import model_facts, open_source, pick_target, source_record
+from edgesdk.cli.modelinput import open_source, pick_target, source_record
 from edgesdk.cli.options import (
     FormatOption,
     ModelArgument,
@@ -51,7 +51,7 @@ def inspect(
 
     Exit code 0: clean. 1: there are warnings or errors. 2: the model cannot be used.
     """
-    from edgesdk.plan.planner import plan_build
+    from edgesdk.plan.planner import model_facts, plan_build
     from edgesdk.plan.recipe import load_recipe
 
     out = Output("inspect", fmt)

@@ -12,8 +12,10 @@ from edgesdk.cli.targets import profile_folder
 from edgesdk.settings import Settings
 
 if TYPE_CHECKING:
-    from edgesdk.backends.base import ModelFacts
+    from edgesdk.cli.output import Output
     from edgesdk.data.dataset import Dataset
+    from edgesdk.data.preprocess import Preprocess
+    from edgesdk.data.values import DataFinding
     from edgesdk.model.open import OpenedModel
     from edgesdk.model.tflite import OpenedTflite
     from edgesdk.plan.recipe import Recipe
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BuildInputs",
-    "model_facts",
+    "lint_data",
+    "note_findings",
     "open_data",
     "open_source",
     "pick_target",
@@ -33,13 +36,17 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildInputs:
-    """Everything that a build starts from; ``plan`` was made from the other four."""
+    """Everything that a build starts from; ``plan`` was made from the first four.
+
+    ``findings`` say what is allowed in the calibration data and probably not meant.
+    """
 
     opened: OpenedModel | OpenedTflite
     profile: TargetProfile
     recipe: Recipe
     calib: Dataset | None
     plan: BuildPlan
+    findings: tuple[DataFinding, ...] = ()
 
 
 def pick_target(settings: Settings, name: str | None) -> TargetProfile:
@@ -85,16 +92,6 @@ def _is_tflite(path: Path) -> bool:
         return False  # the opener of ONNX files says what is wrong
 
 
-def model_facts(opened: OpenedModel | OpenedTflite) -> ModelFacts:
-    """Give what a plan may know of an opened model."""
-    from edgesdk.backends.base import ModelFacts
-    from edgesdk.model.nodes import node_facts
-    from edgesdk.model.tflite import OpenedTflite
-
-    nodes = opened.ops if isinstance(opened, OpenedTflite) else node_facts(opened.ir)
-    return ModelFacts(source=opened.source, nodes=nodes)
-
-
 def open_data(
     spec: str | None, opened: OpenedModel | OpenedTflite, recipe: Recipe
 ) -> Dataset | None:
@@ -126,7 +123,7 @@ def prepare_build(
         InputError: Model, target, recipe or data cannot be used.
         PlacementError: No backend of the target takes the graph.
     """
-    from edgesdk.plan.planner import plan_build
+    from edgesdk.plan.planner import model_facts, plan_build
     from edgesdk.plan.recipe import load_recipe
 
     profile = pick_target(settings, target)
@@ -136,7 +133,33 @@ def prepare_build(
     if opened.source.format == "onnx":
         wanted = wanted.resolve(calibrated=dataset is not None)
     plan = plan_build(model_facts(opened), profile, wanted)
-    return BuildInputs(opened=opened, profile=profile, recipe=wanted, calib=dataset, plan=plan)
+    return BuildInputs(
+        opened=opened,
+        profile=profile,
+        recipe=wanted,
+        calib=dataset,
+        plan=plan,
+        findings=lint_data(dataset, wanted.preprocess),
+    )
+
+
+def lint_data(
+    dataset: Dataset | None, preprocess: Preprocess | None
+) -> tuple[DataFinding, ...]:
+    """Say what seems wrong with data, from their headers and the first samples."""
+    if dataset is None:
+        return ()
+    from edgesdk.data.range_check import lint_range
+
+    return (*dataset.findings, *lint_range(dataset, preprocess=preprocess))
+
+
+def note_findings(out: Output, findings: tuple[DataFinding, ...]) -> None:
+    """Show findings about data on stderr; a build goes on with them."""
+    for finding in findings:
+        out.note(f"{finding.severity}: {finding.message}")
+        if finding.hint and finding.severity != "info":
+            out.note(f"  hint: {finding.hint}")
 
 
 def source_record(opened: OpenedModel | OpenedTflite) -> Mapping[str, object]:

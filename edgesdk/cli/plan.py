@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from edgesdk.cli.modelinput import model_facts, open_data, open_source, pick_target
+from edgesdk.cli.modelinput import open_data, open_source, pick_target
 from edgesdk.cli.options import (
     CalibOption,
     FormatOption,
@@ -44,7 +44,7 @@ def plan(
 
     A plan for int8 needs no calibration data: --precision int8 is enough.
     """
-    from edgesdk.plan.planner import plan_build
+    from edgesdk.plan.planner import model_facts, plan_build
     from edgesdk.plan.recipe import load_recipe
 
     out = Output("plan", fmt)

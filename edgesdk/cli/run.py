@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgesdk.cli.deployjob import bundle_inputs, preprocess_of
 from edgesdk.cli.devicelink import device_settings, find_device, open_session
 from edgesdk.cli.options import DeviceArgument, FormatOption, InventoryOption
 from edgesdk.cli.output import Format, Output
@@ -99,8 +100,6 @@ def _what_it_takes(
     session: Session, release: str, bundle: Path | None
 ) -> tuple[tuple[TensorInfo, ...] | None, Preprocess | None]:
     """Find what a release takes: from the bundle's folder, else from what the device says."""
-    from edgesdk.data.preprocess import Preprocess
-
     manifest: Mapping[str, object]
     if bundle is not None:
         from edgesdk.bundle.store import read_bundle
@@ -111,9 +110,7 @@ def _what_it_takes(
         if found is None:
             return None, None
         manifest = found
-    block = manifest.get("preprocess")
-    preprocess = Preprocess.from_json(block) if isinstance(block, dict) else None
-    return _tensor_infos(manifest.get("inputs")), preprocess
+    return bundle_inputs(manifest.get("inputs")), preprocess_of(manifest)
 
 
 def _release_record(session: Session, release: str) -> Mapping[str, object] | None:
@@ -122,22 +119,6 @@ def _release_record(session: Session, release: str) -> Mapping[str, object] | No
         if isinstance(record, dict) and release in (record.get("slot"), record.get("bundle")):
             return record if isinstance(record.get("inputs"), list) else None
     return None
-
-
-def _tensor_infos(values: object) -> tuple[TensorInfo, ...]:
-    from edgesdk.tensors import TensorInfo
-
-    return tuple(
-        TensorInfo(
-            name=str(value["name"]),
-            dtype=str(value["dtype"]),
-            shape=tuple(
-                each if isinstance(each, int | str) else None for each in value["shape"]
-            ),
-        )
-        for value in (values if isinstance(values, list) else [])
-        if isinstance(value, dict) and isinstance(value.get("shape"), list)
-    )
 
 
 def _take_sample(

@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "importers": {*BASE, "model"},
     "backends": {*BASE, "profiles", "model"},
     "quantize": {*BASE, "profiles", "model", "data"},
-    "plan": {*BASE, "profiles", "model", "backends", "data", "quantize"},
+    "plan": {*BASE, "wire", "profiles", "model", "backends", "data", "quantize"},
     "build": {
         *BASE,
         "wire",

@@ -1,0 +1,147 @@
+"""``edgesdk bench``: measure a release that is on a device already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgesdk.cli.deployjob import Job, bundle_dataset, preprocess_of, profile_of
+from edgesdk.cli.devicelink import find_device, open_session, short_id
+from edgesdk.cli.measure import (
+    DurationOption,
+    RunsOption,
+    ThreadsOption,
+    WarmupOption,
+    bench_spec,
+    measure_release,
+)
+from edgesdk.cli.modelinput import lint_data, note_findings
+from edgesdk.cli.options import DataOption, DeviceArgument, FormatOption, InventoryOption
+from edgesdk.cli.output import Format, Output
+from edgesdk.cli.report import show_report
+from edgesdk.cli.runfolder import BUNDLE, find_bundle, prepare_run_folder, run_folder
+from edgesdk.errors import InputError
+from edgesdk.settings import Settings, resolve_settings
+
+if TYPE_CHECKING:
+    from edgesdk.bundle.store import Bundle
+    from edgesdk.deploy.releases import Release
+    from edgesdk.devices.session import Session
+
+__all__ = ["app"]
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def bench(
+    *,
+    device: DeviceArgument = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            "--bundle",
+            metavar="DIR",
+            help="The release's bundle here. Default: looked for in the runs folder.",
+        ),
+    ] = None,
+    release: Annotated[
+        str,
+        typer.Option(
+            "--release", help="current, previous, candidate, or the id of a bundle there."
+        ),
+    ] = "current",
+    data: DataOption = None,
+    runs: RunsOption = None,
+    duration: DurationOption = None,
+    warmup: WarmupOption = None,
+    threads: ThreadsOption = None,
+    out_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Where the report goes. Default: a new folder in the runs folder.",
+        ),
+    ] = None,
+    inventory: InventoryOption = None,
+    fmt: FormatOption = Format.TEXT,
+) -> None:
+    """Measure a release that is on a device.
+
+    Nothing on the device changes. The bundle's folder is needed here for what the device does
+    not know: the plan, and what the outputs should be.
+    """
+    from edgesdk.report.files import write_report
+
+    out = Output("bench", fmt)
+    settings = resolve_settings({"inventory": inventory})
+    found = find_device(settings, device)
+    spec = bench_spec(runs=runs, duration=duration, warmup=warmup, threads=threads)
+    with open_session(settings, found) as session:
+        chosen = _find_release(session, release)
+        held = _find_bundle(settings, chosen, bundle)
+        job = Job(
+            bundle=held,
+            floats=None,
+            profile=profile_of(settings, held),
+            reference=None,
+            data=None if data is None else bundle_dataset(data, held.manifest),
+            folder=out_dir or run_folder(settings, model=held.name, target=chosen.target),
+        )
+        note_findings(out, lint_data(job.data, preprocess_of(held.manifest)))
+        assert job.folder is not None
+        prepare_run_folder(job.folder)
+        report = measure_release(session, job, found, spec=spec)
+    written = write_report(report, job.folder)
+    out.document({"bundle": {"id": held.id}, "report": report, "folder": job.folder})
+    show_report(out, report)
+    out.line(f"report: {written.html}")
+
+
+def _find_release(session: Session, wanted: str) -> Release:
+    """Find a release on the device by slot, id, or the beginning of an id."""
+    from edgesdk.deploy.releases import list_releases
+
+    listed = list_releases(session)
+    for each in listed:
+        if wanted in (each.slot, each.bundle):
+            return each
+    near = [each for each in listed if len(wanted) >= 6 and each.bundle.startswith(wanted)]
+    if len(near) == 1:
+        return near[0]
+    there = ", ".join(f"{each.slot or '-'} {short_id(each.bundle)}" for each in listed)
+    raise InputError(
+        f"cannot find release {wanted!r} on {session.device_name}: it has {there or 'none'}",
+        hint="edgesdk releases lists them; edgesdk deploy puts one there",
+        release=wanted,
+    )
+
+
+def _find_bundle(settings: Settings, release: Release, folder: Path | None) -> Bundle:
+    from edgesdk.bundle.store import is_bundle_folder, read_bundle
+
+    if folder is None:
+        folder = find_bundle(settings, release.bundle)
+        if folder is None:
+            raise InputError(
+                f"cannot measure {short_id(release.bundle)}: its bundle is not under "
+                f"{settings.runs_dir}",
+                hint="name the bundle's folder with --bundle",
+                bundle=release.bundle,
+            )
+    elif not is_bundle_folder(folder) and is_bundle_folder(folder / BUNDLE):
+        folder = folder / BUNDLE
+    held = read_bundle(folder)
+    if held.id != release.bundle:
+        raise InputError(
+            f"cannot measure {short_id(release.bundle)} with {folder}: that is bundle "
+            f"{short_id(held.id)}",
+            hint="edgesdk releases shows which bundles the device holds",
+            bundle=release.bundle,
+            given=held.id,
+        )
+    return held

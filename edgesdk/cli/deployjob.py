@@ -1,0 +1,242 @@
+"""What one deployment is about, decided and built before the device is reached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from edgesdk.cli.modelinput import BuildInputs, lint_data, open_data, prepare_build
+from edgesdk.cli.progress import progress_bars
+from edgesdk.cli.runfolder import BASELINE, BUNDLE, prepare_run_folder, run_folder
+from edgesdk.cli.targets import profile_folder
+from edgesdk.errors import InputError
+from edgesdk.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from edgesdk.bundle.store import Bundle
+    from edgesdk.data.dataset import Dataset
+    from edgesdk.data.preprocess import Preprocess
+    from edgesdk.data.values import DataFinding
+    from edgesdk.model.open import OpenedModel
+    from edgesdk.profiles.values import TargetProfile
+    from edgesdk.tensors import TensorInfo
+
+__all__ = [
+    "Job",
+    "Wanted",
+    "bundle_dataset",
+    "bundle_inputs",
+    "prepare_job",
+    "preprocess_of",
+    "profile_of",
+]
+
+_FLOAT: Final = "fp32"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What the user asked for. ``device_target`` is what the inventory says the device is."""
+
+    model: Path
+    target: str | None = None
+    device_target: str | None = None
+    calib: str | None = None
+    data: str | None = None
+    recipe: Path | None = None
+    precision: str | None = None
+    shapes: list[str] | None = None
+    baseline: bool = False
+    bench: bool = True
+    out_dir: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What will be deployed and judged.
+
+    ``floats`` is the float bundle to deploy first, ``reference`` the model itself for judging
+    accuracy, ``profile`` None where a bundle's target is not known here, ``folder`` None where
+    nothing is kept on this computer.
+    """
+
+    bundle: Bundle
+    floats: Bundle | None
+    profile: TargetProfile | None
+    reference: OpenedModel | None
+    data: Dataset | None
+    folder: Path | None
+    findings: tuple[DataFinding, ...] = ()
+
+
+def prepare_job(settings: Settings, wanted: Wanted) -> Job:
+    """Read or build what is wanted.
+
+    Raises:
+        InputError: Something the user gave cannot be used, or options contradict each other.
+        BuildError: The build cannot be done.
+    """
+    from edgesdk.bundle.store import is_bundle_folder
+
+    if is_bundle_folder(wanted.model):
+        return _from_bundle(settings, wanted)
+    if is_bundle_folder(wanted.model / BUNDLE):  # the folder of an earlier deployment
+        return _from_bundle(settings, replace(wanted, model=wanted.model / BUNDLE))
+    return _from_model(settings, wanted)
+
+
+def profile_of(settings: Settings, bundle: Bundle) -> TargetProfile | None:
+    """Find the profile of the target a bundle was built for; None if it is not known here."""
+    from edgesdk.profiles.catalog import load_catalog
+
+    name = str(bundle.manifest["target"].get("name"))
+    return load_catalog(profile_folder(settings)).get(name)
+
+
+def bundle_inputs(values: object) -> tuple[TensorInfo, ...]:
+    """Turn the inputs of a manifest, or what a device says of them, into tensor infos."""
+    from edgesdk.tensors import TensorInfo
+
+    return tuple(
+        TensorInfo(
+            name=str(value["name"]),
+            dtype=str(value["dtype"]),
+            shape=tuple(
+                each if isinstance(each, int | str) else None for each in value["shape"]
+            ),
+        )
+        for value in (values if isinstance(values, list) else [])
+        if isinstance(value, dict) and isinstance(value.get("shape"), list)
+    )
+
+
+def bundle_dataset(data: str, manifest: Mapping[str, object]) -> Dataset:
+    """Open data for a bundle, with the preprocessing that travels in it.
+
+    Raises:
+        DataError: It cannot be read or does not fit.
+    """
+    from edgesdk.data.dataset import open_dataset
+
+    return open_dataset(
+        data, bundle_inputs(manifest["inputs"]), preprocess=preprocess_of(manifest)
+    )
+
+
+def preprocess_of(manifest: Mapping[str, object]) -> Preprocess | None:
+    """Read the preprocessing block that travels in a bundle, if one does.
+
+    Raises:
+        DataError: The block is not one.
+    """
+    from edgesdk.data.preprocess import Preprocess
+
+    block = manifest.get("preprocess")
+    return Preprocess.from_json(block) if isinstance(block, dict) else None
+
+
+def _from_bundle(settings: Settings, wanted: Wanted) -> Job:
+    from edgesdk.bundle.store import read_bundle
+
+    for option, value in (
+        ("--calib", wanted.calib),
+        ("--recipe", wanted.recipe),
+        ("--precision", wanted.precision),
+        ("--shape", wanted.shapes),
+        ("--baseline", wanted.baseline or None),
+    ):
+        if value is not None:
+            raise InputError(
+                f"cannot use {option} with {wanted.model}: it is a bundle, and bundles are "
+                "never changed",
+                hint="give the model it was built from",
+                option=option,
+            )
+    bundle = read_bundle(wanted.model)
+    built_for = str(bundle.manifest["target"].get("name"))
+    if wanted.target is not None and wanted.target != built_for:
+        raise InputError(
+            f"cannot deploy {wanted.model} for {wanted.target}: it was built for {built_for}",
+            hint=f"leave --target out, or build the model again for {wanted.target}",
+            target=wanted.target,
+            built_for=built_for,
+        )
+    dataset = None
+    if wanted.data is not None:
+        dataset = bundle_dataset(wanted.data, bundle.manifest)
+    folder = None
+    if wanted.out_dir is not None or wanted.bench or dataset is not None:
+        folder = wanted.out_dir or run_folder(settings, model=bundle.name, target=built_for)
+        prepare_run_folder(folder)
+    return Job(
+        bundle=bundle,
+        floats=None,
+        profile=profile_of(settings, bundle),
+        reference=None,
+        data=dataset,
+        folder=folder,
+        findings=lint_data(dataset, preprocess_of(bundle.manifest)),
+    )
+
+
+def _from_model(settings: Settings, wanted: Wanted) -> Job:
+    from edgesdk.model.tflite import OpenedTflite
+
+    inputs = prepare_build(
+        settings,
+        wanted.model,
+        target=wanted.target or wanted.device_target,
+        shapes=wanted.shapes,
+        calib=wanted.calib,
+        recipe=wanted.recipe,
+        precision=wanted.precision,
+    )
+    if wanted.baseline and inputs.plan.precision in (_FLOAT, "as-is"):
+        raise InputError(
+            f"cannot compare with a float baseline: this build is {inputs.plan.precision}",
+            hint="give --calib for an int8 build, or leave --baseline out",
+            precision=inputs.plan.precision,
+        )
+    dataset = open_data(wanted.data, inputs.opened, inputs.recipe)
+    folder = wanted.out_dir or run_folder(
+        settings, model=inputs.opened.source.name, target=inputs.profile.name
+    )
+    prepare_run_folder(folder)
+    floats = _build(_as_float(inputs), folder / BASELINE) if wanted.baseline else None
+    opened = inputs.opened
+    return Job(
+        bundle=_build(inputs, folder / BUNDLE),
+        floats=floats,
+        profile=inputs.profile,
+        reference=None if isinstance(opened, OpenedTflite) else opened,
+        data=dataset,
+        folder=folder,
+        findings=(*inputs.findings, *lint_data(dataset, inputs.recipe.preprocess)),
+    )
+
+
+def _as_float(inputs: BuildInputs) -> BuildInputs:
+    """Give the same build without quantization; its check vectors come from the same data."""
+    from edgesdk.plan.planner import model_facts, plan_build
+
+    recipe = replace(inputs.recipe, precision=_FLOAT)
+    plan = plan_build(model_facts(inputs.opened), inputs.profile, recipe)
+    return replace(inputs, recipe=recipe, plan=plan)
+
+
+def _build(inputs: BuildInputs, out: Path) -> Bundle:
+    from edgesdk.build.pipeline import build_bundle
+
+    with progress_bars() as on_progress:
+        return build_bundle(
+            inputs.opened,
+            inputs.profile,
+            inputs.recipe,
+            inputs.plan,
+            calib=inputs.calib,
+            out=out,
+            on_progress=on_progress,
+        )

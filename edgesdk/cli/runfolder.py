@@ -1,0 +1,99 @@
+"""The folder in which one deployment leaves its bundle, receipt and report."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from edgesdk.errors import OutputError
+from edgesdk.settings import Settings
+
+__all__ = ["BASELINE", "BUNDLE", "find_bundle", "prepare_run_folder", "run_folder"]
+
+BUNDLE = "bundle"
+BASELINE = "baseline"
+RECEIPT = "deployment.json"
+_OWN = frozenset({BUNDLE, BASELINE, RECEIPT, "report.json", "report.html"})
+_REPORT_START_BYTES = 4096
+
+
+def run_folder(settings: Settings, *, model: str, target: str) -> Path:
+    """Name a folder for one run: ``<model>-<target>-<UTC time>`` under the runs folder."""
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    name = f"{model}-{target}-{stamp}"
+    path = settings.runs_dir / name
+    number = 1
+    while path.exists():  # two runs within a second
+        number += 1
+        path = settings.runs_dir / f"{name}-{number}"
+    return path
+
+
+def prepare_run_folder(path: Path) -> None:
+    """Make sure that ``path`` is new, empty, or a run folder of ours that may be replaced.
+
+    Raises:
+        OutputError: It holds something else, or cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        entries = sorted(entry.name for entry in path.iterdir())
+    except OSError as exc:
+        raise OutputError(
+            f"cannot write to {path}: {exc.strerror or exc}",
+            hint="name another folder with --output",
+            path=str(path),
+        ) from exc
+    foreign = [name for name in entries if name not in _OWN or not _is_ours(path / name)]
+    if foreign:
+        raise OutputError(
+            f"cannot write to {path}: it holds {foreign[0]}, which edgesdk did not write",
+            hint="name a new or empty folder with --output",
+            path=str(path),
+            foreign=foreign[:20],
+        )
+
+
+def _is_ours(path: Path) -> bool:
+    from edgesdk.bundle.store import is_bundle_folder
+
+    if path.name in (BUNDLE, BASELINE):
+        return is_bundle_folder(path)
+    if path.name == "report.html":
+        return (path.parent / "report.json").is_file()
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(_REPORT_START_BYTES)
+    except OSError:
+        return False
+    return b'"edgesdk.' in start
+
+
+def write_receipt(path: Path, content: dict[str, object]) -> None:
+    """Write the receipt of a deployment into its run folder.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    text = json.dumps({"schema": "edgesdk.deployment/1", **content}, indent=2) + "\n"
+    try:
+        (path / RECEIPT).write_text(text, encoding="utf-8")
+    except OSError as exc:
+        raise OutputError(
+            f"cannot write {path / RECEIPT}: {exc.strerror or exc}", path=str(path)
+        ) from exc
+
+
+def find_bundle(settings: Settings, bundle_id: str) -> Path | None:
+    """Look under the runs folder for the bundle with that id."""
+    from edgesdk.bundle.store import MANIFEST, read_bundle
+    from edgesdk.errors import BundleError
+
+    for manifest in sorted(settings.runs_dir.glob(f"*/*/{MANIFEST}"), reverse=True):
+        try:
+            if read_bundle(manifest.parent).id == bundle_id:
+                return manifest.parent
+        except BundleError:
+            continue
+    return None
