@@ -421,10 +421,12 @@ class AccuracyResult:
     __pydantic_config__ = _CONFIG
 
     metric: Text
-    value: Fraction
-    lower: Fraction
-    """Lower end of the 95 % Wilson score interval."""
-    upper: Fraction
+    kind: Literal["rate", "error"]
+    """A rate lies from 0 to 1 and should be large; an error has a unit and should be small."""
+    value: Amount
+    lower: Amount | None
+    """Lower end of the 95 % interval (Wilson's for a rate); null where none can be stated."""
+    upper: Amount | None
     samples: Annotated[int, _Limits(ge=1)]
     where: Literal["device", "host"]
     """Which of the two ran the model."""

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from edgesdk.bench.measurements import Detail
-from edgesdk.bench.values import Accuracy, PartRecord, PlacementRow, ReferenceOutput, Verdict
+from edgesdk.bench.values import (
+    Accuracy,
+    AccuracyResult,
+    PartRecord,
+    PlacementRow,
+    ReferenceOutput,
+    Verdict,
+)
 
 __all__ = ["MIN_AGREEMENT", "MIN_COSINE", "choose_verdict", "ran_on_accelerator"]
 
@@ -83,7 +90,7 @@ def choose_verdict(
         return "not-measured", ("the device gave no latency sample",)
     planned = [part for part in parts if part.backend in accelerators]
     if not planned:
-        return "cpu-as-planned", (f"all of {_parts(len(parts))} planned for the CPU ran there",)
+        return "cpu-as-planned", tuple(row.detail for row in actual)
     ran: Mapping[int, PlacementRow] = dict(enumerate(actual))
     fell, unknown = [], []
     for part in planned:
@@ -97,13 +104,7 @@ def choose_verdict(
         return "fell-back-to-cpu" if everything else "partly-fell-back", (*fell, *unknown)
     if unknown:
         return "placement-unknown", tuple(unknown)
-    return "accelerated", (
-        f"all of {_parts(len(planned))} planned for an accelerator ran there",
-    )
-
-
-def _parts(count: int) -> str:
-    return "1 part" if count == 1 else f"{count} parts"
+    return "accelerated", tuple(row.detail for row in actual)
 
 
 def _doubts(accuracy: Accuracy) -> tuple[str, ...]:
@@ -112,13 +113,20 @@ def _doubts(accuracy: Accuracy) -> tuple[str, ...]:
         wrong = [o.name for o in accuracy.host_check.outputs if not o.within]
         found.append(f"outputs differ from the host's: {', '.join(wrong) or 'unnamed'}")
     found += [doubt for output in accuracy.reference for doubt in _reference_doubts(output)]
-    int8, floats = accuracy.labelled, accuracy.labelled_reference
-    if int8 is not None and floats is not None and int8.upper < floats.lower:
+    ours, floats = accuracy.labelled, accuracy.labelled_reference
+    if ours is not None and floats is not None and _clearly_worse(ours, floats):
         found.append(
-            f"{int8.metric} is {int8.value:.1%}, {floats.value:.1%} with the unquantized model,"
+            f"{ours.metric} is {ours.value:.4g}, {floats.value:.4g} with the unquantized model,"
             " and their intervals do not meet"
         )
     return tuple(found)
+
+
+def _clearly_worse(ours: AccuracyResult, floats: AccuracyResult) -> bool:
+    """Say whether a rate is so much lower that chance does not explain it."""
+    if ours.kind != "rate" or ours.upper is None or floats.lower is None:
+        return False
+    return ours.metric == floats.metric and ours.upper < floats.lower
 
 
 def _reference_doubts(output: ReferenceOutput) -> list[str]:

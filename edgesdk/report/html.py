@@ -30,7 +30,13 @@ from edgesdk.report.sections import (
     repeat_section,
     subjects_section,
 )
-from edgesdk.report.summary import bytes_text, describe_speedup, ms_text
+from edgesdk.report.summary import (
+    bytes_text,
+    describe_speedup,
+    interval_text,
+    ms_text,
+    score_text,
+)
 
 __all__ = ["render_html"]
 
@@ -93,7 +99,7 @@ def _overview(reports: Sequence[BenchmarkReport]) -> str:
     numbers = frozenset({3, 4, 5})
     return (
         f"<header><h1>{len(reports)} benchmark reports</h1>\n"
-        f"{table('Side by side', head, rows, numbers=numbers)}</header>\n"
+        f"{table('Side by side', head, rows, numbers=numbers, stack=True)}</header>\n"
         f'<nav aria-label="Reports"><p>{links}</p></nav>\n'
     )
 
@@ -139,7 +145,7 @@ def _tiles(report: BenchmarkReport) -> str:
     tiles: list[tuple[str, str, str]] = []
     for name, _ in PERCENTILES:
         value = getattr(latency, name)
-        title = "median latency (p50)" if name == "p50_ms" else name.removesuffix("_ms")
+        title = "median (p50)" if name == "p50_ms" else name.removesuffix("_ms")
         if value is None:
             tiles.append((title, "not given", latency.why[name]))
         else:
@@ -153,8 +159,8 @@ def _tiles(report: BenchmarkReport) -> str:
     tiles.append(("size", bytes_text(report.bundle.bytes), "what the runtime loads"))
     labelled = report.accuracy.labelled
     if labelled is not None:
-        said = f"{labelled.lower:.1%} to {labelled.upper:.1%}, {labelled.samples} samples"
-        tiles.append((f"{labelled.metric}, {labelled.where}", f"{labelled.value:.2%}", said))
+        said = interval_text(labelled)
+        tiles.append((f"{labelled.metric}, {labelled.where}", score_text(labelled), said))
     cells = "".join(
         f"<div><dt>{escaped(title)}</dt><dd>{escaped(value)}</dd><dd>{escaped(more)}</dd></div>"
         for title, value, more in tiles
@@ -267,7 +273,7 @@ def _comparison(report: BenchmarkReport, index: int) -> str:
     numbers = frozenset({1, 2})
     compared = table("Both measured here, in one session", ("", ours, theirs),
                      _compared(report, base), numbers=numbers)  # fmt: skip
-    said = f"<p>{escaped(sentence(f'{ours} is {speed}' if speed else ''))}</p>" if speed else ""
+    said = f"<p>{escaped(f'By the median, {ours} {speed}.')}</p>\n" if speed else ""
     return section(
         f"{ours} and {theirs}", said, f'<div class="pair">{figure}<div>{compared}</div></div>\n'
     )
@@ -289,5 +295,5 @@ def _compared(report: BenchmarkReport, base: Baseline) -> Iterator[tuple[str, st
         yield "peak memory", bytes_text(report.peak_rss_bytes), bytes_text(base.peak_rss_bytes)
     ours, theirs = report.accuracy.labelled, base.accuracy.labelled
     if ours is not None and theirs is not None and ours.metric == theirs.metric:
-        yield ours.metric, f"{ours.value:.2%}", f"{theirs.value:.2%}"
+        yield ours.metric, score_text(ours), score_text(theirs)
     yield "bundle", report.bundle.id[:12], base.bundle.id[:12]

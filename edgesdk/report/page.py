@@ -29,7 +29,7 @@ header{padding-top:2rem}footer{padding-bottom:2rem;color:var(--muted);font-size:
 h1{font-size:1.75rem;line-height:1.2;margin:0 0 .25rem;overflow-wrap:anywhere}
 h2{font-size:1.2rem;margin:2.25rem 0 .75rem;padding-top:1rem;border-top:1px solid var(--line)}
 h3{font-size:1rem;margin:1.25rem 0 .5rem}
-p{margin:.5rem 0;max-width:46rem}a{color:var(--ours)}
+p{margin:.5rem 0;max-width:46rem}header p{max-width:none}a{color:var(--ours)}
 .sub,figcaption,.note{color:var(--muted)}figcaption,.note{font-size:.875rem}
 .sub{margin:0;overflow-wrap:anywhere}
 .verdict{margin:1.25rem 0;padding:.875rem 1rem;border-radius:.5rem;border-left:.3rem solid}
@@ -38,11 +38,11 @@ p{margin:.5rem 0;max-width:46rem}a{color:var(--ours)}
 .good{background:var(--good-soft);border-color:var(--good);color:var(--good)}
 .bad{background:var(--bad-soft);border-color:var(--bad);color:var(--bad)}
 .fair{background:var(--fair-soft);border-color:var(--fair);color:var(--fair)}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(9.5rem,1fr));gap:.75rem;margin:0}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(8rem,1fr));gap:.625rem;margin:0}
 .tiles>div{background:var(--panel);border:1px solid var(--line);border-radius:.5rem;
-padding:.75rem .875rem;min-width:0}
+padding:.625rem .75rem;min-width:0}
 .tiles dt{color:var(--muted);font-size:.8125rem}
-.tiles dd{margin:0;font-size:1.4rem;font-weight:600;line-height:1.25;
+.tiles dd{margin:0;font-size:1.3rem;font-weight:600;line-height:1.25;
 font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
 .tiles dd+dd{font-size:.8125rem;font-weight:400;color:var(--muted);margin-top:.15rem}
 .pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(24rem,100%),1fr));gap:1.5rem}
@@ -52,11 +52,14 @@ svg text{font-family:inherit}
 .key{display:inline-flex;gap:1rem;font-size:.875rem;color:var(--muted)}
 .key i{display:inline-block;width:.75rem;height:.75rem;border-radius:.15rem;margin-right:.35rem;
 vertical-align:-.05rem;print-color-adjust:exact;-webkit-print-color-adjust:exact}
-.wide{overflow-x:auto;max-width:100%}
-table{border-collapse:collapse;width:100%;font-size:.9375rem;font-variant-numeric:tabular-nums}
+.wide{overflow-x:auto;max-width:100%}.wide+.wide{margin-top:1.25rem}
+.pair+.wide{margin-top:1.5rem}
+table{border-collapse:collapse;min-width:min(100%,36rem);max-width:100%;
+font-size:.9375rem;font-variant-numeric:tabular-nums}
 caption{text-align:left;color:var(--muted);font-size:.875rem;padding-bottom:.35rem}
-th,td{text-align:left;padding:.4rem .75rem .4rem 0;border-bottom:1px solid var(--line);
-vertical-align:top;overflow-wrap:anywhere}
+th,td{text-align:left;padding:.4rem 1.25rem .4rem 0;border-bottom:1px solid var(--line);
+vertical-align:top}
+tr>:last-child{padding-right:0}.stack td{overflow-wrap:anywhere}
 thead th{color:var(--muted);font-weight:600;font-size:.8125rem;white-space:nowrap}
 tbody th{font-weight:500}
 td.n,th.n{text-align:right;white-space:nowrap}
@@ -74,7 +77,17 @@ code{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-size:
 main,header,footer,nav{padding-left:1rem;padding-right:1rem}
 .tiles{grid-template-columns:repeat(2,minmax(0,1fr))}.tiles dd{font-size:1.15rem}
 dl.facts{grid-template-columns:1fr}dl.facts dt{border:0;padding-bottom:0;font-size:.8125rem}
-dl.facts dd{padding-top:0}}
+dl.facts dd{padding-top:0}
+th,td{padding-right:.75rem}
+.stack,.stack tbody,.stack tr,.stack td,.stack tbody th{display:block;min-width:0}
+.stack thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
+.stack tr{border-bottom:1px solid var(--line);padding:.5rem 0}
+.stack td,.stack td.n,.stack tbody th{border:0;padding:.1rem 0;text-align:left;
+white-space:normal}
+.stack caption{display:block}.stack tbody th{font-weight:600}
+.stack td,.stack td.n{display:grid;grid-template-columns:7.5rem minmax(0,1fr)}
+.stack td:empty{display:none}
+.stack td::before{content:attr(data-label);color:var(--muted);font-size:.8125rem}}
 @media print{:root{--ground:#fff;--panel:#fff;--ink:#000;--muted:#444;--line:#bbb;
 --ours:#0b62c4;--theirs:#b35900;--warm:#c0322b;--good:#176b34;--good-soft:#fff;--bad:#a8201a;--bad-soft:#fff;
 --fair:#7a4b00;--fair-soft:#fff}
@@ -119,30 +132,36 @@ def table(
     rows: Iterable[Sequence[object]],
     *,
     numbers: frozenset[int] = frozenset(),
+    stack: bool = False,
 ) -> str:
-    """Give a table of text; ``numbers`` are columns to align right; rows begin with a name."""
+    """Give a table of text; ``numbers`` are columns to align right; rows begin with a name.
 
-    def cell(tag: str, place: int, value: object, scope: str = "") -> str:
+    With ``stack`` each row becomes a block of its own on a narrow screen. Roles are written
+    out: a browser drops those of table elements that are not displayed as a table.
+    """
+
+    def cell(tag: str, place: int, value: object, more: str) -> str:
         style = ' class="n"' if place in numbers else ""
-        return f"<{tag}{scope}{style}>{escaped(value)}</{tag}>"
+        return f"<{tag}{more}{style}>{escaped(value)}</{tag}>"
 
-    top = "".join(cell("th", i, name, ' scope="col"') for i, name in enumerate(head))
-    lines = [
-        "<tr>"
-        + "".join(
-            cell("td", i, value) if i else cell("th", i, value, ' scope="row"')
-            for i, value in enumerate(row)
+    def line(row: Sequence[object]) -> str:
+        first = cell("th", 0, row[0], ' scope="row" role="rowheader"')
+        cells = (
+            cell("td", i, value, f' role="cell" data-label="{escaped(head[i])}"')
+            for i, value in enumerate(row[1:], start=1)
         )
-        + "</tr>"
-        for row in rows
-    ]
+        return f'<tr role="row">{first}{"".join(cells)}</tr>'
+
+    lines = [line(row) for row in rows]
     if not lines:
         return ""
+    scope = ' scope="col" role="columnheader"'
+    top = "".join(cell("th", i, name, scope) for i, name in enumerate(head))
+    kind = ' class="stack"' if stack else ""
     return (
-        f'<div class="wide"><table><caption>{escaped(caption)}</caption>\n'
-        f"<thead><tr>{top}</tr></thead>\n<tbody>\n"
-        + "\n".join(lines)
-        + "\n</tbody></table></div>\n"
+        f'<div class="wide"><table role="table"{kind}><caption>{escaped(caption)}</caption>\n'
+        f'<thead role="rowgroup"><tr role="row">{top}</tr></thead>\n'
+        f'<tbody role="rowgroup">\n{chr(10).join(lines)}\n</tbody></table></div>\n'
     )
 
 

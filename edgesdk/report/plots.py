@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from edgesdk.bench.conditions import mean_clock_mhz, warmest_c
 from edgesdk.bench.statistics import quantile
 from edgesdk.bench.values import PERCENTILES, BenchmarkReport
-from edgesdk.report.summary import bytes_text, ms_text
+from edgesdk.report.summary import bytes_text, ms_text, value_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,10 +41,10 @@ _STYLE = {
     "text.parse_math": False,
     "font.family": ["sans-serif"],
     "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 11.0,
+    "font.size": 10.0,
     "axes.edgecolor": _GRID,
     "axes.labelcolor": _MUTED,
-    "axes.labelsize": 10.5,
+    "axes.labelsize": 9.5,
     "axes.grid": True,
     "axes.axisbelow": True,
     "axes.spines.top": False,
@@ -55,15 +55,15 @@ _STYLE = {
     "text.color": _INK,
     "xtick.labelcolor": _MUTED,
     "ytick.labelcolor": _MUTED,
-    "xtick.labelsize": 10.0,
-    "ytick.labelsize": 10.0,
+    "xtick.labelsize": 9.5,
+    "ytick.labelsize": 9.5,
     "xtick.major.size": 0,
     "ytick.major.size": 0,
     "xtick.minor.size": 0,
     "ytick.minor.size": 0,
     "lines.linewidth": 1.4,
 }
-_WIDTH_IN = 6.0
+_WIDTH_IN = 5.0
 _BINS = 48
 #: Samples beyond this quantile are counted in the caption, not drawn: one hiccup would squeeze
 #: everything else into a single bar.
@@ -133,7 +133,7 @@ def latency_plot(report: BenchmarkReport, name: str) -> tuple[str, str] | None:
     high = max(quantile(samples, _DRAWN) for samples in shown)
     edges = [low + (high - low) * i / _BINS for i in range(_BINS + 1)]
     out: list[str] = []
-    with _drawing(4.0, name, out) as figure:
+    with _drawing(3.6, name, out) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         for samples, colour in zip(shown, (_OURS, _THEIRS), strict=False):
             shares = [100 * n / len(samples) for n in _counts(samples, edges)]
@@ -172,9 +172,9 @@ def _percentile_lines(report: BenchmarkReport, upper: Axes, lower: Axes, high: f
             title.removesuffix("_ms"),
             (value, 1),
             xycoords=("data", "axes fraction"),
-            xytext=(3, -9 - 13 * top),
+            xytext=(3, -8 - 12 * top),
             textcoords="offset points",
-            fontsize=10,
+            fontsize=9.5,
         )
         top += 1
 
@@ -193,11 +193,11 @@ def timeline_plot(report: BenchmarkReport, name: str) -> tuple[str, str] | None:
     warmth = [(s.t_s, c) for s in conditions if (c := warmest_c(s)) is not None]
     below = [
         (points, label, colour)
-        for points, label, colour in ((clock, "MHz", _THEIRS), (warmth, "°C", _WARM))
+        for points, label, colour in ((clock, "MHz", _MUTED), (warmth, "°C", _WARM))
         if len(points) > 1
     ]
     out: list[str] = []
-    with _drawing(4.0 if below else 2.6, name, out) as figure:
+    with _drawing(3.6 if below else 2.4, name, out) as figure:
         heights = (3, *(1.2 for _ in below))
         rows = figure.subplots(
             1 + len(below), 1, sharex=True, height_ratios=heights, squeeze=False
@@ -249,6 +249,7 @@ def comparison_plot(report: BenchmarkReport, name: str) -> tuple[str, str] | Non
         return None
     ours, theirs = report.accuracy.labelled, base.accuracy.labelled
     metric = _plain(ours.metric, 24) if ours else ""
+    rate = ours is not None and ours.kind == "rate"
     panels: list[tuple[str, float | None, float | None, Callable[[Any], str]]] = [
         ("median latency", report.latency.p50_ms, base.latency.p50_ms, ms_text),
         ("size of the parts", report.bundle.bytes, base.bundle.bytes, bytes_text),
@@ -257,7 +258,7 @@ def comparison_plot(report: BenchmarkReport, name: str) -> tuple[str, str] | Non
             metric,
             ours.value if ours else None,
             theirs.value if theirs else None,
-            lambda share: f"{share:.2%}",
+            lambda value: value_text(value, rate=rate),
         ),
     ]
     drawn = [(t, a, b, show) for t, a, b, show in panels if a is not None and b is not None]
@@ -265,7 +266,7 @@ def comparison_plot(report: BenchmarkReport, name: str) -> tuple[str, str] | Non
         return None
     labels = [_plain(report.bundle.precision), _plain(base.bundle.precision)]
     out: list[str] = []
-    with _drawing(0.25 + 0.93 * len(drawn), name, out) as figure:
+    with _drawing(0.2 + 0.85 * len(drawn), name, out) as figure:
         rows = figure.subplots(len(drawn), 1, squeeze=False)
         for (axes,), (title, a, b, show) in zip(rows, drawn, strict=True):
             _bars(axes, title, labels, (a, b), show)
@@ -285,7 +286,7 @@ def _bars(
     axes.set_xticks([])
     axes.grid(visible=False)
     axes.spines["bottom"].set_visible(False)
-    axes.set_title(title, loc="left", fontsize=10.5, color=_MUTED, pad=3)
+    axes.set_title(title, loc="left", fontsize=9.5, color=_MUTED, pad=3)
     for place, value in zip((1, 0), values, strict=True):
         text = show(value).replace("µ", "u")
         axes.annotate(

@@ -41,8 +41,8 @@ def accuracy_section(report: BenchmarkReport) -> str:
             for output in check.outputs
         ]
         caption = f"Device against host, same parts, {check.vectors} check vectors"
-        head = ("output", "", "largest error", "allowed", "outside")
-        pieces.append(table(caption, head, outputs, numbers=frozenset({2, 3, 4})))
+        head = ("output", "result", "largest error", "allowed", "outside")
+        pieces.append(table(caption, head, outputs, numbers=frozenset({2, 3, 4}), stack=True))
     reference = [
         (
             output.name,
@@ -56,7 +56,7 @@ def accuracy_section(report: BenchmarkReport) -> str:
     ]
     columns = ("output", "lowest cosine", "largest error", "same top-1")
     caption = "Device against the unquantized model, check vectors"
-    pieces.append(table(caption, columns, reference, numbers=frozenset({1, 2, 3})))
+    pieces.append(table(caption, columns, reference, numbers=frozenset({1, 2, 3}), stack=True))
     if not any(pieces):
         pieces = ['<p class="note">Nobody looked at the outputs in this run.</p>']
     return section("Accuracy", *pieces)
@@ -83,6 +83,7 @@ def placement_section(report: BenchmarkReport) -> str:
             ("stage", "backend", "kind", "nodes", "share", "detail"),
             rows,
             numbers=frozenset({3, 4}),
+            stack=True,
         ),
         '<p class="note">Rests on figures that nobody has measured:</p>' if assumed else "",
         f'<ul class="notes">{assumed}</ul>' if assumed else "",
@@ -126,6 +127,8 @@ def conditions_section(report: BenchmarkReport) -> str:
 
 def _listed(value: object) -> str:
     shown = value if isinstance(value, tuple) else (value,)
+    if len(shown) > 1 and len(set(shown)) == 1:
+        return f"{_listed(shown[0])}, {len(shown)} times"
     texts = [f"{v:g}" if isinstance(v, float) else _said(v) for v in shown]
     return ", ".join(texts) or "none"
 

@@ -21,13 +21,17 @@ from edgesdk.bench.values import (
 
 __all__ = [
     "Row",
+    "accuracy_text",
     "bytes_text",
     "clean",
     "describe_speedup",
+    "interval_text",
     "ms_text",
     "percentile_text",
     "render_markdown",
+    "score_text",
     "summary_rows",
+    "value_text",
 ]
 
 _BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -64,7 +68,11 @@ def bytes_text(value: int | None) -> str:
     amount, unit = float(value), 0
     while amount >= 1024 and unit < len(_BYTE_UNITS) - 1:
         amount, unit = amount / 1024, unit + 1
-    return f"{value} B" if unit == 0 else f"{amount:.1f} {_BYTE_UNITS[unit]}"
+    return (
+        f"{value} B"
+        if unit == 0
+        else f"{amount:.{0 if amount >= 100 else 1}f} {_BYTE_UNITS[unit]}"
+    )
 
 
 def percentile_text(latency: Latency, name: PercentileName) -> str:
@@ -77,16 +85,34 @@ def percentile_text(latency: Latency, name: PercentileName) -> str:
     return f"{ms_text(value)} (95 % interval {lower.removesuffix(' ms')} to {upper})"
 
 
+def value_text(value: float, *, rate: bool) -> str:
+    """Show a rate in per cent, an error as a number."""
+    return f"{value:.2%}" if rate else f"{value:.4g}"
+
+
+def score_text(result: AccuracyResult) -> str:
+    """Show the value of a metric."""
+    return value_text(result.value, rate=result.kind == "rate")
+
+
+def interval_text(result: AccuracyResult) -> str:
+    """Show the interval of a metric, where it has one, and the number of samples."""
+    count = f"{result.samples} samples"
+    if result.lower is None or result.upper is None:
+        return count
+    rate = result.kind == "rate"
+    lower, upper = (value_text(end, rate=rate) for end in (result.lower, result.upper))
+    return f"{lower} to {upper}, {count}"
+
+
 def accuracy_text(result: AccuracyResult) -> str:
-    """Show a metric with its interval."""
-    return (
-        f"{result.value:.2%} (95 % interval {result.lower:.2%} to {result.upper:.2%},"
-        f" {result.samples} samples, on the {result.where})"
-    )
+    """Show a metric with its interval and where it was taken."""
+    interval = "95 % interval " if result.lower is not None else ""
+    return f"{score_text(result)} ({interval}{interval_text(result)}, on the {result.where})"
 
 
 def describe_speedup(report: BenchmarkReport) -> str | None:
-    """Compare the medians with the baseline's; None where one of the two is missing."""
+    """Say how the median compares with the baseline's, without a subject; None if unknown."""
     if report.baseline is None:
         return None
     ours, theirs = report.latency.p50_ms, report.baseline.latency.p50_ms
@@ -96,9 +122,9 @@ def describe_speedup(report: BenchmarkReport) -> str | None:
     a = report.latency.intervals["p50_ms"]
     b = report.baseline.latency.intervals["p50_ms"]
     if a.lower_ms <= b.upper_ms and b.lower_ms <= a.upper_ms:
-        return f"no clear difference to {name} (the intervals of the medians overlap)"
+        return f"shows no clear difference to {name} (the intervals of the medians overlap)"
     if ours <= theirs:
-        return f"{theirs / ours:.2f} times as fast as {name}"
+        return f"is {theirs / ours:.2f} times as fast as {name}"
     return f"takes {ours / theirs:.2f} times as long as {name}"
 
 
@@ -129,7 +155,7 @@ def summary_rows(report: BenchmarkReport) -> tuple[Row, ...]:
         rows.append(("peak memory", f"{bytes_text(report.peak_rss_bytes)} in the worker"))
     speedup = describe_speedup(report)
     if speedup is not None:
-        rows.append(("speed", speedup))
+        rows.append(("speed", f"{report.bundle.precision} {speedup}"))
     rows += _accuracy_rows(report.accuracy)
     if report.baseline is not None and report.baseline.accuracy.labelled is not None:
         result = report.baseline.accuracy.labelled

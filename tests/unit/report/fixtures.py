@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
-
-import pytest
 
 from edgesdk.bench.statistics import make_latency, throughput_per_s
 from edgesdk.bench.values import (
@@ -71,7 +68,13 @@ def accuracy(value: float, lower: float, upper: float, *, cosine: float) -> Accu
             ),
         ),
         labelled=AccuracyResult(
-            metric="top-1", value=value, lower=lower, upper=upper, samples=360, where="device"
+            metric="top-1",
+            kind="rate",
+            value=value,
+            lower=lower,
+            upper=upper,
+            samples=360,
+            where="device",
         ),
         labelled_reference=None,
     )
@@ -125,7 +128,7 @@ def make_sample_report() -> BenchmarkReport:
         created="2026-01-15T09:30:00Z",
         edgesdk="0.1.0",
         verdict="cpu-as-planned",
-        verdict_reasons=("all of 1 part planned for the CPU ran there",),
+        verdict_reasons=("part 0: onnxruntime 1.23.2 on CPUExecutionProvider",),
         model=ModelRecord(
             name="digits-cnn",
             format="onnx",
@@ -225,14 +228,5 @@ def make_sample_report() -> BenchmarkReport:
     )
 
 
-@pytest.fixture
-def report() -> BenchmarkReport:
-    return make_sample_report()
-
-
-@pytest.fixture
-def vary() -> Callable[..., BenchmarkReport]:
-    def varied(**fields: Any) -> BenchmarkReport:
-        return replace(make_sample_report(), **fields)
-
-    return varied
+def vary(**fields: Any) -> BenchmarkReport:
+    return replace(make_sample_report(), **fields)
