@@ -158,9 +158,15 @@ class _Push:
         self._session.start_waiting()
         try:
             while not self._finished():
-                while self._send_one():
+                if self._send_one():
                     self._take_replies(wait_s=0.0)
-                self._take_replies(wait_s=self._patience_s())
+                elif self._in_flight:
+                    self._take_replies(wait_s=self._patience_s())
+                else:
+                    raise ProtocolError(
+                        f"cannot send the bundle to {self._session.device_name}: it has every "
+                        "byte of a blob and does not say that it is done"
+                    )
         finally:
             for upload in self._uploads:
                 upload.close()

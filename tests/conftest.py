@@ -1,0 +1,57 @@
+"""What all tests share: the packed agent, assets that may lie beside the checkout, an own home."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--device", default=None, help="a real device for tests/hardware: a URL or a name"
+    )
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The top level of the checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_assets() -> Path:
+    """Models and data too large for the repository; tests that need them skip without."""
+    given = os.environ.get("EDGESDK_ASSETS")
+    folder = Path(given) if given else ROOT.parent / "shared" / "assets"
+    if not folder.is_dir():
+        pytest.skip(f"needs model files: there is no {folder}; set EDGESDK_ASSETS to their folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def agent_pyz(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The agent, packed as a device gets it."""
+    from edgesdk.devices.agentpack import save_agent
+
+    path = tmp_path_factory.mktemp("agent") / "edge-agent.pyz"
+    save_agent(path)
+    return path
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home folder of the test's own, so that no test reads or changes the user's."""
+    folder = tmp_path / "home"
+    (folder / ".ssh").mkdir(parents=True, mode=0o700)
+    monkeypatch.setenv("HOME", str(folder))
+    for name in ("XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "SSH_AUTH_SOCK"):
+        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.startswith("EDGESDK_")]:
+        if name != "EDGESDK_ASSETS":
+            monkeypatch.delenv(name)
+    yield folder

@@ -1,0 +1,98 @@
+"""The ways to an agent, so that one promise is tested over every one of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edgesdk.devices import Device, Session, pack_agent, resolve_device
+from edgesdk.testing import LocalSshd, PtyPair, serial_agent
+from edgesdk.transport.base import Channel
+from edgesdk.transport.open import open_channel
+
+
+class Way:
+    """One way to one agent, whose state outlives each channel."""
+
+    def __init__(self, url: str, state: Path, line: PtyPair | None = None) -> None:
+        self.device: Device = resolve_device(url)
+        self.state = state
+        self.line = line
+
+    def open(self, *, silence_s: float | None = None) -> Channel:
+        channel = open_channel(self.device.url, agent=pack_agent())
+        if silence_s is not None:
+            channel.traits = replace(channel.traits, silence_s=silence_s)
+        return channel
+
+    def connect(self, *, silence_s: float | None = None) -> Session:
+        return Session(self.open(silence_s=silence_s), device_name="bench-3", timeout_s=20.0)
+
+    def window_bytes(self) -> int:
+        """What may be under way, and so be lost, when a push is interrupted."""
+        with contextlib.closing(self.open()) as channel:
+            return channel.traits.window_bytes
+
+    def cut(self, session: Session) -> None:
+        """Break the link the hard way: the cable, or the process at the other end."""
+        if self.line is not None:
+            self.line.pull_cable()
+        else:
+            os.kill(session.hello.pid, signal.SIGKILL)
+
+    def mend(self) -> None:
+        if self.line is not None:
+            self.line.plug_in()
+
+
+@contextlib.contextmanager
+def child_way(folder: Path) -> Iterator[Way]:
+    yield Way(f"local:?state={folder}/state", folder / "state")
+
+
+@contextlib.contextmanager
+def pty_way(folder: Path) -> Iterator[Way]:
+    with PtyPair() as line, serial_agent(line.device_path, folder / "state"):
+        yield Way(f"serial://{line.host_path}?baud=921600", folder / "state", line)
+
+
+@pytest.fixture(scope="session")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSshd]:
+    """A real SSH server on loopback."""
+    if (reason := LocalSshd.why_not()) is not None:
+        pytest.skip(f"needs an SSH server: {reason}")
+    with LocalSshd(tmp_path_factory.mktemp("sshd")) as server:
+        yield server
+
+
+@pytest.fixture(params=["child", "pty", "ssh"])
+def way(request: pytest.FixtureRequest, tmp_path: Path, home: Path) -> Iterator[Way]:
+    folder = tmp_path / "device"
+    folder.mkdir()
+    if request.param == "ssh":
+        server: LocalSshd = request.getfixturevalue("sshd")
+        (home / ".ssh" / "known_hosts").write_text(server.host_line())
+        yield Way(server.url(state=folder / "state", python=sys.executable), folder / "state")
+        return
+    with {"child": child_way, "pty": pty_way}[request.param](folder) as opened:
+        yield opened
+
+
+@pytest.fixture
+def channel(way: Way) -> Iterator[Channel]:
+    opened = way.open()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def session(way: Way) -> Iterator[Session]:
+    with way.connect() as opened:
+        yield opened
