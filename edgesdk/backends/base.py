@@ -33,7 +33,9 @@ class ModelFacts:
 class Backend(Protocol):
     """One backend of one target: the profile's facts with the code that knows the kind."""
 
-    profile: BackendProfile
+    @property
+    def profile(self) -> BackendProfile:
+        """What the target profile says of it."""
 
     def why_not(self, node: NodeFacts) -> str | None:
         """Say why this backend cannot run ``node``, or None if it can."""

@@ -81,7 +81,7 @@ def make_checks(
         may be off. That is one quantization step for int8, and a share of the largest expected
         value for float.
     """
-    runs = []
+    runs: list[tuple[Sample, Sample, Sample]] = []
     total = 0
     for inputs in itertools.islice(samples, limit):
         size = sum(array.nbytes for array in inputs.values())

@@ -6,7 +6,7 @@ import importlib.metadata
 import platform
 from pathlib import Path
 
-__all__ = ["cpu_features", "tool_versions"]
+__all__ = ["cpu_features", "sums_saturate", "tool_versions"]
 
 _PACKAGES = ("edgesdk", "numpy", "onnx", "onnx-ir", "onnxruntime", "onnxscript")
 #: The instruction sets by which onnxruntime chooses its kernels, as /proc/cpuinfo names them.
@@ -36,6 +36,20 @@ def tool_versions() -> dict[str, str]:
 
 def cpu_features() -> dict[str, object]:
     """Give this computer's machine name and the CPU features that decide kernels."""
+    return {"machine": platform.machine(), "features": _features()}
+
+
+def sums_saturate() -> bool:
+    """Say whether this CPU adds products of 8-bit numbers in 16 bits, which may overflow.
+
+    That is x86 without VNNI (``vpmaddubsw``); see
+    https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html.
+    """
+    exact = {"avx512_vnni", "avx_vnni", "amx_int8"}
+    return platform.machine() in ("x86_64", "AMD64") and exact.isdisjoint(_features())
+
+
+def _features() -> list[str]:
     flags: set[str] = set()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -44,4 +58,4 @@ def cpu_features() -> dict[str, object]:
             if key.strip().lower() in ("flags", "features"):
                 flags.update(value.split())
                 break
-    return {"machine": platform.machine(), "features": [f for f in _FEATURES if f in flags]}
+    return [name for name in _FEATURES if name in flags]

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from edgesdk.build.provenance import sums_saturate
 from edgesdk.errors import BuildError, CompileError
 from edgesdk.model.save import save_model
 
@@ -32,8 +33,10 @@ class HostModel(Protocol):
 class OnnxOnHost:
     """An ONNX file in this computer's onnxruntime.
 
-    One thread and the precise mode for eight-bit products, so that what is written into a
-    bundle depends neither on the core count nor on whether this CPU's 8-bit sums saturate.
+    One thread, so that what is written into a bundle does not depend on the core count. Where
+    this CPU's 8-bit sums saturate, the optimizer is off: Q/DQ nodes then compute in float,
+    which is exact to a quantization step on any CPU. (onnxruntime's own precise mode for such
+    CPUs, ``session.x64quantprecision``, fails in 1.32 on weights that two nodes share.)
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,7 +46,9 @@ class OnnxOnHost:
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 4
-        options.add_session_config_entry("session.x64quantprecision", "1")
+        if sums_saturate():
+            level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+            options.graph_optimization_level = level
         try:
             self._session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]

@@ -21,11 +21,11 @@ def predict_memory_bytes(model: ModelFacts, int8_nodes: Collection[int]) -> int 
     last_use = {name: node.index for node in model.nodes for name in node.inputs}
     kept = {value.name for value in model.source.outputs}
     alive: dict[str, int] = {}
-    for value in model.source.inputs:
-        size = _bytes(value, quantized=False)
+    for entry in model.source.inputs:
+        size = _bytes(entry, quantized=False)
         if size is None:
             return None
-        alive[value.name] = size
+        alive[entry.name] = size
     peak = sum(alive.values())
     for node in model.nodes:
         for name, value in zip(node.outputs, node.output_types, strict=False):

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgesdk.errors import QuantizeError
 from edgesdk.model.nodes import node_facts
@@ -219,14 +219,14 @@ def _count_quantized(model: ir.Model) -> int:
 
 
 def _count_int8_weights(model: ir.Model) -> int:
+    """Count 8-bit constants that a DequantizeLinear turns back (a bias is 32 bits)."""
     import onnx_ir as ir
 
-    eight_bits: tuple[Any, ...] = (ir.DataType.INT8, ir.DataType.UINT8)
-    return sum(
-        1
-        for value in model.graph.initializers.values()
-        if value.const_value is not None
-        and value.const_value.dtype in eight_bits
-        and len(value.const_value.shape) > 0
-        and value.const_value.size > 1
-    )
+    eight_bits = (ir.DataType.INT8, ir.DataType.UINT8)
+    found = set()
+    for node in model.graph:
+        value = node.inputs[0] if node.op_type == "DequantizeLinear" else None
+        if value is not None and value.const_value is not None:
+            if value.const_value.dtype in eight_bits:
+                found.add(value.name)
+    return len(found)

@@ -28,10 +28,10 @@ def classifier(path: Path, text: str = CLASSIFIER) -> Path:
     """Write the model with seeded weights in the places that the text declares."""
     model = onnx.parser.parse_model(text)
     random = np.random.default_rng(7)
-    declared = {init.name: init for init in model.graph.initializer}
-    for name, init in declared.items():
-        shape = tuple(init.dims)
+    for declared in model.graph.value_info:
+        shape = [extent.dim_value for extent in declared.type.tensor_type.shape.dim]
         values = (random.standard_normal(shape) * 0.4).astype(np.float32)
-        init.CopyFrom(onnx.numpy_helper.from_array(values, name))
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values, declared.name))
+    del model.graph.value_info[:]
     onnx.save(model, path)
     return path
