@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import lzma
 import struct
+import tokenize
 import warnings
 import zipfile
 import zlib
@@ -39,8 +40,17 @@ _DAMAGED = (
     OverflowError,
     ValueError,
 )
+#: What numpy throws at a header that is none.
+_BAD_HEADER = (
+    MemoryError,
+    RecursionError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    tokenize.TokenError,
+)
 _MAX_MEMBERS = 10_000
-_MAX_HEADER_BYTES = 65_536
+_MAX_HEADER_BYTES = 10_000
 _MAX_RANK = 32
 #: An array in Fortran order has no rows that lie together, so it is held whole.
 _MAX_HELD_BYTES = 1 << 30
@@ -192,7 +202,7 @@ def _header(archive: zipfile.ZipFile, path: Path, info: zipfile.ZipInfo) -> NpzA
     with archive.open(info) as stream:
         try:
             shape, fortran, dtype = _parse_header(stream)
-        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as exc:
+        except _BAD_HEADER as exc:
             raise DataError(
                 f"cannot read {name!r} from {path}: its header is damaged "
                 f"({str(exc).splitlines()[0][:100] if str(exc) else type(exc).__name__})"
@@ -248,7 +258,7 @@ def _parse_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[An
 def _skip_header(stream: IO[bytes]) -> None:
     try:
         _parse_header(stream)
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as exc:
+    except _BAD_HEADER as exc:
         raise zipfile.BadZipFile("it changed while it was read") from exc
 
 
