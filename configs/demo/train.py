@@ -344,75 +344,89 @@ def shifted(images: Array, rng: np.random.Generator) -> Array:
     )
 
 
-def to_onnx(network: Network) -> onnx.ModelProto:
-    """Write the network as a training framework would: nothing folded, names of layers."""
-    nodes: list[onnx.NodeProto] = []
-    weights: list[onnx.TensorProto] = []
+class Graph:
+    """Nodes and weights of an ONNX graph, collected one layer at a time."""
 
-    def weight(name: str, value: NDArray[np.floating]) -> str:
-        array = np.ascontiguousarray(value, dtype=np.float32)
-        weights.append(numpy_helper.from_array(array, name))
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: list[onnx.TensorProto] = []
+
+    def weight(self, name: str, value: NDArray[Any]) -> str:
+        """Add a weight and give its name."""
+        array = np.ascontiguousarray(value, dtype=np.float32).reshape(value.shape)
+        self.weights.append(numpy_helper.from_array(array, name))
         return name
 
-    def node(op: str, name: str, inputs: list[str], **attributes: Any) -> str:
-        nodes.append(helper.make_node(op, inputs, [name], name=name, **attributes))
+    def node(self, op: str, name: str, inputs: list[str], **attributes: Any) -> str:
+        """Add a node with one output and give the output's name."""
+        self.nodes.append(helper.make_node(op, inputs, [name], name=name, **attributes))
         return name
 
-    def convolution(name: str, source: str, kernel: Array, stride: int, group: int) -> str:
+    def layer(
+        self,
+        name: str,
+        source: str,
+        kernel: Array,
+        norm: Norm,
+        *,
+        stride: int = 1,
+        group: int = 1,
+    ) -> str:
+        """Add a convolution, its normalization and, if it has one, its ReLU6."""
         side = kernel.shape[2]
-        return node(
+        made = self.node(
             "Conv",
             f"{name}.conv",
-            [source, weight(f"{name}.weight", kernel)],
+            [source, self.weight(f"{name}.weight", kernel)],
             kernel_shape=[side, side],
             strides=[stride, stride],
             pads=[side // 2] * 4,
             group=group,
         )
-
-    def normalize(name: str, source: str, norm: Norm) -> str:
-        values = {
-            "scale": norm.gain.value,
-            "bias": norm.shift.value,
-            "mean": norm.mean,
-            "variance": norm.variance,
-        }
-        inputs = [source, *(weight(f"{name}.{key}", value) for key, value in values.items())]
-        result = node("BatchNormalization", f"{name}.norm", inputs, epsilon=EPSILON)
+        inputs = [
+            made,
+            self.weight(f"{name}.scale", norm.gain.value),
+            self.weight(f"{name}.bias", norm.shift.value),
+            self.weight(f"{name}.mean", norm.mean),
+            self.weight(f"{name}.variance", norm.variance),
+        ]
+        made = self.node("BatchNormalization", f"{name}.norm", inputs, epsilon=EPSILON)
         return (
-            node("Clip", f"{name}.relu6", [result, "zero", "six"]) if norm.clipped else result
+            self.node("Clip", f"{name}.relu6", [made, "zero", "six"]) if norm.clipped else made
         )
 
-    weight("zero", np.array(0))
-    weight("six", np.array(6))
-    scales = weight("scales", np.array([1, 1, ENLARGE, ENLARGE]))
-    value = node("Resize", "enlarge", ["image", "", scales], mode="linear")
+
+def to_onnx(network: Network) -> onnx.ModelProto:
+    """Write the network as a training framework would: nothing folded, names of layers."""
+    graph = Graph()
+    graph.weight("zero", np.array(0))
+    graph.weight("six", np.array(6))
+    scales = graph.weight("scales", np.array([1, 1, ENLARGE, ENLARGE]))
+    value = graph.node("Resize", "enlarge", ["image", "", scales], mode="linear")
     kernel = network.stem.weight.value.reshape(-1, 1, 3, 3)
-    value = normalize("stem", convolution("stem", value, kernel, 2, 1), network.stem_norm)
+    value = graph.layer("stem", value, kernel, network.stem_norm, stride=2)
     for number, (deep, inner, point, outer, residual) in enumerate(network.blocks, 1):
         name = f"block{number}"
         kernel = deep.weight.value.reshape(-1, 1, 3, 3)
-        middle = convolution(f"{name}.depthwise", value, kernel, deep.stride, len(kernel))
-        middle = normalize(f"{name}.depthwise", middle, inner)
+        middle = graph.layer(
+            f"{name}.depthwise", value, kernel, inner, stride=deep.stride, group=len(kernel)
+        )
         kernel = point.weight.value[:, :, np.newaxis, np.newaxis]
-        made = convolution(f"{name}.pointwise", middle, kernel, 1, 1)
-        made = normalize(f"{name}.pointwise", made, outer)
-        value = node("Add", f"{name}.sum", [value, made]) if residual else made
-    value = node("Flatten", "flat", [node("GlobalAveragePool", "pool", [value])])
-    dense = [
-        weight("dense.weight", network.dense.value),
-        weight("dense.bias", network.bias.value),
-    ]
-    node("Gemm", "logits", [value, *dense])
-    graph = helper.make_graph(
-        nodes,
-        "digits_cnn",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 1, 8, 8])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", CLASSES])],
-        weights,
+        made = graph.layer(f"{name}.pointwise", middle, kernel, outer)
+        value = graph.node("Add", f"{name}.sum", [value, made]) if residual else made
+    value = graph.node("Flatten", "flat", [graph.node("GlobalAveragePool", "pool", [value])])
+    weight = graph.weight("dense.weight", network.dense.value)
+    graph.node(
+        "Gemm", "logits", [value, weight, graph.weight("dense.bias", network.bias.value)]
     )
     model = helper.make_model(
-        graph,
+        helper.make_graph(
+            graph.nodes,
+            "digits_cnn",
+            [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 1, 8, 8])],
+            [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", CLASSES])],
+            graph.weights,
+        ),
         producer_name="edgesdk-demo",
         opset_imports=[helper.make_opsetid("", 17)],
         ir_version=8,
