@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
+from edgesdk.data.npz import refuse_objects
 from edgesdk.data.values import DataFinding
 from edgesdk.errors import DataError
 
@@ -170,6 +171,7 @@ def check_dtype(info: TensorInfo, name: str, dtype: np.dtype[Any], where: str) -
     """
     import numpy as np
 
+    refuse_objects(name, dtype, where)
     if info.dtype == "string":
         raise DataError(
             f"cannot feed input {info.name!r}: it takes strings (expected numbers)",

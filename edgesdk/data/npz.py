@@ -3,7 +3,7 @@
 numpy's own loader reads a whole array for the first row and believes the size in its header.
 Here headers are read first and compared with what the archive says; rows are then decompressed
 one after another, so memory holds one row per array whatever the file claims.
-Arrays of Python objects are refused: to load one is to run code.
+Arrays of Python objects are listed and never read: to load one is to run code.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-__all__ = ["NpzArray", "list_arrays", "read_array", "read_rows"]
+__all__ = ["NpzArray", "list_arrays", "read_array", "read_rows", "refuse_objects"]
 
 #: What the archive reader and the decompressors throw at bytes that are not an archive.
 _DAMAGED = (
@@ -79,8 +79,7 @@ def list_arrays(path: Path, *, skip: frozenset[str] = frozenset()) -> dict[str, 
         skip: Names that are not looked at.
 
     Raises:
-        DataError: Not an ``.npz``, damaged, or an array is of Python objects or lies about its
-            size.
+        DataError: Not an ``.npz``, damaged, or an array lies about its size.
     """
     with _opened(path) as archive:
         members = archive.infolist()
@@ -114,6 +113,7 @@ def read_array(path: Path, array: NpzArray, *, max_bytes: int) -> np.ndarray:
     """
     import numpy as np
 
+    refuse_objects(array.name, array.dtype, str(path))
     if array.nbytes > max_bytes:
         raise DataError(
             f"cannot read {array.name!r} from {path}: it has {array.nbytes} bytes "
@@ -143,6 +143,7 @@ def read_rows(
         whole: dict[int, np.ndarray] = {}
         streams: list[IO[bytes] | None] = []
         for index, array in enumerate(arrays):
+            refuse_objects(array.name, array.dtype, str(path))
             if array.fortran:
                 whole[index] = read_array(path, array, max_bytes=_MAX_HELD_BYTES)
                 streams.append(None)
@@ -163,6 +164,20 @@ def read_rows(
                     np.frombuffer(data, dtype=array.dtype).reshape(count, *array.shape[1:])
                 )
             yield taken
+
+
+def refuse_objects(name: str, dtype: np.dtype[Any], where: str) -> None:
+    """Refuse an array of Python objects.
+
+    Raises:
+        DataError: It is one.
+    """
+    if dtype.hasobject:
+        raise DataError(
+            f"cannot read {name!r} from {where}: it holds Python objects (expected numbers)",
+            hint="convert it with np.stack or .astype before saving; to load objects runs code",
+            array=name,
+        )
 
 
 @contextmanager
@@ -208,16 +223,10 @@ def _header(archive: zipfile.ZipFile, path: Path, info: zipfile.ZipInfo) -> NpzA
                 f"({str(exc).splitlines()[0][:100] if str(exc) else type(exc).__name__})"
             ) from exc
         start = stream.tell()
-    if dtype.hasobject:
-        raise DataError(
-            f"cannot read {name!r} from {path}: it holds Python objects (expected numbers)",
-            hint="convert it with np.stack or .astype before saving; to load objects runs code",
-            array=name,
-        )
-    nbytes = dtype.itemsize
+    nbytes = 0 if dtype.hasobject else dtype.itemsize
     for extent in shape:
         nbytes *= extent
-    if start + nbytes != info.file_size:
+    if start + nbytes != info.file_size and not dtype.hasobject:
         raise DataError(
             f"cannot read {name!r} from {path}: {dtype}{list(shape)} needs {nbytes} bytes and "
             f"the file has {info.file_size - start}",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -42,13 +43,17 @@ def lint_range(
         dataset: Any dataset.
         preprocess: The block that made the samples, if one did: its own scaling was chosen, so
             only what contradicts it is reported.
-        reference: What calibration saw, by input.
+        reference: What calibration saw, by input; data that is compared with it, or with an
+            empty mapping, may have few samples.
         samples: How many samples to look at.
 
     Raises:
         DataError: A sample cannot be read.
     """
-    ranges = measure_ranges(islice(dataset.samples(), samples))
+    ranges = {
+        name: replace(seen, samples=seen.samples * dataset.batch)
+        for name, seen in measure_ranges(islice(dataset.samples(), samples)).items()
+    }
     return lint_ranges(ranges, dataset.inputs, preprocess=preprocess, reference=reference)
 
 

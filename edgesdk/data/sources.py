@@ -24,7 +24,13 @@ from edgesdk.data.fit import (
     fit_sample,
     match_names,
 )
-from edgesdk.data.npz import NpzArray, list_arrays, read_array, read_rows
+from edgesdk.data.npz import (
+    NpzArray,
+    list_arrays,
+    read_array,
+    read_rows,
+    refuse_objects,
+)
 from edgesdk.data.values import DataFinding
 from edgesdk.errors import DataError, EdgeError
 
@@ -279,10 +285,11 @@ class FunctionSource:
 
 def is_function_spec(spec: str) -> bool:
     """Tell whether a data source is written as ``module:function``."""
-    return bool(_FUNCTION.match(spec)) and not Path(spec).exists()
+    return len(spec) < 256 and bool(_FUNCTION.match(spec)) and not Path(spec).exists()
 
 
 def _check_labels(labels: NpzArray, rows: int, where: str) -> None:
+    refuse_objects("labels", labels.dtype, where)
     if labels.dtype.kind not in "buif":
         raise DataError(
             f"cannot use 'labels' from {where}: they are {labels.dtype} (expected numbers)",

@@ -125,6 +125,15 @@ def test_arrays_of_no_input_are_said(save):
     assert [finding.subject for finding in data.findings] == ["names"]
 
 
+def test_python_objects_are_refused_where_they_are_needed_and_else_left_alone(save):
+    objects = np.array([None] * 6, dtype=object)
+    assert open_dataset(save(image=ROWS, notes=objects), [IMAGE]).count == 6
+    for arrays in ({"image": objects}, {"image": ROWS, "labels": objects}):
+        error = refused(save(**arrays), [IMAGE])
+        assert "it holds Python objects (expected numbers)" in str(error)
+        assert "to load objects runs code" in error.hint
+
+
 def test_an_input_called_labels_is_an_input(save):
     path = save(labels=np.ones((3, 2), "f4"))
     data = open_dataset(path, [info("labels", ("N", 2))])

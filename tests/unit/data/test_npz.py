@@ -80,8 +80,11 @@ def test_a_file_that_is_no_npz_is_named_for_what_it_is(tmp_path, data, text):
 def test_python_objects_are_never_loaded(tmp_path):
     path = tmp_path / "a.npz"
     np.savez(path, a=np.array([{}, []], dtype=object))
+    array = list_arrays(path)["a"]
     with pytest.raises(DataError, match=r"it holds Python objects \(expected numbers\)"):
-        list_arrays(path)
+        read_array(path, array, max_bytes=1000)
+    with pytest.raises(DataError, match="it holds Python objects"):
+        next(read_rows(path, [array], [1], groups=1))
 
 
 def test_a_header_that_claims_more_than_the_archive_holds_is_refused(tmp_path):

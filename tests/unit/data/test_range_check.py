@@ -90,3 +90,9 @@ def test_a_dataset_is_looked_at_directly(tmp_path):
     data = open_dataset(tmp_path / "a.npz", [IMAGE])
     assert [finding.code for finding in lint_range(data)] == ["raw-pixels"]
     assert lint_range(data)[0].to_json()["severity"] == "warning"
+
+
+def test_rows_are_counted_where_the_model_takes_several_at_a_time(tmp_path):
+    np.savez(tmp_path / "a.npz", image=GOOD[:, 0])
+    fixed = TensorInfo(name="image", dtype="float32", shape=(10, 1, 8, 8))
+    assert lint_range(open_dataset(tmp_path / "a.npz", [fixed])) == ()
