@@ -41,8 +41,8 @@ def lint_range(
 
     Args:
         dataset: Any dataset.
-        preprocess: The block that made the samples, if one did: its own scaling was chosen, so
-            only what contradicts it is reported.
+        preprocess: The recipe's block, if it has one. It says what the model was trained on, so
+            values that it could not make are reported, also where the data are arrays.
         reference: What calibration saw, by input; data that is compared with it, or with an
             empty mapping, may have few samples.
         samples: How many samples to look at.
@@ -108,6 +108,8 @@ def lint_ranges(
         findings += _lint_values(info.name, seen)
         if preprocess is None:
             findings += _lint_scale(info, seen)
+        elif len(inputs) == 1:
+            findings += _lint_block(info.name, seen, preprocess)
         before = (reference or {}).get(info.name)
         if before is not None:
             findings += _lint_against(info.name, seen, before)
@@ -178,6 +180,24 @@ def _lint_scale(info: TensorInfo, seen: InputRange) -> list[DataFinding]:
             )
         ]
     return []
+
+
+def _lint_block(name: str, seen: InputRange, preprocess: Preprocess) -> list[DataFinding]:
+    """Compare with the values that the preprocessing block can make."""
+    low, high = preprocess.output_range
+    slack = (high - low) / 100
+    if low - slack <= seen.low and seen.high <= high + slack:
+        return []
+    return [
+        DataFinding(
+            code="not-preprocessed",
+            severity="warning",
+            message=f"values of {name!r} go from {seen.low:g} to {seen.high:g} and the preprocess "
+            f"block makes {low:g} to {high:g}",
+            hint="arrays are fed as they are: save what the block would make, or give pictures",
+            subject=name,
+        )
+    ]
 
 
 def _lint_against(name: str, seen: InputRange, before: InputRange) -> list[DataFinding]:

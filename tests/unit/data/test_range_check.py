@@ -43,6 +43,14 @@ def test_raw_pixels_are_fine_where_the_preprocess_block_makes_them():
     assert codes(np.rint(GOOD * 255), preprocess=Preprocess(scale=1.0)) == []
 
 
+def test_arrays_that_the_preprocess_block_could_not_have_made_are_said():
+    ranges = measure_ranges({"image": each} for each in np.rint(GOOD * 255))
+    (finding,) = lint_ranges(ranges, [IMAGE], preprocess=Preprocess(color="gray"))
+    assert finding.code == "not-preprocessed"
+    assert "and the preprocess block makes 0 to 1" in finding.message
+    assert codes(GOOD, preprocess=Preprocess(color="gray")) == []
+
+
 def test_values_scaled_twice_are_recognised():
     assert codes(GOOD / 255) == ["scaled-twice"]
 
