@@ -192,8 +192,8 @@ def _lint_block(name: str, seen: InputRange, preprocess: Preprocess) -> list[Dat
         DataFinding(
             code="not-preprocessed",
             severity="warning",
-            message=f"values of {name!r} go from {seen.low:g} to {seen.high:g} and the preprocess "
-            f"block makes {low:g} to {high:g}",
+            message=f"values of {name!r} go from {seen.low:g} to {seen.high:g} and the "
+            f"preprocess block makes {low:g} to {high:g}",
             hint="arrays are fed as they are: save what the block would make, or give pictures",
             subject=name,
         )
