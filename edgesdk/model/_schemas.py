@@ -24,7 +24,9 @@ _GROWING = (13, 14, 19, 21, 23, 24, 25)
 _SAME_MEANING: dict[str, tuple[int, ...]] = {
     "Abs Ceil Erf Exp Expand Floor Gather GatherElements GatherND Gemm Greater Less": _TYPES,
     "Log MatMul Max Mean Min Neg NonZero Reciprocal Sigmoid Sign Sqrt Sum Tanh Tile": _TYPES,
-    "ArgMax ArgMin Clip LRN MeanVarianceNormalization Resize": (12, 13),
+    "ArgMax ArgMin LRN MeanVarianceNormalization": (11, 12, 13),
+    "Clip": (12, 13),
+    "Resize": (13, 18, 19),
     "Add Div Mul Sub Relu": (13, 14),
     "Acos Acosh Asin Asinh Atan Atanh Cos Cosh Sin Sinh Tan Det Elu Selu EyeLike": (22,),
     "GlobalAveragePool GlobalLpPool GlobalMaxPool HardSigmoid InstanceNormalization": (22,),
@@ -65,6 +67,7 @@ _SAME_MEANING: dict[str, tuple[int, ...]] = {
     "Shape": (15, *_GROWING),
     "Size Transpose": _GROWING,
     "Slice": (11, 13),
+    "Split": (11, 18),
     "SplitToSequence TopK": (24,),
     "Squeeze Unsqueeze": (11, 21, 23, 24, 25),
 }
@@ -101,7 +104,7 @@ def why_not_the_same(node: onnx_ir.Node, opset: int, changes: tuple[int, ...]) -
     import onnx
 
     known = SAME_MEANING.get(node.op_type, frozenset())
-    strange = [one for one in changes if one not in known or _depends(node, one)]
+    strange = [one for one in changes if one not in known or _depends(node, one, opset)]
     if strange:
         return f"{node.op_type} changed its meaning at opset {strange[-1]}"
     schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
@@ -117,6 +120,9 @@ def _wrong_count(node: onnx_ir.Node, schema: onnx.defs.OpSchema, opset: int) -> 
     inputs, outputs = _used(node.inputs), len(node.outputs)
     if not schema.min_input <= inputs <= schema.max_input:
         return f"it has {inputs} inputs (at most {schema.max_input} at opset {opset})"
+    for value, formal in zip(node.inputs, schema.inputs, strict=False):
+        if value is None and formal.option == formal.option.Single:
+            return f"it leaves out its input {formal.name!r}, which opset {opset} asks for"
     if not schema.min_output <= outputs <= schema.max_output:
         return f"it has {outputs} outputs (at most {schema.max_output} at opset {opset})"
     return None
@@ -132,25 +138,34 @@ def _wrong_attribute(node: onnx_ir.Node, schema: onnx.defs.OpSchema, opset: int)
     return None
 
 
-def _depends(node: onnx_ir.Node, version: int) -> bool:
+def _depends(node: onnx_ir.Node, version: int, opset: int) -> bool:
     """Say whether a step that is harmless for most nodes is not for this one."""
-    match node.op_type, version:
-        case "AveragePool" | "LpPool", 18 | 19:
-            # what a window that hangs over the edge averages over was put right there
-            return _int(node, "ceil_mode") != 0
-        case "BatchNormalization", 9 | 14:
-            return len([value for value in node.outputs if value.name]) > 1
-        case "Range", 27:
-            kind = node.outputs[0].dtype
-            return kind is None or kind.name in ("FLOAT16", "BFLOAT16")
-        case "ScatterElements" | "ScatterND", _:
-            return version > 13 and _text(node, "reduction") not in ("", "none")
-        case "Pad", 19:
-            return _text(node, "mode") == "wrap"
-        case "Resize", 13:
-            return _text(node, "coordinate_transformation_mode") == "tf_half_pixel_for_nn"
-        case _:
-            return False
+    op = node.op_type
+    if op in ("AveragePool", "LpPool"):
+        # what a window that hangs over the edge averages over was put right at 19
+        return version in (18, 19) and _int(node, "ceil_mode") != 0
+    if op == "BatchNormalization":
+        return version in (9, 14) and any(value.name for value in node.outputs[1:])
+    if op == "Range":
+        kind = node.outputs[0].dtype
+        return kind is None or kind.name in ("FLOAT16", "BFLOAT16")
+    if op == "Split":
+        # from 18 on, one without sizes has to say into how many parts
+        return version == 18 and opset >= 18 and _used(node.inputs) < 2
+    new_word = _NEW_WORDS.get((op, version))
+    return new_word is not None and _text(node, new_word[0]) in new_word[1]
+
+
+#: Words of attributes that came or went with a version.
+_NEW_WORDS: dict[tuple[str, int], tuple[str, tuple[str, ...]]] = {
+    ("ScatterElements", 16): ("reduction", ("add", "mul", "max", "min")),
+    ("ScatterElements", 18): ("reduction", ("max", "min")),
+    ("ScatterND", 16): ("reduction", ("add", "mul", "max", "min")),
+    ("ScatterND", 18): ("reduction", ("max", "min")),
+    ("Pad", 19): ("mode", ("wrap",)),
+    ("Resize", 13): ("coordinate_transformation_mode", ("tf_half_pixel_for_nn",)),
+    ("Resize", 19): ("coordinate_transformation_mode", ("half_pixel_symmetric",)),
+}
 
 
 def _int(node: onnx_ir.Node, name: str) -> int:

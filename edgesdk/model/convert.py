@@ -24,6 +24,8 @@ __all__ = ["fit_opset"]
 
 #: Before it, initializers had to be inputs as well.
 _OLDEST_IR = 4
+#: From it on, Split says into how many parts.
+_COUNTED_SPLIT = 18
 #: Constants up to this size travel with a node: adapters turn them into attributes or back.
 _SMALL_BYTES = 4096
 
@@ -71,6 +73,8 @@ def fit_opset(
 
 
 def _convert(model: onnx_ir.Model, opset: int, goal: int) -> None:
+    if goal < _COUNTED_SPLIT <= opset:
+        _uncount_splits(model)
     jobs = list(_jobs(model.graph, opset, goal, ""))
     if not jobs:
         return
@@ -91,6 +95,20 @@ def _convert(model: onnx_ir.Model, opset: int, goal: int) -> None:
             _splice(job, answer, goal, f"opset{goal}.{number}", taken)
         except (ValueError, KeyError, TypeError) as exc:
             raise _cannot(job, opset, goal, str(exc)) from exc
+
+
+def _uncount_splits(model: onnx_ir.Model) -> None:
+    """Drop the number of parts where the parts are equal: older opsets split so by themselves."""
+    for node in model.graph.all_nodes():
+        if node.op_type != "Split" or node.domain or "num_outputs" not in node.attributes:
+            continue
+        value, axis = node.inputs[0], node.attributes.get("axis")
+        if value is None or value.shape is None or len([one for one in node.inputs if one]) > 1:
+            continue
+        extent = value.shape[axis.as_int() if axis is not None else 0]
+        parts = node.attributes["num_outputs"].as_int()
+        if isinstance(extent, int) and parts == len(node.outputs) and extent % parts == 0:
+            del node.attributes["num_outputs"]
 
 
 def _cannot(job: _Job, opset: int, goal: int, detail: str) -> CompileError:

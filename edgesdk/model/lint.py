@@ -39,7 +39,7 @@ _BODIES = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 
 
 def lint_model(opened: OpenedModel) -> tuple[Finding, ...]:
-    """Check an opened model against every rule; findings come worst first, else in rule order."""
+    """Check an opened model against every rule; findings come worst first."""
     found = [finding for rule in _RULES for finding in rule(opened)]
     rank = {"error": 0, "warning": 1, "info": 2}
     return tuple(sorted(found, key=lambda finding: rank[finding.severity]))
