@@ -1,1 +1,15 @@
 """Measure a bundle on a device: latency with its uncertainty, conditions, accuracy, verdict."""
+
+from __future__ import annotations
+
+from edgesdk.bench.assemble import assemble_report, make_baseline
+from edgesdk.bench.run import run_benchmark
+from edgesdk.bench.values import BenchmarkReport, BenchSpec
+
+__all__ = [
+    "BenchSpec",
+    "BenchmarkReport",
+    "assemble_report",
+    "make_baseline",
+    "run_benchmark",
+]

@@ -28,6 +28,8 @@ _MAX_CONDITION_SAMPLES = 5000
 _MAX_ENTRIES = 64
 _MAX_TEXT = 500
 _MAX_INT = (1 << 63) - 1
+_MAX_AMOUNT = 1e18
+_MAX_DEGREES = 1e6
 _UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|\+00:00)\Z")
 
 
@@ -147,7 +149,7 @@ def _number(value: object) -> float | None:
     """Keep a finite number that is not negative."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if 0 <= value <= 1e300 else None
+    return float(value) if 0 <= value <= _MAX_AMOUNT else None
 
 
 def _refuse(name: str, value: object, device: str) -> ProtocolError:
@@ -237,7 +239,8 @@ def _throttled(value: object) -> tuple[str, ...] | None:
 def _temperatures(value: object) -> dict[str, float]:
     zones = {}
     for zone, degrees in list(_mapping(value).items())[:_MAX_ENTRIES]:
-        number = _scalar(degrees)
-        if isinstance(number, int | float) and not isinstance(number, bool):
-            zones[str(zone)[:_MAX_TEXT]] = float(number)
+        if isinstance(degrees, bool) or not isinstance(degrees, int | float):
+            continue
+        if abs(degrees) <= _MAX_DEGREES:
+            zones[str(zone)[:_MAX_TEXT]] = float(degrees)
     return zones

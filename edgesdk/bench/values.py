@@ -100,7 +100,9 @@ UtcTime: TypeAlias = Annotated[
 ]
 Text: TypeAlias = Annotated[str, _Limits(max_length=20_000)]
 Count: TypeAlias = Annotated[int, _Limits(ge=0, le=(1 << 63) - 1)]
-Amount: TypeAlias = Annotated[float, _Limits(ge=0.0)]
+#: The upper limits keep sums and drawings finite, whatever a file says.
+Amount: TypeAlias = Annotated[float, _Limits(ge=0.0, le=1e18)]
+Degrees: TypeAlias = Annotated[float, _Limits(ge=-1e6, le=1e6)]
 Fraction: TypeAlias = Annotated[float, _Limits(ge=0.0, le=1.0)]
 
 _CONFIG = {
@@ -321,7 +323,7 @@ class ConditionSample:
     t_s: Amount
     """Seconds since the first counted run began."""
     cpu_mhz: tuple[Amount, ...]
-    temp_c: dict[str, float]
+    temp_c: dict[str, Degrees]
     """Degrees by name of the thermal zone."""
     load1: Amount | None
     throttled: tuple[Text, ...] | None

@@ -1,1 +1,10 @@
 """Benchmark reports as files: ``report.json`` with a published schema, ``report.html``."""
+
+from __future__ import annotations
+
+from edgesdk.report.files import WrittenReport, write_report
+from edgesdk.report.html import render_html
+from edgesdk.report.read import read_report
+from edgesdk.report.schema import report_schema
+
+__all__ = ["WrittenReport", "read_report", "render_html", "report_schema", "write_report"]

@@ -40,9 +40,9 @@ p{margin:.5rem 0;max-width:46rem}header p{max-width:none}a{color:var(--ours)}
 .fair{background:var(--fair-soft);border-color:var(--fair);color:var(--fair)}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(8rem,1fr));gap:.625rem;margin:0}
 .tiles>div{background:var(--panel);border:1px solid var(--line);border-radius:.5rem;
-padding:.625rem .75rem;min-width:0}
+padding:.6rem .7rem;min-width:0}
 .tiles dt{color:var(--muted);font-size:.8125rem}
-.tiles dd{margin:0;font-size:1.3rem;font-weight:600;line-height:1.25;
+.tiles dd{margin:0;font-size:1.15rem;font-weight:600;line-height:1.25;
 font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
 .tiles dd+dd{font-size:.8125rem;font-weight:400;color:var(--muted);margin-top:.15rem}
 .pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(24rem,100%),1fr));gap:1.5rem}

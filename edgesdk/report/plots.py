@@ -69,6 +69,8 @@ _BINS = 48
 #: everything else into a single bar.
 _DRAWN = 0.995
 _MOST_POINTS = 400
+#: A ratio of the ends of an axis from which on it is logarithmic.
+_WIDE = 8.0
 
 
 def plots_available() -> bool:
@@ -131,7 +133,8 @@ def latency_plot(report: BenchmarkReport, name: str) -> tuple[str, str] | None:
     shown = [ours] if len(theirs) < 2 else [ours, theirs]
     low = min(samples[0] for samples in shown)
     high = max(quantile(samples, _DRAWN) for samples in shown)
-    edges = [low + (high - low) * i / _BINS for i in range(_BINS + 1)]
+    far = _is_wide(low, high)
+    edges = _edges(low, high, far=far)
     out: list[str] = []
     with _drawing(3.6, name, out) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
@@ -144,14 +147,44 @@ def latency_plot(report: BenchmarkReport, name: str) -> tuple[str, str] | None:
         _percentile_lines(report, upper, lower, high)
         upper.set_ylabel("% of runs")
         lower.set_ylabel("% done by then")
-        lower.set_xlabel("latency, ms")
-        lower.set_xlim(low - (high - low) * 0.02, high + (high - low) * 0.02)
+        lower.set_xlabel("latency, ms (logarithmic)" if far else "latency, ms")
+        if far:
+            _logarithmic(lower, "x")
+            lower.set_xlim(low / 1.05, high * 1.05)
+        else:
+            lower.set_xlim(low - (high - low) * 0.02, high + (high - low) * 0.02)
         lower.set_ylim(0, 103)
         for axes in (upper, lower):
             axes.grid(visible=False, axis="x")
     beyond = sum(len(samples) - bisect.bisect_right(samples, high) for samples in shown)
     caption = f"{beyond} of {sum(map(len, shown))} samples lie beyond the right edge."
     return out[0], caption if beyond else ""
+
+
+def _is_wide(low: float, high: float) -> bool:
+    """Say whether a linear axis would squeeze most of the samples into its first bit."""
+    return low > 0 and high / low > _WIDE
+
+
+def _edges(low: float, high: float, *, far: bool) -> list[float]:
+    steps = [i / _BINS for i in range(_BINS + 1)]
+    if far:
+        inner = [low * (high / low) ** step for step in steps]
+    else:
+        inner = [low + (high - low) * step for step in steps]
+    return [low, *inner[1:-1], high]
+
+
+def _logarithmic(axes: Axes, side: str) -> None:
+    """Make an axis logarithmic, with plain numbers at 1, 2 and 5 of each decade."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+    axes.set(**{f"{side}scale": "log"})
+    axis = getattr(axes, f"{side}axis")
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _counts(ordered: Sequence[float], edges: Sequence[float]) -> list[int]:
@@ -204,10 +237,15 @@ def timeline_plot(report: BenchmarkReport, name: str) -> tuple[str, str] | None:
         )
         first, *others = (row[0] for row in rows)
         times = [total / 1000 for total in itertools.accumulate(samples)]
-        drawn = _thin(list(zip(times, samples, strict=True)))
-        first.plot(*zip(*drawn, strict=True), color=_OURS, linewidth=0.9)
+        drawn = [(0.0, samples[0]), *_thin(list(zip(times, samples, strict=True)))]
+        # a run lasts from the end of the one before it to its own
+        first.plot(*zip(*drawn, strict=True), color=_OURS, linewidth=0.9, drawstyle="steps-pre")
         first.set_ylabel("ms")
-        first.set_ylim(bottom=0, top=1.08 * quantile(sorted(samples), 0.998))
+        high = quantile(sorted(samples), 0.998)
+        if _is_wide(min(samples), high):
+            _logarithmic(first, "y")
+        else:
+            first.set_ylim(bottom=0, top=1.08 * high if high else 1.0)
         for axes, (points, label, colour) in zip(others, below, strict=True):
             axes.plot(*zip(*_thin(points), strict=True), color=colour)
             axes.set_ylabel(label)

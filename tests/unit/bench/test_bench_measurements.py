@@ -37,7 +37,7 @@ def test_a_count_that_the_samples_contradict_is_refused(runs: Any) -> None:
         read_measurements(reply_frame([1.0, 2.0, 3.0], runs=runs), device="bench-3")
 
 
-@pytest.mark.parametrize("value", [-1, "fast", True, [1], 1e301, float("inf"), float("nan")])
+@pytest.mark.parametrize("value", [-1, "fast", True, [1], 1e19, float("inf"), float("nan")])
 def test_an_impossible_time_is_refused_by_name(value: Any) -> None:
     with pytest.raises(ProtocolError, match=r"load_ms is .* \(expected a number"):
         read_measurements(reply_frame([1.0], load_ms=value), device="bench-3")
@@ -49,7 +49,7 @@ def test_odd_conditions_are_dropped_and_the_rest_kept() -> None:
         {
             "t_s": 1,
             "cpu_mhz": [1500, "x", None, -3],
-            "temp_c": {"cpu": float("nan"), "gpu": -5},
+            "temp_c": {"cpu": float("nan"), "gpu": -5, "x": 1e9},
             "load1": "high",
             "throttled": ["under-voltage"],
             "mem_available_bytes": -1,

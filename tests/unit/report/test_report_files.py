@@ -72,6 +72,7 @@ def changed(**fields: Any) -> bytes:
         (changed(throughput_per_s="251"), "throughput_per_s.*: "),
         (changed(throughput_per_s=10**400), "throughput_per_s"),
         (changed(wall_s=1).replace(b'"wall_s": 1', b'"wall_s": 1e999'), "wall_s"),
+        (changed(wall_s=1e19), "wall_s"),
         (changed(spec=None), "spec: "),
         (changed(edgesdk="\ud800"), "it is not|edgesdk|JSON"),
         (changed(edgesdk="x" * 30_000), "edgesdk: "),

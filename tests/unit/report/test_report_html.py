@@ -193,7 +193,7 @@ def test_nothing_measured_is_a_page_without_plots() -> None:
     assert render_html([]).startswith("<!DOCTYPE html>")
 
 
-@pytest.mark.parametrize("samples", [[2.0] * 500, [0.0, 0.0, 1e-6], [1e300, 2e300] * 10])
+@pytest.mark.parametrize("samples", [[2.0] * 500, [0.0, 0.0, 1e-6], [1e-6, 1e18] * 10])
 def test_odd_samples_can_be_drawn(samples: list[float]) -> None:
     page = render_html([vary(latency=make_latency(samples), baseline=None)])
     assert "nan" not in Outline(page).text.split()
