@@ -149,8 +149,6 @@ def evaluate_on_device(
     Raises:
         DataError: There are no labels or samples, or no output goes with the labels.
     """
-    import numpy as np
-
     from edgesdk.data.metrics import score_outputs
 
     labels = dataset.labels
@@ -159,6 +157,27 @@ def evaluate_on_device(
             f"cannot evaluate on {dataset.spec}: it has no labels",
             hint="add an array called labels, or a folder per class",
         )
+    outputs = _all_outputs(run, dataset, f"evaluate on the {where}", on_progress)
+    _, score = score_outputs(outputs, labels)
+    if not math.isfinite(score.value):
+        raise DataError(f"cannot evaluate on {dataset.spec}: the outputs hold NaN or infinity")
+    return AccuracyResult(
+        metric=score.metric,
+        kind="error" if score.metric.endswith("error") else "rate",
+        value=score.value,
+        lower=score.low,
+        upper=score.high,
+        samples=score.count,
+        where=where,
+    )
+
+
+def _all_outputs(
+    run: Run, dataset: Dataset, step: str, on_progress: OnProgress
+) -> dict[str, np.ndarray]:
+    """Run every sample and join the rows of each output that keeps its shape."""
+    import numpy as np
+
     pieces: dict[str, list[np.ndarray]] = {}
     total_bytes = 0
     done = 0
@@ -173,27 +192,14 @@ def evaluate_on_device(
                 f" {_MAX_OUTPUT_BYTES >> 20} MiB",
                 hint="evaluate on fewer samples",
             )
-        step = f"evaluate on the {where}"
         on_progress(Progress(step=step, done=done, total=dataset.count, unit="samples"))
     if not done:
         raise DataError(f"cannot evaluate on {dataset.spec}: it has no samples")
-    outputs = {
+    return {
         name: np.concatenate(group)
         for name, group in pieces.items()
         if len(group) == done and len({(p.shape[1:], p.dtype) for p in group}) == 1
     }
-    _, score = score_outputs(outputs, labels)
-    if not math.isfinite(score.value):
-        raise DataError(f"cannot evaluate on {dataset.spec}: the outputs hold NaN or infinity")
-    return AccuracyResult(
-        metric=score.metric,
-        kind="error" if score.metric.endswith("error") else "rate",
-        value=score.value,
-        lower=score.low,
-        upper=score.high,
-        samples=score.count,
-        where=where,
-    )
 
 
 def _rows(output: np.ndarray, batch: int) -> np.ndarray:

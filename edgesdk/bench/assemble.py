@@ -59,6 +59,8 @@ def assemble_report(
 ) -> BenchmarkReport:
     """Put everything known about one measurement into one value.
 
+    It is long because it is one constructor call with every field of a report.
+
     Args:
         bundle: What ran.
         spec: What was asked for.

@@ -92,7 +92,8 @@ white-space:normal}
 --ours:#0b62c4;--theirs:#b35900;--warm:#c0322b;--good:#176b34;--good-soft:#fff;--bad:#a8201a;--bad-soft:#fff;
 --fair:#7a4b00;--fair-soft:#fff}
 body{font-size:10.5pt}main,header,footer{max-width:none;padding:0}nav{display:none}
-figure,.tiles>div,.verdict,tr,dl.facts>*{break-inside:avoid}h2,h3{break-after:avoid}
+figure,.tiles>div,.verdict,table,tr,dl.facts>*{break-inside:avoid}
+.tiles{grid-template-columns:repeat(4,1fr)}h2,h3{break-after:avoid}
 .pair{grid-template-columns:1fr 1fr}article+article{break-before:page}}
 """
 

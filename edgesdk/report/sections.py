@@ -173,7 +173,7 @@ def subjects_section(report: BenchmarkReport) -> str:
 
 
 def _joined(*values: str | None) -> str | None:
-    kept = [value for value in values if value]
+    kept = list(dict.fromkeys(value for value in values if value))
     return ", ".join(kept) or None
 
 
