@@ -13,8 +13,10 @@ import pytest
 
 from edgesdk.bench.statistics import make_latency
 from edgesdk.bench.values import VERDICTS, BenchmarkReport
+from edgesdk.report.files import encode_report
 from edgesdk.report.html import render_html
 from edgesdk.report.plots import comparison_plot, latency_plot, timeline_plot
+from edgesdk.report.read import parse_report
 from tests.unit.report.fixtures import make_sample_report, vary
 
 VOID = {"meta", "br", "img", "path", "use", "rect", "link"}
@@ -197,6 +199,29 @@ def test_nothing_measured_is_a_page_without_plots() -> None:
 def test_odd_samples_can_be_drawn(samples: list[float]) -> None:
     page = render_html([vary(latency=make_latency(samples), baseline=None)])
     assert "nan" not in Outline(page).text.split()
+
+
+def test_figures_at_their_limits_can_be_drawn() -> None:
+    report = make_sample_report()
+    samples = tuple(
+        replace(
+            sample,
+            t_s=1e18,
+            cpu_mhz=(1e18, 0.0),
+            temp_c={"a": -1e6, "b": 1e6},
+            load1=1e18,
+            mem_available_bytes=(1 << 63) - 1,
+        )
+        for sample in report.conditions.samples[:3]
+    )
+    report = replace(
+        report,
+        latency=make_latency([5e-324, 1e18] * 10),
+        conditions=replace(report.conditions, samples=samples),
+        bundle=replace(report.bundle, bytes=0),
+    )
+    report = parse_report(encode_report(report), name="r.json")
+    assert render_html([report]).count("<svg") == 3
 
 
 def test_many_samples_make_a_small_plot() -> None:
