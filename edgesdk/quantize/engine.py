@@ -226,7 +226,7 @@ def _count_int8_weights(model: ir.Model) -> int:
     found = set()
     for node in model.graph:
         value = node.inputs[0] if node.op_type == "DequantizeLinear" else None
-        if value is not None and value.const_value is not None:
-            if value.const_value.dtype in eight_bits:
-                found.add(value.name)
+        constant = value.const_value if value is not None else None
+        if value is not None and constant is not None and constant.dtype in eight_bits:
+            found.add(value.name)
     return len(found)

@@ -1,8 +1,9 @@
-"""Environments of older images: the interpreter they have, with the newest runtime it can get."""
+"""Environments of older images: their interpreter with the newest runtime it can get."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -34,7 +35,7 @@ def older_python() -> Callable[..., str]:
         base = find_python(version)
         if base is None:
             pytest.skip(f"there is no Python {version} here: install it with pyenv")
-        folder = CACHE / f"py{version}-{'-'.join(requirements).replace('=', '')}"
+        folder = CACHE / re.sub(r"[^a-z0-9.-]", "", f"py{version}-{'-'.join(requirements)}")
         python = folder / "bin" / "python"
         if not (folder / "complete").exists():
             shutil.rmtree(folder, ignore_errors=True)
