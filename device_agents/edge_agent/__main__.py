@@ -8,12 +8,12 @@ stdout.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import socket
 import sys
-from typing import Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
+
+if TYPE_CHECKING:
+    import argparse
 
 __all__ = ["main"]
 
@@ -27,6 +27,8 @@ def _default_state() -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
+    import argparse  # a worker starts without it
+
     parser = argparse.ArgumentParser(
         prog="edge-agent", description="The edgesdk agent: what runs on a device."
     )
@@ -66,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _emit(stdout: int, document: Dict[str, Any]) -> int:
+    import json
+
     os.write(stdout, (json.dumps(document, indent=2, sort_keys=True) + "\n").encode("utf-8"))
     return 0
 
@@ -85,6 +89,7 @@ def _version() -> Dict[str, Any]:
 
 def _ask_ourselves(op: str, state: str, python: str) -> Dict[str, Any]:
     """Put one question to an agent of our own, or through it to the daemon."""
+    import socket
     import threading
 
     from edge_agent.daemon import run_stdio

@@ -173,8 +173,8 @@ def run_daemon(state: str, python: str, *, tty: Optional[str], baud: int, rtscts
     finally:
         with contextlib.suppress(OSError):
             os.unlink("agent.sock", dir_fd=root.fd)
-        agent.close()
         agent.log.write("ended")
+        agent.close()
     return 0
 
 

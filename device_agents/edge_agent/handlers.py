@@ -18,11 +18,12 @@ import edge_agent
 from edge_agent import asking, measuring, runtimes
 from edge_agent.facts import machine_facts
 from edge_agent.fs import Folder, NotOurs
+from edge_agent.landing import inflate
 from edge_agent.logs import Log
 from edge_agent.refusals import Cancelled, Refused, from_os_error
 from edge_agent.releases import Releases
 from edge_agent.slots import Slots
-from edge_agent.store import Store, inflate
+from edge_agent.store import Store
 from edge_agent.supervisor import Supervisor
 from edgesdk.wire import codes
 from edgesdk.wire.frames import Frame
@@ -56,6 +57,7 @@ class Agent:
         scratch = root.sub("scratch")
         for name in scratch.names():
             scratch.remove(name)
+        scratch.close()
         self.slots = Slots(root, self.log.write)
         self.store = Store(root, self.log.write)
         self.releases = Releases(root, self.store, self.slots, self.log.write)
@@ -75,9 +77,12 @@ class Agent:
                 ctx.on_cancel = None
 
     def close(self) -> None:
-        """Let go of worker and files."""
+        """Let go of worker, files and folders."""
         self.supervisor.drop()
         self.store.close()
+        self.releases.close()
+        self.log.close()
+        self.root.close()
 
 
 def _hello(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:  # noqa: ARG001

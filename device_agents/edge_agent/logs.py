@@ -43,6 +43,11 @@ class Log:
             except (OSError, NotOurs):
                 pass
 
+    def close(self) -> None:
+        """Write nothing any more."""
+        with self._lock:
+            self._folder.close()
+
     def tail(self, lines: int) -> List[str]:
         """The last lines, oldest first; at most 1000."""
         kept = []  # type: List[str]

@@ -12,9 +12,10 @@ import json
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from edge_agent.fs import Folder, NotOurs
+from edge_agent.landing import hash_file
 from edge_agent.refusals import Refused
 from edge_agent.slots import Slots, utc_now
-from edge_agent.store import Store, hash_file
+from edge_agent.store import Store
 from edgesdk.wire import codes
 from edgesdk.wire.limits import MAX_BODY_BYTES, MAX_MANIFEST_BYTES
 from edgesdk.wire.manifest import (
@@ -57,6 +58,10 @@ class Releases:
         for name in self._folder.names():
             if not is_sha256(name):
                 self._folder.remove(name)  # a release that never became one, or was going
+
+    def close(self) -> None:
+        """Close the folder."""
+        self._folder.close()
 
     def ids(self) -> List[str]:
         """Ids of every release here, sorted."""
@@ -112,11 +117,13 @@ class Releases:
         release = self._folder.sub(bundle, create=False)
         try:
             for name, _, size in part_files(manifest):
-                if release.size(name) != size:
+                seen = release.size(name)
+                if seen != size:
+                    how = "is missing" if seen is None else "has {} bytes".format(seen)
                     raise Refused(
                         codes.NOT_FOUND,
-                        "release {} is damaged: {} has {} bytes (expected {}); push it "
-                        "again".format(bundle[:12], name, release.size(name), size),
+                        "release {} is damaged: {} {} (expected {} bytes); push it "
+                        "again".format(bundle[:12], name, how, size),
                         bundle=bundle,
                     )
             return [

@@ -12,10 +12,10 @@ import collections
 import hashlib
 import os
 import threading
-import zlib
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from edge_agent.fs import Folder, NotOurs, calls
+from edge_agent.landing import Landing, hash_file
 from edge_agent.refusals import Refused
 from edgesdk.wire import codes
 from edgesdk.wire.limits import MAX_CHUNK_BYTES, MAX_MANIFEST_BYTES
@@ -28,80 +28,12 @@ from edgesdk.wire.manifest import (
     load_manifest,
 )
 
-__all__ = ["RESERVE_BYTES", "Store", "hash_file"]
+__all__ = ["RESERVE_BYTES", "Store"]
 
 #: Room that a push leaves on the disk, for the system and for our own small files.
 RESERVE_BYTES = 16 << 20
 _MAX_PENDING = 8
 _MAX_LANDINGS = 4
-_PIECE_BYTES = 1 << 20
-
-
-def hash_file(folder: Folder, name: str) -> Tuple[str, int]:
-    """Give the SHA-256 and the size of a plain file."""
-    digest = hashlib.sha256()
-    total = 0
-    fd = folder.open_read(name)
-    try:
-        while True:
-            piece = os.read(fd, _PIECE_BYTES)
-            if not piece:
-                return digest.hexdigest(), total
-            digest.update(piece)
-            total += len(piece)
-    finally:
-        os.close(fd)
-
-
-class _Landing:
-    """A blob that is being written: the open file, its hash so far, its length."""
-
-    def __init__(self, fd: int, limit: int) -> None:
-        self.fd = fd
-        self.digest = hashlib.sha256()
-        self.have = 0
-        os.lseek(fd, 0, os.SEEK_SET)
-        while True:
-            piece = os.read(fd, _PIECE_BYTES)
-            if not piece:
-                break
-            self.digest.update(piece)
-            self.have += len(piece)
-        if self.have > limit:
-            # longer than declared: nothing of it can be trusted
-            calls.truncate(fd, 0)
-            self.digest = hashlib.sha256()
-            self.have = 0
-
-    def add(self, data: Any) -> None:
-        """Append bytes."""
-        view = memoryview(data)
-        while view:
-            count = calls.write(self.fd, view)
-            self.digest.update(view[:count])
-            self.have += count
-            view = view[count:]
-
-
-def inflate(data: bytes, raw_bytes: int) -> bytes:
-    """Undo zlib for a chunk that says how long it will be, and is not one byte longer.
-
-    Raises:
-        Refused: It is not zlib, or of another length.
-    """
-    engine = zlib.decompressobj()
-    try:
-        raw = engine.decompress(data, raw_bytes + 1)
-    except zlib.error as exc:
-        raise Refused(codes.BAD_REQUEST, "cannot inflate a chunk: {}".format(exc)) from exc
-    if len(raw) != raw_bytes or not engine.eof or engine.unused_data:
-        raise Refused(
-            codes.BAD_REQUEST,
-            "cannot inflate a chunk: it does not give the {} bytes it declares".format(
-                raw_bytes
-            ),
-        )
-    return raw
 
 
 class Store:
@@ -276,10 +208,10 @@ class Store:
             )
         return needed, free
 
-    def _landing(self, sha256: str, size: int) -> _Landing:
+    def _landing(self, sha256: str, size: int) -> Landing:
         landing = self._landings.pop(sha256, None)
         if landing is None:
-            landing = _Landing(self._staging.open_append(sha256), size)
+            landing = Landing(self._staging.open_append(sha256), size)
         self._landings[sha256] = landing
         while len(self._landings) > _MAX_LANDINGS:
             self._drop_landing(next(iter(self._landings)))
@@ -332,7 +264,7 @@ class Store:
             self._finish(sha256, landing)
             return size, True
 
-    def _finish(self, sha256: str, landing: _Landing) -> None:
+    def _finish(self, sha256: str, landing: Landing) -> None:
         seen = landing.digest.hexdigest()
         try:
             if seen == sha256:
@@ -403,6 +335,8 @@ class Store:
         return total
 
     def close(self) -> None:
-        """Close every open file."""
+        """Close every open file and folder."""
         for sha256 in list(self._landings):
             self._drop_landing(sha256)
+        for folder in (self.blobs, self._staging, self._pending):
+            folder.close()

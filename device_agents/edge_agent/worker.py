@@ -22,7 +22,6 @@ from typing import Any, Dict, List, NoReturn, Optional
 
 from edge_agent import runtimes
 from edge_agent.chain import Chain, RuntimeGone
-from edge_agent.facts import libc
 from edge_agent.runtimes.base import RawTensor, RuntimeFailed
 from edge_agent.telemetry import read_text
 from edgesdk.wire import codes
@@ -119,6 +118,8 @@ class _Worker:
                     )
 
     def _send_gone(self, exc: RuntimeGone) -> None:
+        from edge_agent.facts import libc
+
         self.send(
             {
                 "ok": False,

@@ -1,0 +1,247 @@
+"""Who serves a state folder: one daemon, or one host at a time; and who may not."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import signal
+import stat
+import threading
+import time
+import tty
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.agent.agent_driver import (
+    HELLO,
+    AgentProcess,
+    EchoBundle,
+    SocketTalk,
+    Start,
+    Talk,
+    current,
+    deploy,
+    push,
+)
+
+
+@pytest.fixture
+def daemon(start: Start, state: Path) -> AgentProcess:
+    daemon = start(command="run", greet=False)
+    wait_until_ready(daemon)
+    return daemon
+
+
+def wait_until_ready(daemon: AgentProcess) -> None:
+    assert daemon.process.stderr is not None
+    assert daemon.process.stderr.readline() == b"edge-agent: ready\n"
+
+
+def test_daemon_answers_on_a_socket_closed_to_others(daemon: AgentProcess, state: Path) -> None:
+    assert stat.S_IMODE(state.stat().st_mode) == 0o700
+    assert stat.S_IMODE((state / "agent.sock").stat().st_mode) & 0o077 == 0
+    talk = SocketTalk(state)
+    hello = talk.ask("hello", **HELLO).meta
+    assert hello["daemon"] is True
+    assert hello["pid"] == daemon.process.pid
+    talk.close()
+
+
+def test_stdio_agent_relays_to_a_living_daemon(
+    daemon: AgentProcess, start: Start, state: Path
+) -> None:
+    relayed = start()
+    assert relayed.hello["daemon"] is True
+    assert relayed.hello["pid"] == daemon.process.pid
+    deploy(relayed, bundle := EchoBundle())
+    assert relayed.hang_up() == 0
+    assert current(start()) == bundle.id
+
+
+def test_two_hosts_share_a_daemon_and_a_busy_worker_is_named(
+    daemon: AgentProcess, start: Start
+) -> None:
+    first, second = start(), start()
+    push(first, slow := EchoBundle(options={"delay_ms": 60_000}))
+    push(second, quick := EchoBundle())
+    first.talk.send("check", bundle=slow.id)
+    while second.ask("status").meta["worker"] is None:
+        time.sleep(0.02)
+    reply = second.ask("check", bundle=quick.id).meta
+    assert reply["code"] == "busy"
+    assert reply["detail"] == "the worker is busy with check for another connection"
+    assert first.hang_up() == 0
+    assert second.ask("check", bundle=quick.id).meta["passed"]
+
+
+def test_daemon_ends_cleanly_on_sigterm(daemon: AgentProcess, state: Path) -> None:
+    daemon.process.send_signal(signal.SIGTERM)
+    assert daemon.process.wait(10) == 0
+    assert not (state / "agent.sock").exists()
+
+
+def test_daemon_can_be_shut_down_by_a_host(daemon: AgentProcess, start: Start) -> None:
+    assert start().ask("shutdown").meta["ok"]
+    assert daemon.process.wait(10) == 0
+
+
+def test_killed_daemon_leaves_nothing_in_the_way(daemon: AgentProcess, start: Start) -> None:
+    daemon.kill()
+    agent = start()
+    assert agent.hello["daemon"] is False
+    agent.hang_up()
+    wait_until_ready(start(command="run", greet=False))
+
+
+def test_second_daemon_says_who_is_there(daemon: AgentProcess, start: Start) -> None:
+    second = start(command="run", greet=False)
+    assert second.process.wait(20) == 3
+    text = second.stderr()
+    assert text.startswith("edge-agent: failed at stage lock: ")
+    assert f"process {daemon.process.pid} serves" in text
+
+
+def test_second_host_without_a_daemon_is_told_who_is_served(
+    agent: AgentProcess, start: Start, state: Path
+) -> None:
+    second = start(greet=False)
+    reply = second.ask("hello", **HELLO).meta
+    assert reply["code"] == "busy"
+    assert reply["facts"] == {"pid": agent.process.pid, "state_dir": str(state)}
+    assert f"another agent (process {agent.process.pid}) serves" in reply["detail"]
+    assert second.hang_up() == 0
+
+
+def test_second_host_waits_for_one_that_is_leaving(agent: AgentProcess, start: Start) -> None:
+    second = start(greet=False)
+    second.talk.send("hello", **HELLO)
+    time.sleep(0.3)
+    agent.hang_up()
+    assert second.talk.receive().meta["ok"]
+
+
+def test_state_folder_open_to_others_is_refused(start: Start, state: Path) -> None:
+    state.mkdir()
+    (state / "something").touch()
+    state.chmod(0o755)
+    agent = start(greet=False)
+    assert agent.process.wait(10) == 3
+    assert agent.stderr() == (
+        f"edge-agent: failed at stage state-folder: {state} has mode 755 (expected 700): "
+        "others may read or write it\n"
+    )
+
+
+def test_empty_state_folder_is_closed_to_others(start: Start, state: Path) -> None:
+    state.mkdir(mode=0o755)
+    start()
+    assert stat.S_IMODE(state.stat().st_mode) == 0o700
+
+
+def test_state_folder_that_is_a_link_or_a_file_is_refused(
+    start: Start, state: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    state.symlink_to(tmp_path / "elsewhere")
+    agent = start(greet=False)
+    assert agent.process.wait(10) == 3
+    assert "failed at stage state-folder" in agent.stderr()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_long_state_path_is_no_obstacle(start: Start, state: Path) -> None:
+    deep = state.parent / ("d" * 100) / ("e" * 100)
+    deep.parent.mkdir(parents=True)
+    daemon = start("--state", str(deep), command="run", greet=False)
+    wait_until_ready(daemon)
+    relayed = start("--state", str(deep))
+    assert relayed.hello["daemon"] is True
+
+
+class Line:
+    """A pseudo-terminal: the test holds one end, the agent opens the other."""
+
+    def __init__(self) -> None:
+        self.ours, self.theirs = pty.openpty()
+        tty.setraw(self.theirs)
+        self.path = os.ttyname(self.theirs)
+
+    def close(self) -> None:
+        os.close(self.ours)
+        os.close(self.theirs)
+
+
+@pytest.fixture
+def line() -> Iterator[Line]:
+    line = Line()
+    yield line
+    line.close()
+
+
+def test_daemon_owns_a_serial_line_and_survives_its_noise(start: Start, line: Line) -> None:
+    daemon = start("--tty", line.path, "--baud", "115200", command="run", greet=False)
+    wait_until_ready(daemon)
+    talk = Talk(line.ours, line.ours)
+    talk.write(b"\r\nRaspbian login: \x1b[0m[  12.3] oops EDG1\x11\x13\r\n")
+    assert talk.ask("hello", **HELLO).meta["daemon"] is True
+    bundle = EchoBundle(bytes(range(256)) * 40)
+    deploy(talk, bundle)
+    talk.write(b"\0" * 5000)
+    assert current(talk) == bundle.id
+    daemon.process.send_signal(signal.SIGTERM)
+    assert daemon.process.wait(10) == 0
+
+
+def test_new_session_on_the_line_ends_what_the_old_one_waits_for(
+    start: Start, line: Line
+) -> None:
+    wait_until_ready(start("--tty", line.path, command="run", greet=False))
+    talk = Talk(line.ours, line.ours)
+    talk.ask("hello", **HELLO)
+    push(talk, bundle := EchoBundle(options={"delay_ms": 60_000}))
+    talk.send("check", bundle=bundle.id)
+    time.sleep(0.5)
+    talk.last_id = 0
+    started = time.monotonic()
+    number = talk.send("hello", **{**HELLO, "session": "ef" * 16})
+    assert talk.receive(10).meta["id"] == number
+    assert time.monotonic() - started < 5
+    assert talk.ask("status").meta["worker"] is None
+
+
+def test_line_that_is_missing_or_held_is_named(start: Start, line: Line) -> None:
+    missing = start("--tty", "/dev/ttyNOPE", greet=False, command="run")
+    assert missing.process.wait(10) == 3
+    text = "edge-agent: failed at stage tty: No such file or directory: /dev/ttyNOPE\n"
+    assert missing.stderr() == text
+    fcntl.flock(line.theirs, fcntl.LOCK_EX)
+    held = start("--tty", line.path, greet=False, command="run")
+    assert held.process.wait(10) == 3
+    text = f"edge-agent: failed at stage tty: {line.path} is held by another program\n"
+    assert held.stderr() == text
+    odd = start("--tty", line.path, "--baud", "12345", greet=False, command="run")
+    assert odd.process.wait(10) == 3
+    assert "no baud rate 12345 on this system" in odd.stderr()
+
+
+def test_hosts_push_the_same_bundle_at_once(daemon: AgentProcess, start: Start) -> None:
+    bundle = EchoBundle(os.urandom(400_000))
+    agents = [start(), start()]
+    failed: list[Exception] = []
+
+    def work(agent: AgentProcess) -> None:
+        try:
+            push(agent, bundle, chunk=10_000)
+        except Exception as exc:  # noqa: BLE001 - shown by the assertion below
+            failed.append(exc)
+
+    threads = [threading.Thread(target=work, args=(agent,)) for agent in agents]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert agents[0].ask("check", bundle=bundle.id).meta["passed"]
