@@ -1,9 +1,8 @@
-"""What all tests share: the packed agent, assets that may lie beside the checkout, an own home."""
+"""What all tests share: the packed agent, a home of their own, assets beside the checkout."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,7 +28,9 @@ def shared_assets() -> Path:
     given = os.environ.get("EDGESDK_ASSETS")
     folder = Path(given) if given else ROOT.parent / "shared" / "assets"
     if not folder.is_dir():
-        pytest.skip(f"needs model files: there is no {folder}; set EDGESDK_ASSETS to their folder")
+        pytest.skip(
+            f"needs model files: there is no {folder}; set EDGESDK_ASSETS to their folder"
+        )
     return folder
 
 
@@ -44,7 +45,7 @@ def agent_pyz(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home folder of the test's own, so that no test reads or changes the user's."""
     folder = tmp_path / "home"
     (folder / ".ssh").mkdir(parents=True, mode=0o700)
@@ -54,4 +55,4 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in [name for name in os.environ if name.startswith("EDGESDK_")]:
         if name != "EDGESDK_ASSETS":
             monkeypatch.delenv(name)
-    yield folder
+    return folder

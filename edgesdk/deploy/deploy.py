@@ -20,6 +20,7 @@ from edgesdk.devices.inventory import Device
 from edgesdk.devices.session import OnEvent, Session
 from edgesdk.devices.text import clean_text
 from edgesdk.errors import (
+    DeviceError,
     ProtocolError,
     RuntimeMissing,
     SelfCheckError,
@@ -27,6 +28,7 @@ from edgesdk.errors import (
     TargetMismatch,
 )
 from edgesdk.progress import OnProgress, Progress, ignore_progress
+from edgesdk.wire import codes
 from edgesdk.wire.manifest import canonical_bytes, deployed_blobs
 
 if TYPE_CHECKING:
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
 __all__ = ["deploy_bundle"]
 
 _CHECK_TIMEOUT_S = 600.0
+#: A push of more than this many windows takes long enough to ask for the runtimes first, which
+#: costs the device seconds; a shorter one learns of a missing runtime from the check.
+_LONG_WINDOWS = 32
 
 
 def deploy_bundle(
@@ -71,8 +76,8 @@ def deploy_bundle(
     mismatch = _identify(session, profile, force=force_target, on_progress=on_progress)
     wanted = dict(deployed_blobs(dict(bundle.manifest)))
     missing = _stage(session, bundle, wanted)
-    if missing and device.url.scheme != "local":
-        _require_runtimes(session, bundle)  # before minutes are spent on sending
+    if sum(blob.bytes - blob.have for blob in missing) > _LONG_WINDOWS * _window(session):
+        _require_runtimes(session, bundle)
     pushed = push_blobs(session, bundle, missing, on_progress=on_progress)
     session.request("commit", {"bundle": bundle.id})
     check = _check(
@@ -107,6 +112,10 @@ def deploy_bundle(
         previous=previous,
         self_check=check,
     )
+
+
+def _window(session: Session) -> int:
+    return session.channel.traits.window_bytes
 
 
 def _bundle_in(slots: object, slot: str) -> str | None:
@@ -144,18 +153,17 @@ def _identify(
 def _stage(
     session: Session, bundle: BlobSource, wanted: Mapping[str, int]
 ) -> tuple[MissingBlob, ...]:
-    """Send the manifest, in pieces where the link likes them small; gives the missing blobs."""
+    """Send the manifest and give the missing blobs.
+
+    Where the link likes small pieces, the device is first asked whether it knows the bundle.
+    """
     data = canonical_bytes(dict(bundle.manifest))
     piece_bytes = session.chunk_bytes
+    meta: Mapping[str, Any]
     if len(data) <= piece_bytes:
         meta = session.request("stage", {"bundle": bundle.id}, data).meta
     else:
-        meta, offset = {}, 0
-        while offset < len(data):
-            piece = data[offset : offset + piece_bytes]
-            asks = {"bundle": bundle.id, "offset": offset, "bytes": len(data)}
-            meta = session.request("stage", asks, piece).meta
-            offset += len(piece)
+        meta = _stage_in_pieces(session, bundle.id, data, piece_bytes)
     missing = read_missing(meta, wanted)
     needed, free = meta.get("needed_bytes"), meta.get("free_bytes")
     if isinstance(needed, int) and isinstance(free, int) and needed > free:
@@ -167,6 +175,21 @@ def _stage(
             free_bytes=free,
         )
     return missing
+
+
+def _stage_in_pieces(
+    session: Session, bundle_id: str, data: bytes, piece_bytes: int
+) -> Mapping[str, Any]:
+    try:
+        return session.request("stage", {"bundle": bundle_id}).meta
+    except DeviceError as exc:
+        if exc.facts.get("code") != codes.NOT_FOUND:
+            raise
+    meta: Mapping[str, Any] = {}
+    for offset in range(0, len(data), piece_bytes):
+        asks = {"bundle": bundle_id, "offset": offset, "bytes": len(data)}
+        meta = session.request("stage", asks, data[offset : offset + piece_bytes]).meta
+    return meta
 
 
 def _require_runtimes(session: Session, bundle: BlobSource) -> None:

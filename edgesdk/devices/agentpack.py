@@ -7,6 +7,7 @@ output, and the device can then import them with no C library at all).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -97,7 +98,8 @@ def save_agent(out: Path) -> AgentPackage:
         partial.write_bytes(package.data)
         partial.replace(out)
     except OSError as exc:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise OutputError(
             f"cannot write the agent to {out}: {exc.strerror}",
             hint="name a file in a folder that you may write to",

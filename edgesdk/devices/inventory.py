@@ -42,7 +42,9 @@ class Device:
 
 
 def _problem(path: Path, exc: ValidationError) -> InventoryError:
-    first = exc.errors(include_url=False)[0]
+    # a misspelt key also leaves the right one missing: the misspelling explains both
+    found = exc.errors(include_url=False)
+    first = min(found, key=lambda error: error["type"] != "extra_forbidden")
     place = [str(step) for step in first["loc"]]
     where = ".".join(place)
     if first["type"] == "extra_forbidden":

@@ -18,9 +18,10 @@ from pathlib import Path
 
 from edgesdk.errors import BootstrapError, ChannelClosed, ChannelTimeout
 from edgesdk.transport.base import AgentImage, LinkTraits
+from edgesdk.transport.bootstrap import Placed
 from edgesdk.transport.url import DeviceUrl
 
-__all__ = ["LocalChannel", "agent_file_name", "default_state_dir", "open_local"]
+__all__ = ["LocalChannel", "agent_file_name", "default_state_dir", "open_local", "place_agent"]
 
 _TRAITS = LinkTraits(chunk_bytes=1 << 20, window_bytes=8 << 20)
 _READ_BYTES = 1 << 20
@@ -240,15 +241,25 @@ def _signal_name(number: int) -> str:
         return str(number)
 
 
+def place_agent(url: DeviceUrl, *, agent: AgentImage) -> Placed:
+    """Put the agent into its state folder on this computer, and start nothing.
+
+    Raises:
+        BootstrapError: Its file cannot be written.
+    """
+    given = url.query.get("state")
+    state = Path(given).expanduser().absolute() if given else default_state_dir()
+    path = _put_agent(agent, state)
+    python = url.query.get("python", sys.executable)
+    return Placed(path=str(path), state=str(state), python=python)
+
+
 def open_local(url: DeviceUrl, *, agent: AgentImage) -> LocalChannel:
     """Start the agent on this computer.
 
     Raises:
         BootstrapError: Its file cannot be written, or the interpreter cannot be run.
     """
-    given = url.query.get("state")
-    state = Path(given).expanduser().absolute() if given else default_state_dir()
-    path = _put_agent(agent, state)
-    command = [sys.executable, "-I", "-S", str(path), "stdio", "--state", str(state)]
-    command += ["--python", url.query.get("python", sys.executable)]
-    return LocalChannel(command, name=str(url))
+    placed = place_agent(url, agent=agent)
+    command = [sys.executable, "-I", "-S", placed.path, "stdio", "--state", placed.state]
+    return LocalChannel([*command, "--python", placed.python], name=str(url))

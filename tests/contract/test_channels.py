@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from conftest import Way
 
 EVERY_VALUE = bytes(range(256)) * 64
-PART_BYTES = 600_000
+PART_BYTES = 150_000
 
 
 class Interrupted(Exception):
@@ -50,7 +50,14 @@ def current(session: Session) -> str | None:
 
 @pytest.mark.parametrize(
     "body",
-    [EVERY_VALUE, b"\x11\x13" * 4000, b"\0" * 8000, b"\xff" * 8000, b"EDG1" * 2000, b"\r\n\x03"],
+    [
+        EVERY_VALUE,
+        b"\x11\x13" * 4000,
+        b"\0" * 8000,
+        b"\xff" * 8000,
+        b"EDG1" * 2000,
+        b"\r\n\x03",
+    ],
     ids=["every value", "xon xoff", "zeros", "ones", "magics", "line ends"],
 )
 def test_bytes_of_every_value_survive(way: Way, tmp_path: Path, body: bytes) -> None:
@@ -123,7 +130,11 @@ def test_deployed_bundle_is_current_and_checked(way: Way, tmp_path: Path) -> Non
     assert output.reference_cosine == 1.0
     pushed = [step for step in steps if step.step == "push"]
     assert pushed[0].done == 0
-    assert pushed[-1].done == pushed[-1].total == sum(dict(deployed_blobs(bundle.manifest)).values())
+    assert (
+        pushed[-1].done
+        == pushed[-1].total
+        == sum(dict(deployed_blobs(bundle.manifest)).values())
+    )
 
 
 def test_second_deploy_sends_nothing_and_reuses_the_check(way: Way, tmp_path: Path) -> None:
@@ -172,8 +183,8 @@ def test_failed_self_check_leaves_the_active_release_alone(way: Way, tmp_path: P
         deploy_bundle(good, session, device=way.device)
         with pytest.raises(
             SelfCheckError,
-            match=r"cannot activate the bundle on bench-3: check vector 0: output y is off by 3 "
-            r"\(allowed 0; 1 of 2 elements\); the active release is unchanged",
+            match=r"cannot activate the bundle on bench-3: check vector 0: output y is off by "
+            r"3 \(allowed 0; 1 of 2 elements\); the active release is unchanged",
         ) as caught:
             deploy_bundle(bad, session, device=way.device)
         assert caught.value.exit_code == 5
@@ -190,7 +201,7 @@ def test_dying_worker_is_named_and_leaves_the_active_release_alone(
     bad = make_echo_bundle(tmp_path / "bad", options={"die": "SIGSEGV"})
     with way.connect() as session:
         deploy_bundle(good, session, device=way.device)
-        with pytest.raises(WorkerError, match="run the check vectors on bench-3: .*SIGSEGV"):
+        with pytest.raises(WorkerError, match=r"run the check vectors on bench-3: .*SIGSEGV"):
             deploy_bundle(bad, session, device=way.device)
         assert current(session) == good.id
 
@@ -234,7 +245,11 @@ def test_link_cut_in_the_middle_of_a_push_loses_nothing(way: Way, tmp_path: Path
     with way.connect(silence_s=1.5) as session:
 
         def cut(progress: Progress) -> None:
-            if progress.step == "push" and progress.total and 2 * progress.done > progress.total:
+            if (
+                progress.step == "push"
+                and progress.total
+                and 2 * progress.done > progress.total
+            ):
                 way.cut(session)
 
         with pytest.raises(ChannelError) as caught:

@@ -1,0 +1,68 @@
+"""What only a child process has: it ends with us, however we end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from edgesdk.devices import connect, read_facts, resolve_device
+from edgesdk.errors import BootstrapError, ChannelClosed, LinkError
+
+HOST = """
+import sys
+from edgesdk.devices import connect, resolve_device
+with connect(resolve_device(sys.argv[1])) as session:
+    print(session.hello.pid, flush=True)
+    sys.stdin.read()
+"""
+
+
+def lives(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+
+
+def test_agent_ends_when_its_host_is_killed(tmp_path: Path, root: Path) -> None:
+    command = [sys.executable, "-c", HOST, f"local:?state={tmp_path}/state"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=root
+    ) as host:
+        assert host.stdout is not None
+        pid = int(host.stdout.readline())
+        assert lives(pid)
+        os.kill(host.pid, signal.SIGKILL)
+        host.wait()
+    deadline = time.monotonic() + 10
+    while lives(pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not lives(pid)
+
+
+def test_killed_agent_is_named_with_its_signal(tmp_path: Path) -> None:
+    with connect(resolve_device(f"local:?state={tmp_path}/state")) as session:
+        os.kill(session.hello.pid, signal.SIGKILL)
+        with pytest.raises(ChannelClosed, match="the agent was ended by signal SIGKILL"):
+            read_facts(session)
+
+
+def test_agent_that_cannot_start_says_at_which_stage(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir(mode=0o755)
+    with pytest.raises(LinkError, match=r"failed at stage state-folder: .* has mode 755"):
+        connect(resolve_device(f"local:?state={state}"))
+
+
+def test_state_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(
+        BootstrapError, match=rf"cannot put the agent into {tmp_path}/file/state/bin"
+    ):
+        connect(resolve_device(f"local:?state={tmp_path}/file/state"))

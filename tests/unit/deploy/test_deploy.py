@@ -1,0 +1,166 @@
+"""The order of a deployment, and what each refusal leaves behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgesdk.deploy import Deployment, deploy_bundle
+from edgesdk.devices import Session, resolve_device
+from edgesdk.errors import (
+    ProtocolError,
+    ReportError,
+    SelfCheckError,
+    SpaceError,
+    TargetMismatch,
+)
+from edgesdk.profiles import default_target, find_target
+from edgesdk.testing import FakeAgent, ScriptedChannel, make_echo_bundle
+from edgesdk.wire import codes
+from edgesdk.wire.frames import Frame
+
+FACTS = {
+    "machine": "mips",
+    "system": "Linux",
+    "cpu_model": "",
+    "devices": [],
+    "pci": [],
+    "usb": [],
+}
+OUTPUT = {
+    "name": "y",
+    "within": True,
+    "max_abs_error": 0,
+    "allowed": 0,
+    "mismatches": 0,
+    "elements": 64,
+    "cosine": 1.0,
+}
+CHECK = {
+    "passed": True,
+    "reused": False,
+    "vectors": [{"index": 0, "outputs": [OUTPUT]}],
+    "runtimes": [{"part": 0, "runtime": "echo", "version": "1", "detail": {}}],
+    "load_ms": 1.5,
+    "cold_start_ms": 2.5,
+    "tensors": [],
+}
+
+
+def deploy(
+    tmp_path: Path, replies: dict[str, Any], **options: Any
+) -> tuple[Deployment, FakeAgent]:
+    bundle = make_echo_bundle(tmp_path / "b")
+    agent = FakeAgent(
+        {
+            "facts": {"facts": FACTS},
+            "stage": {"missing": [], "needed_bytes": 0, "free_bytes": 1},
+            "commit": {"committed": True},
+            "check": CHECK,
+            "activate": {"slots": {"current": {"bundle": bundle.id}, "previous": None}},
+            **replies,
+        }
+    )
+    channel = ScriptedChannel(agent)
+    session = Session(channel, device_name="bench-3", clock=channel.clock)
+    try:
+        return deploy_bundle(bundle, session, device=resolve_device("local:"), **options), agent
+    finally:
+        OPS[:] = [request.meta["op"] for request in agent.requests]
+
+
+OPS: list[str] = []
+
+
+def test_steps_come_in_their_order(tmp_path: Path) -> None:
+    deploy(tmp_path, {}, profile=find_target(default_target().name), force_target=True)
+    assert OPS == ["hello", "facts", "stage", "commit", "check", "activate"]
+
+
+def test_manifest_goes_in_pieces_only_to_a_device_that_does_not_know_it(tmp_path: Path) -> None:
+    pieces: list[int] = []
+
+    def stage(request: Frame) -> list[Frame]:
+        echo = {"id": request.meta["id"]}
+        if not request.body:
+            no = {"ok": False, "code": codes.NOT_FOUND, "detail": "not known", "facts": {}}
+            return [Frame({**echo, **no})]
+        assert request.meta["offset"] == sum(pieces)
+        pieces.append(len(request.body))
+        if sum(pieces) < request.meta["bytes"]:
+            return [Frame({**echo, "ok": True, "have": sum(pieces)})]
+        return [Frame({**echo, "ok": True, "missing": []})]
+
+    receipt, _ = deploy(tmp_path, {"stage": stage})
+    assert receipt.slot == "current"
+    assert len(pieces) > 1
+    assert max(pieces) <= 1024
+
+
+def test_wrong_target_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
+    with pytest.raises(TargetMismatch, match="cannot deploy to bench-3: it is no ") as caught:
+        deploy(tmp_path, {}, profile=find_target("raspberry-pi-5"))
+    assert OPS == ["hello", "facts"]
+    assert "--force-target" in caught.value.hint
+    assert caught.value.exit_code == 5
+
+
+def test_forced_target_is_in_the_receipt(tmp_path: Path) -> None:
+    receipt, _ = deploy(tmp_path, {}, profile=find_target("raspberry-pi-5"), force_target=True)
+    assert receipt.target == "raspberry-pi-5"
+    assert receipt.target_mismatch
+
+
+def test_too_little_room_is_said_before_anything_is_sent(tmp_path: Path) -> None:
+    stage = {"missing": [], "needed_bytes": 10, "free_bytes": 3}
+    with pytest.raises(SpaceError, match="the bundle needs 10 bytes more, 3 are free"):
+        deploy(tmp_path, {"stage": stage})
+    assert OPS == ["hello", "stage"]
+
+
+def test_failed_check_is_not_activated(tmp_path: Path) -> None:
+    off = {**OUTPUT, "within": False, "max_abs_error": 3, "mismatches": 1}
+    check = {**CHECK, "passed": False, "vectors": [{"index": 0, "outputs": [off]}]}
+    with pytest.raises(SelfCheckError, match="output y is off by 3") as caught:
+        deploy(tmp_path, {"check": check})
+    assert OPS[-1] == "check"
+    assert caught.value.facts["self_check"]["passed"] is False
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        {**CHECK, "vectors": []},
+        {**CHECK, "passed": "yes"},
+        {**CHECK, "vectors": [{"index": 0, "outputs": [{**OUTPUT, "within": 1}]}]},
+        {},
+    ],
+    ids=["no vectors", "no verdict", "verdict and outputs differ", "nothing"],
+)
+def test_check_that_proves_nothing_is_not_taken_for_a_pass(
+    tmp_path: Path, check: dict[str, Any]
+) -> None:
+    with pytest.raises(ProtocolError, match="cannot read the outcome of the check vectors"):
+        deploy(tmp_path, {"check": check})
+    assert OPS[-1] == "check"
+
+
+def test_device_that_activates_something_else_is_found_out(tmp_path: Path) -> None:
+    slots = {"current": {"bundle": "f" * 64}, "previous": None}
+    with pytest.raises(ProtocolError, match=r"it says that f+ is current"):
+        deploy(tmp_path, {"activate": {"slots": slots}})
+
+
+def test_receipt_survives_json(tmp_path: Path) -> None:
+    receipt, _ = deploy(tmp_path, {})
+    text = json.dumps(receipt.to_json())
+    assert Deployment.from_json(json.loads(text)) == receipt
+
+
+def test_what_is_no_receipt_is_refused(tmp_path: Path) -> None:
+    receipt, _ = deploy(tmp_path, {})
+    with pytest.raises(ReportError, match="cannot read deployment receipt"):
+        Deployment.from_json({**receipt.to_json(), "self_check": {}})
