@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgesdk.cli.devicelink import device_settings, find_device
+from edgesdk.cli.devicelink import device_settings, find_device, password_asker
 from edgesdk.cli.options import DeviceArgument, FormatOption, InventoryOption
 from edgesdk.cli.output import Format, Output, size_text
 from edgesdk.cli.progress import progress_bars
@@ -62,7 +62,10 @@ def install(
     found = find_device(settings, device)
     with progress_bars() as on_progress:
         done = install_agent(
-            found, timeout_s=settings.connect_timeout_s, on_progress=on_progress
+            found,
+            timeout_s=settings.connect_timeout_s,
+            on_progress=on_progress,
+            on_password=password_asker(settings, on_progress),
         )
     out.document({"device": found.name, "installed": done})
     out.line(f"installed the agent on {found.name}: {done}")

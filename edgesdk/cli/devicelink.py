@@ -16,8 +16,10 @@ from edgesdk.settings import Settings, resolve_settings
 if TYPE_CHECKING:
     from edgesdk.devices.inventory import Device
     from edgesdk.devices.session import Session
+    from edgesdk.progress import OnProgress
+    from edgesdk.transport.base import OnPassword
 
-__all__ = ["find_device", "open_session", "release_label", "short_id"]
+__all__ = ["device_settings", "find_device", "open_session", "release_label", "short_id"]
 
 
 def find_device(settings: Settings, text: str | None) -> Device:
@@ -44,23 +46,31 @@ def open_session(settings: Settings, device: Device) -> Iterator[Session]:
     from edgesdk.devices.connect import connect
 
     with progress_bars() as on_progress:
-
-        def ask_password(prompt: str) -> str | None:
-            if settings.ssh_password is not None:
-                return settings.ssh_password
-            if not (sys.stdin.isatty() and sys.stderr.isatty()):
-                return None
-            clear_bars(on_progress)
-            return getpass.getpass(printable(prompt), stream=sys.stderr) or None
-
         session = connect(
             device,
             timeout_s=settings.connect_timeout_s,
             on_progress=on_progress,
-            on_password=ask_password,
+            on_password=password_asker(settings, on_progress),
         )
     with session:
         yield session
+
+
+def password_asker(settings: Settings, on_progress: OnProgress) -> OnPassword:
+    """Give what answers when a device wants a password: the setting, else the user at a terminal.
+
+    The prompt needs the screen for itself, so bars of ``on_progress`` go first.
+    """
+
+    def ask_password(prompt: str) -> str | None:
+        if settings.ssh_password is not None:
+            return settings.ssh_password
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            return None
+        clear_bars(on_progress)
+        return getpass.getpass(printable(prompt), stream=sys.stderr) or None
+
+    return ask_password
 
 
 def device_settings(inventory: Path | None = None) -> Settings:

@@ -11,6 +11,8 @@ import typer
 from edgesdk.cli.devicelink import device_settings, find_device, inventory_file, open_session
 from edgesdk.cli.options import DeviceArgument, FormatOption, InventoryOption
 from edgesdk.cli.output import Format, Output, size_text
+from edgesdk.cli.targets import profile_folder
+from edgesdk.settings import Settings
 
 __all__ = ["app"]
 
@@ -99,7 +101,7 @@ def facts(
     found = find_device(settings, device)
     with open_session(settings, found) as session:
         known = read_facts(session, runtimes=True)
-    out.document({"device": found.name, "facts": known, "targets": _matching(known)})
+    out.document({"device": found.name, "facts": known, "targets": _matching(known, settings)})
     runtimes = known.get("runtimes")
     out.pairs(
         [
@@ -108,7 +110,7 @@ def facts(
             if name not in ("runtimes", "cpu_flags") and value not in (None, [], "")
         ]
     )
-    out.pairs([("is target", ", ".join(_matching(known)) or "none that is known")])
+    out.pairs([("is target", ", ".join(_matching(known, settings)) or "none that is known")])
     if isinstance(runtimes, dict) and runtimes:
         out.line()
         out.table(
@@ -125,7 +127,10 @@ def facts(
 def logs(
     device: DeviceArgument = None,
     lines: Annotated[
-        int, typer.Option("--lines", "-n", min=1, max=10_000, help="How many, from the end.")
+        int,
+        typer.Option(
+            "--lines", "-n", min=1, max=10_000, metavar="N", help="How many, from the end."
+        ),
     ] = 50,
     inventory: InventoryOption = None,
     fmt: FormatOption = Format.TEXT,
@@ -153,11 +158,10 @@ def _fact_text(name: str, value: object) -> str:
     return str(value)
 
 
-def _matching(known: Mapping[str, object]) -> list[str]:
+def _matching(known: Mapping[str, object], settings: Settings) -> list[str]:
     """Name the targets that a device with these facts is."""
     from edgesdk.profiles.catalog import load_catalog
     from edgesdk.profiles.identify import why_not_target
 
-    return [
-        name for name, profile in load_catalog().items() if not why_not_target(profile, known)
-    ]
+    catalog = load_catalog(profile_folder(settings))
+    return [name for name, profile in catalog.items() if not why_not_target(profile, known)]

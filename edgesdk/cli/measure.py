@@ -39,7 +39,10 @@ __all__ = [
 RunsOption = Annotated[
     int | None,
     typer.Option(
-        "--runs", min=0, help="Counted runs; p99 needs 368. 0: as many as --duration allows."
+        "--runs",
+        min=0,
+        metavar="N",
+        help="Counted runs; p99 needs 368. 0: as many as --duration allows.",
     ),
 ]
 DurationOption = Annotated[
@@ -47,11 +50,14 @@ DurationOption = Annotated[
     typer.Option("--duration", metavar="SECONDS", help="Stop measuring after this time."),
 ]
 WarmupOption = Annotated[
-    int | None, typer.Option("--warmup", min=0, help="Runs before those that count.")
+    int | None,
+    typer.Option("--warmup", min=0, metavar="N", help="Runs before those that count."),
 ]
 ThreadsOption = Annotated[
     int | None,
-    typer.Option("--threads", min=1, help="Threads of the runtime while measuring."),
+    typer.Option(
+        "--threads", min=1, metavar="N", help="Threads of the runtime while measuring."
+    ),
 ]
 
 

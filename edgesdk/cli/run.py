@@ -43,7 +43,8 @@ def run(
         ),
     ],
     index: Annotated[
-        int, typer.Option("--index", min=0, help="Which sample of the data, from 0.")
+        int,
+        typer.Option("--index", min=0, metavar="N", help="Which sample of the data, from 0."),
     ] = 0,
     release: Annotated[
         str,
