@@ -57,7 +57,7 @@ def open_session(settings: Settings, device: Device) -> Iterator[Session]:
 
 
 def password_asker(settings: Settings, on_progress: OnProgress) -> OnPassword:
-    """Give what answers when a device wants a password: the setting, else the user at a terminal.
+    """Give what answers a request for a password: the setting, else the user at a terminal.
 
     The prompt needs the screen for itself, so bars of ``on_progress`` go first.
     """
