@@ -20,8 +20,9 @@ from edgesdk.errors import ModelError
 
 if TYPE_CHECKING:
     import onnx
+    import onnx_ir
 
-__all__ = ["ExternalFiles", "every_tensor"]
+__all__ = ["ExternalFiles", "bring_in", "every_tensor"]
 
 _KEYS = {"location", "offset", "length", "checksum", "basepath"}
 _MAX_DIGITS = 19
@@ -167,3 +168,35 @@ def every_tensor(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.T
                 yield from every_tensor(attribute.g)
             for body in attribute.graphs:
                 yield from every_tensor(body)
+
+
+def bring_in(model: onnx_ir.Model, *, largest_bytes: int | None = None) -> None:
+    """Read tensors that lie outside the file into the graph, up to a size each; in place."""
+    import onnx_ir as ir
+
+    def is_outside(tensor: object) -> bool:
+        return isinstance(tensor, ir.ExternalTensor) and (
+            largest_bytes is None or tensor.nbytes <= largest_bytes
+        )
+
+    for graph in (model.graph, *model.graph.subgraphs()):
+        for value in graph.initializers.values():
+            if value.const_value is not None and is_outside(value.const_value):
+                value.const_value = _in_memory(value.const_value)
+    for node in model.graph.all_nodes():
+        for name, attribute in node.attributes.items():
+            if attribute.type == ir.AttributeType.TENSOR and is_outside(attribute.value):
+                node.attributes[name] = ir.AttrTensor(name, _in_memory(attribute.as_tensor()))
+
+
+def _in_memory(tensor: onnx_ir.TensorProtocol) -> onnx_ir.TensorProtocol:
+    import onnx
+    import onnx_ir as ir
+
+    proto = onnx.TensorProto(
+        name=tensor.name,
+        data_type=tensor.dtype.value,
+        dims=tensor.shape.numpy(),
+        raw_data=tensor.tobytes(),
+    )
+    return ir.serde.deserialize_tensor(proto)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import onnx
     import onnx_ir
 
-__all__ = ["how_it_changes", "why_not_the_same"]
+__all__ = ["how_it_changes", "new_word", "why_not_the_same", "why_not_valid"]
 
 _TYPES = (8, 9, 11, 12, 13)
 _GROWING = (13, 14, 19, 21, 23, 24, 25)
@@ -101,13 +101,19 @@ def how_it_changes(op: str, domain: str, old: int, new: int) -> tuple[int, ...]:
 
 def why_not_the_same(node: onnx_ir.Node, opset: int, changes: tuple[int, ...]) -> str | None:
     """Say why a node cannot be taken over unchanged into ``opset``; None if it can."""
-    import onnx
-
     known = SAME_MEANING.get(node.op_type, frozenset())
     strange = [one for one in changes if one not in known or _depends(node, one, opset)]
     if strange:
         return f"{node.op_type} changed its meaning at opset {strange[-1]}"
-    schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
+    return why_not_valid(node, opset)
+
+
+def why_not_valid(node: onnx_ir.Node, opset: int) -> str | None:
+    """Say what of a node the schema of an opset does not allow; None if it allows all."""
+    import onnx
+
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    schema = onnx.defs.get_schema(node.op_type, opset, domain)
     return (
         _wrong_count(node, schema, opset)
         or _wrong_attribute(node, schema, opset)
@@ -152,8 +158,16 @@ def _depends(node: onnx_ir.Node, version: int, opset: int) -> bool:
     if op == "Split":
         # from 18 on, one without sizes has to say into how many parts
         return version == 18 and opset >= 18 and _used(node.inputs) < 2
-    new_word = _NEW_WORDS.get((op, version))
-    return new_word is not None and _text(node, new_word[0]) in new_word[1]
+    return new_word(node, (version,)) is not None
+
+
+def new_word(node: onnx_ir.Node, changes: tuple[int, ...]) -> str | None:
+    """Say which word of an attribute came or went with one of the versions; None if none."""
+    for version in changes:
+        name, words = _NEW_WORDS.get((node.op_type, version), ("", ()))
+        if name and _text(node, name) in words:
+            return f"{name} {_text(node, name)!r} of {node.op_type} changed at opset {version}"
+    return None
 
 
 #: Words of attributes that came or went with a version.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgesdk.errors import ModelError
+from edgesdk.model._external import bring_in
 from edgesdk.model._isolated import ChildFailed, check_and_infer
 
 if TYPE_CHECKING:
@@ -171,6 +172,7 @@ def _without_weights(model: onnx_ir.Model) -> onnx.ModelProto:
 
     light = model.clone()
     light.ir_version = max(light.ir_version, 4)  # before, every initializer had to be an input
+    bring_in(light, largest_bytes=_BIG_TENSOR_BYTES)
     graph = light.graph
     for value in list(graph.initializers.values()):
         tensor = value.const_value

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from edgesdk.errors import CompileError
 from edgesdk.model._isolated import ChildFailed, convert_nodes
-from edgesdk.model._schemas import how_it_changes, why_not_the_same
+from edgesdk.model._schemas import how_it_changes, new_word, why_not_the_same, why_not_valid
 
 if TYPE_CHECKING:
     import onnx
@@ -98,7 +98,7 @@ def _convert(model: onnx_ir.Model, opset: int, goal: int) -> None:
 
 
 def _uncount_splits(model: onnx_ir.Model) -> None:
-    """Drop the number of parts where the parts are equal: older opsets split so by themselves."""
+    """Drop the number of parts where they are equal: older opsets split so by themselves."""
     for node in model.graph.all_nodes():
         if node.op_type != "Split" or node.domain or "num_outputs" not in node.attributes:
             continue
@@ -152,7 +152,12 @@ def _reason(node: onnx_ir.Node, opset: int, goal: int, label: str) -> str | None
         if goal < opset or node.op_type != "Upsample":
             raise _cannot(_Job(node, label, reason), opset, goal, reason) from None
         return reason
-    return why_not_the_same(node, goal, changes) if changes else None
+    reason_or_none = why_not_the_same(node, goal, changes) if changes else None
+    if goal < opset and new_word(node, changes) is not None:
+        # the converter would take it over and mean something else
+        reason = new_word(node, changes) or ""
+        raise _cannot(_Job(node, label, reason), opset, goal, reason)
+    return reason_or_none
 
 
 def _alone(node: onnx_ir.Node, opset: int) -> onnx.ModelProto:
@@ -201,9 +206,13 @@ def _small_constant(value: onnx_ir.Value) -> onnx_ir.TensorProtocol | None:
     tensor = value.const_value
     producer = value.producer()
     if tensor is None and producer is not None and producer.op_type == "Constant":
-        attribute = producer.attributes.get("value")
-        if attribute is not None and attribute.type == ir.AttributeType.TENSOR:
-            tensor = attribute.as_tensor()
+        for name, attribute in producer.attributes.items():
+            if attribute.type == ir.AttributeType.TENSOR:
+                tensor = attribute.as_tensor()
+            elif name in ("value_int", "value_ints"):
+                tensor = ir.tensor(attribute.value, dtype=ir.DataType.INT64)
+            elif name in ("value_float", "value_floats"):
+                tensor = ir.tensor(attribute.value, dtype=ir.DataType.FLOAT)
     if tensor is None or value.is_graph_input() or tensor.nbytes > _SMALL_BYTES:
         return None
     return tensor
@@ -239,8 +248,9 @@ def _splice(job: _Job, answer: bytes, goal: int, prefix: str, taken: set[str]) -
     news = list(part)
     part.remove(news)
     for new in news:
-        if new.domain in ("", "ai.onnx"):
-            onnx.defs.get_schema(new.op_type, goal, "")
+        problem = why_not_valid(new, goal)
+        if problem is not None:
+            raise ValueError(problem)
         same = new.op_type == node.op_type
         new.name = (node.name or "") if same else _fresh(f"{prefix}.{new.op_type}", taken)
         for value in new.outputs:

@@ -10,7 +10,7 @@ from edgesdk.tensors import TensorInfo
 if TYPE_CHECKING:
     import onnx_ir
 
-__all__ = ["is_constant", "node_facts", "tensor_info"]
+__all__ = ["bodies_of", "is_constant", "node_facts", "tensor_info"]
 
 
 def node_facts(model: onnx_ir.Model) -> tuple[NodeFacts, ...]:
@@ -94,19 +94,22 @@ def _domain(node: onnx_ir.Node) -> str:
 
 
 def _body_ops(node: onnx_ir.Node) -> set[str]:
-    import onnx_ir as ir
-
     ops: set[str] = set()
     for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            bodies = [attribute.as_graph()]
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            bodies = list(attribute.as_graphs())
-        else:
-            continue
-        for body in bodies:
+        for body in bodies_of(attribute):
             ops.update(inner.op_type for inner in body.all_nodes())
     return ops
+
+
+def bodies_of(attribute: onnx_ir.Attr) -> list[onnx_ir.Graph]:
+    """Give the graphs that an attribute holds; none for most."""
+    import onnx_ir as ir
+
+    if attribute.type == ir.AttributeType.GRAPH:
+        return [attribute.as_graph()]
+    if attribute.type == ir.AttributeType.GRAPHS:
+        return list(attribute.as_graphs())
+    return []
 
 
 def _known(value: onnx_ir.Value | None) -> TensorInfo | None:

@@ -26,7 +26,7 @@ from edgesdk.model._prove import (
 )
 from edgesdk.model._shapes import clean_inputs, freeze_inputs, infer_and_check
 from edgesdk.model._sniff import read_model_file, sniff_format
-from edgesdk.model.nodes import tensor_info
+from edgesdk.model.nodes import bodies_of, tensor_info
 from edgesdk.model.values import SourceModel, model_name
 
 if TYPE_CHECKING:
@@ -152,7 +152,30 @@ def _build(proto: onnx.ModelProto, path: Path) -> onnx_ir.Model:
             hint="export it again with a current exporter",
             path=str(path),
         ) from exc
+    _prove_links(model.graph, path, "")
     return model
+
+
+def _prove_links(graph: onnx_ir.Graph, path: Path, where: str) -> None:
+    """Refuse nodes that read, and graphs that give, what nothing computes."""
+    for index, node in enumerate(graph):
+        label = f"{where}node {index} {node.name!r} ({node.op_type})"
+        for value in node.inputs:
+            if value is not None and value.graph is None and value.producer() is None:
+                raise ModelError(
+                    f"cannot open {path}: {label} reads {value.name!r}, which nothing gives",
+                    hint="export it again with a current exporter",
+                    node=node.name or "",
+                )
+        for attribute in node.attributes.values():
+            for body in bodies_of(attribute):
+                _prove_links(body, path, f"{label}, ")
+    for value in graph.outputs:
+        if value.graph is None and value.producer() is None:
+            raise ModelError(
+                f"cannot open {path}: {where}output {value.name!r} is given by no node",
+                hint="export it again with a current exporter",
+            )
 
 
 def _innermost(exc: BaseException) -> str:

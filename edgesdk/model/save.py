@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgesdk.errors import CompileError, OutputError
+from edgesdk.model._external import bring_in
 from edgesdk.model._protoscan import protobuf_errors
 
 if TYPE_CHECKING:
@@ -63,29 +64,12 @@ def model_bytes(model: onnx_ir.Model) -> bytes:
     import onnx_ir as ir
 
     copy = model.clone()
-    for graph in _graphs(copy):
-        for value in graph.initializers.values():
-            tensor = value.const_value
-            if isinstance(tensor, ir.ExternalTensor):
-                value.const_value = _in_memory(tensor)
+    bring_in(copy)
     try:
         data: bytes = ir.serde.serialize_model(copy).SerializeToString(deterministic=True)
     except protobuf_errors() as exc:
         raise _too_big(exc) from exc
     return data
-
-
-def _in_memory(tensor: onnx_ir.ExternalTensor) -> onnx_ir.TensorProtocol:
-    import onnx
-    import onnx_ir as ir
-
-    proto = onnx.TensorProto(
-        name=tensor.name,
-        data_type=tensor.dtype.value,
-        dims=tensor.shape.numpy(),
-        raw_data=tensor.tobytes(),
-    )
-    return ir.serde.deserialize_tensor(proto)
 
 
 def _save_apart(model: onnx_ir.Model, path: Path, data_path: Path) -> list[Path]:
