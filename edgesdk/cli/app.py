@@ -52,10 +52,24 @@ class _LazyGroup(TyperGroup):
         """Replace the stand-in by the real command, importing its module."""
         name, command, rest = super().resolve_command(ctx, args)
         if command is not None and name is not None:
+            _keep_libraries_quiet()
             module = importlib.import_module(f"edgesdk.cli.{name}")
             command = typer.main.get_command(module.app)
             command.name = name
         return name, command, rest
+
+
+def _keep_libraries_quiet() -> None:
+    """Keep warnings that libraries log, and nobody handles, off the screen.
+
+    What matters to a user comes as an error or a finding; a program that wants the log has
+    configured logging before.
+    """
+    import logging
+
+    root = logging.getLogger()
+    if not root.handlers:
+        root.addHandler(logging.NullHandler())
 
 
 app = typer.Typer(cls=_LazyGroup, no_args_is_help=True, rich_markup_mode=None)

@@ -98,6 +98,19 @@ def test_a_group_alone_shows_its_help_as_a_usage_error(args, capsys) -> None:
     assert "Commands:" in capsys.readouterr().err
 
 
+def test_what_libraries_log_does_not_reach_the_screen() -> None:
+    code = (
+        "import logging\n"
+        "from edgesdk.cli.app import run\n"
+        "run(['settings', '--help'])\n"
+        "logging.getLogger('some.library').warning('noise')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stderr == ""
+
+
 def test_the_version_is_the_packages(capsys) -> None:
     from edgesdk import __version__
 
