@@ -88,7 +88,7 @@ def test_nodes_in_bodies_are_converted_too(
             "[g2] y = GroupNormalization<num_groups=1>(x, s, s)",
             21,
             18,
-            r"node 0 'g2' \(GroupNormalization\) from opset 21 to 18: GroupNormalization changed",
+            r"node 0 'g2' \(GroupNormalization\) from opset 21 to 18: Group",
         ),
         (
             '[g3] y = Pad<mode="wrap">(x, p)',

@@ -19,7 +19,8 @@ ARRAY = np.arange(4, dtype=np.float32)
 def write_external(folder: Path, location: str = "w.bin", **entries: str) -> Path:
     """Write y = x + w with w outside the file; ``entries`` replace or add to where it is."""
     model = onnx.parser.parse_model(
-        '<ir_version: 8, opset_import: ["" : 17]> g (float[4] x) => (float[4] y) { y = Add(x, w) }'
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[4] x) => (float[4] y) '
+        "{ y = Add(x, w) }"
     )
     tensor = onnx.TensorProto(
         name="w", data_type=1, dims=SHAPE, data_location=onnx.TensorProto.EXTERNAL
@@ -64,7 +65,7 @@ def test_external_data_may_lie_in_a_folder_below(folder: Path) -> None:
 )
 def test_locations_that_are_not_plain_are_refused(folder: Path, location: str) -> None:
     with pytest.raises(
-        ModelError, match="cannot read tensor 'w' .*expected a plain name in the"
+        ModelError, match=r"cannot read tensor 'w' .*expected a plain name in the"
     ):
         open_model(write_external(folder, location))
 
@@ -99,7 +100,7 @@ def test_pipes_and_folders_are_no_data(folder: Path) -> None:
 
 
 def test_missing_data_is_named(folder: Path) -> None:
-    with pytest.raises(ModelError, match="its data file 'gone.bin' is missing") as caught:
+    with pytest.raises(ModelError, match=r"its data file 'gone\.bin' is missing") as caught:
         open_model(write_external(folder, "gone.bin"))
     assert "copy the data file" in caught.value.hint
 

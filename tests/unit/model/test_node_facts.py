@@ -15,7 +15,8 @@ WriteModel = Callable[..., Path]
 def test_a_convolution_is_described(write_model: WriteModel) -> None:
     path = write_model(
         "g (float[1, 3, 8, 8] x) => (float[n, m, h, w] y) "
-        '{ [c] t = Conv<kernel_shape=[3, 3], group=1, auto_pad="SAME_UPPER">(x, w) y = Elu<alpha=0.5>(t) }',
+        '{ [c] t = Conv<kernel_shape=[3, 3], group=1, auto_pad="SAME_UPPER">(x, w) '
+        "y = Elu<alpha=0.5>(t) }",
         weights={"w": np.zeros((4, 3, 3, 3), np.float32)},
     )
     conv, elu = node_facts(open_model(path).ir)

@@ -41,5 +41,5 @@ def test_weights_go_beside_a_large_one_and_the_bytes_repeat(model: Any, tmp_path
 
 
 def test_a_folder_that_is_not_there_is_named(model: Any, tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="cannot write .*No such file"):
+    with pytest.raises(OutputError, match=r"cannot write .*No such file"):
         save_model(model, tmp_path / "none", "m")
