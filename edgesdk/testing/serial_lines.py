@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Self
 
 from edgesdk.devices.agentpack import save_agent
+from edgesdk.testing.processes import die_with_parent
 
 __all__ = ["PtyPair", "serial_agent"]
 
@@ -148,7 +149,13 @@ def serial_agent(
     command += ["--tty", tty_path, "--baud", str(baud)]
     with (state.parent / "daemon.log").open("ab") as log:
         daemon = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            # a daemon that outlived a killed test would answer on a later test's line
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - one call that takes no lock
         )
     try:
         deadline = time.monotonic() + 10.0

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from edgesdk.testing.processes import die_with_parent
+
 __all__ = ["LocalSshd"]
 
 _SSHD = "/usr/sbin/sshd"
@@ -130,6 +132,7 @@ class LocalSshd:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - one call that takes no lock
             )
         deadline = time.monotonic() + 10.0
         while True:
