@@ -158,7 +158,8 @@ print(hashlib.sha256(model_bytes(model)).hexdigest())
 def test_bytes_do_not_depend_on_the_process(write_model: WriteModel) -> None:
     path = write_model(
         "g (float[1, 3, 8, 8] x) => (float[a, b] y) { c = Conv(x, w) "
-        "n = BatchNormalization(c, s, s, s, v) r = Relu(n) q = Relu(n) t = Add(r, q) f = Flatten(t) y = Softmax(f) }",
+        "n = BatchNormalization(c, s, s, s, v) r = Relu(n) q = Relu(n) t = Add(r, q) "
+        "f = Flatten(t) y = Softmax(f) }",
         opset=11,
         weights={"w": weights(4, 3, 3, 3), "s": weights(4), "v": np.ones(4, np.float32)},
     )
