@@ -21,9 +21,11 @@ _FAILED = 3
 
 
 def _default_state() -> str:
-    return os.environ.get("EDGE_AGENT_STATE") or os.path.join(
-        os.path.expanduser("~"), ".edgesdk", "agent"
-    )
+    """The folder that a host uses too, when it starts the agent over SSH or as its child."""
+    given = os.environ.get("EDGE_AGENT_STATE")
+    home = os.path.expanduser("~")
+    base = os.environ.get("XDG_STATE_HOME") or os.path.join(home, ".local", "state")
+    return given or os.path.join(base, "edgesdk", "agent")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -37,7 +39,8 @@ def _parser() -> argparse.ArgumentParser:
     shared.add_argument(
         "--state",
         default=_default_state(),
-        help="state folder (default: $EDGE_AGENT_STATE or ~/.edgesdk/agent)",
+        help="state folder (default: $EDGE_AGENT_STATE, or edgesdk/agent in "
+        "$XDG_STATE_HOME, which is ~/.local/state by default)",
     )
     shared.add_argument(
         "--python", default=sys.executable, help="interpreter for workers (default: this one)"

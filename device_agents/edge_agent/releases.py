@@ -35,6 +35,8 @@ _MANIFEST = "manifest.json"
 _COMMIT = "commit.json"
 _PASSED = "passed.json"
 _PASSED_BODY = "passed.bin"
+#: A reply lists every release, so what one of them says of its inputs is bounded.
+_MAX_TAKES_BYTES = 1 << 16
 
 
 def part_files(manifest: Dict[str, Any]) -> Iterator[Tuple[str, str, int]]:
@@ -267,12 +269,19 @@ class Releases:
             release.close()
 
     def describe(self, bundle: str) -> Optional[Dict[str, Any]]:
-        """What people want to know of a release, or None if it is damaged."""
+        """What people want to know of a release, or None if it is damaged.
+
+        One that is in a slot also says what it takes: ``inputs`` and ``preprocess``.
+        """
         manifest = self.manifest(bundle)
         if manifest is None:
             return None
         slot = self._slots.slot_of(bundle)
+        takes = {key: manifest.get(key) for key in ("inputs", "preprocess")}
+        if slot is None or len(json.dumps(takes)) > _MAX_TAKES_BYTES:
+            takes = {}
         return {
+            **takes,
             "bundle": bundle,
             "name": manifest["name"],
             "precision": manifest["precision"],

@@ -26,7 +26,7 @@ def backend_for(profile: BackendProfile, model: ModelFacts) -> Backend:
 
 
 def _without_compiler(profile: BackendProfile) -> RuleBackend:
-    def why_not(node: NodeFacts) -> str | None:
-        return f"this version of edgesdk has no compiler for {profile.kind} ({node.op})"
+    def why_not(_: NodeFacts) -> str | None:
+        return f"this version of edgesdk has no compiler for {profile.kind}"
 
     return RuleBackend(profile=profile, format="bytes", rules=(why_not,))

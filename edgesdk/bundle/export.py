@@ -94,8 +94,8 @@ def _copy(source: Path, target: Path) -> None:
 
 def _heading(bundle: Bundle) -> str:
     target = bundle.manifest["target"]["name"]
-    return f"# {bundle.name}, {bundle.precision}, for {target}\n\n"
-        f"Exported from bundle `{bundle.id}`.\n"
+    title = f"# {bundle.name}, {bundle.precision}, for {target}"
+    return f"{title}\n\nExported from bundle `{bundle.id}`.\n"
 
 
 def _note(part: dict[str, Any], name: str) -> str:

@@ -97,7 +97,19 @@ def show_plan(out: Output, made: BuildPlan) -> None:
 
 
 def show_nodes(out: Output, made: BuildPlan) -> None:
-    """Show where each node runs and which backends turned it down."""
+    """Show where each node runs and which backends turned it down.
+
+    A reason that a backend has against every node is said once, not on every line.
+    """
+    shared = (
+        [each for each in made.nodes[0].refusals if all(each in n.refusals for n in made.nodes)]
+        if made.nodes
+        else []
+    )
+    for each in shared:
+        out.line(f"{each.backend} takes none of the nodes: {each.reason}")
+    if shared:
+        out.line()
     out.table(
         ("node", "name", "op", "backend", "precision", "refused by"),
         [
@@ -107,7 +119,11 @@ def show_nodes(out: Output, made: BuildPlan) -> None:
                 node.op,
                 node.backend,
                 node.precision,
-                "; ".join(f"{each.backend}: {each.reason}" for each in node.refusals),
+                "; ".join(
+                    f"{each.backend}: {each.reason}"
+                    for each in node.refusals
+                    if each not in shared
+                ),
             )
             for node in made.nodes
         ],

@@ -53,7 +53,7 @@ def freeze_inputs(
             raise ModelError(
                 f"cannot fix the shape of {name!r}: {path.name} has no such input "
                 f"(it has {names})",
-                hint="give the shape as NAME:1x3x224x224",
+                hint="give the shape as --shape NAME=1,3,224,224",
                 input=name,
             )
         _freeze_one(inputs[name], tuple(wanted), symbols)

@@ -53,12 +53,12 @@ def _dynamic_shapes(opened: OpenedModel) -> Iterator[Finding]:
         if not open_axes:
             continue
         only_batch = open_axes == [0]
-        fixed = "x".join(str(one) if isinstance(one, int) else "1" for one in info.shape)
+        fixed = ",".join(str(one) if isinstance(one, int) else "1" for one in info.shape)
         yield Finding(
             code="dynamic-batch" if only_batch else "dynamic-shape",
             severity="info" if only_batch else "warning",
             message=f"input {info} is open at axis {', '.join(map(str, open_axes))}",
-            hint=f"fix it with --shape {info.name}:{fixed} (put in your extents); many "
+            hint=f"fix it with --shape {info.name}={fixed} (put in your extents); many "
             "accelerators take fixed shapes only",
             subject=info.name,
         )

@@ -1,1 +1,1 @@
-"""What host and agent must agree on. Python 3.7, standard library only: it runs on both sides."""
+"""What host and agent must agree on. Python 3.7, standard library: it runs on both sides."""

@@ -1,7 +1,7 @@
 """The closed list of reasons with which an agent refuses a request.
 
-A reply carries ``code`` (one of these), ``detail`` (a sentence) and ``facts`` (values). The host
-maps every code to one class of its error tree; a test holds both lists together.
+A reply carries ``code`` (one of these), ``detail`` (a sentence) and ``facts`` (values). The
+host maps every code to one class of its error tree; a test holds both lists together.
 """
 
 __all__ = [

@@ -5,8 +5,8 @@ A frame on the wire, all integers big endian::
     magic "EDG1" | meta length u32 | body length u32 | CRC-32 of those 12 bytes
     meta (JSON object, UTF-8) | body | CRC-32 of meta and body
 
-The lengths have a check of their own: without it a magic inside boot noise would make the reader
-wait for a megabyte that never comes. On any bad check the reader skips one byte, looks for the
+The lengths have a check of their own: without it a magic inside boot noise would make the
+reader wait for a megabyte that never comes. On any bad check it skips one byte, looks for the
 next magic and counts what it skipped; ``noise_bytes`` is how people discover a bad cable.
 """
 

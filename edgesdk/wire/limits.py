@@ -10,7 +10,7 @@ __all__ = [
 
 #: The JSON part of one frame.
 MAX_META_BYTES = 1 << 20
-#: The bytes part of one frame; tensors above it travel in several frames (``input``, ``output``).
+#: The bytes part of one frame.
 MAX_BODY_BYTES = 64 << 20
 #: One piece of a blob that is being pushed.
 MAX_CHUNK_BYTES = 1 << 20

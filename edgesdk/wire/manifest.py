@@ -1,7 +1,7 @@
 """The bundle manifest: its canonical bytes, its id, and the checks both ends make before use.
 
-A bundle is immutable and named by the SHA-256 of its canonical manifest. The manifest names every
-blob by hash and size, so the id covers every byte that is deployed.
+A bundle is immutable and named by the SHA-256 of its canonical manifest. The manifest names
+every blob by hash and size, so the id covers every byte that is deployed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 MANIFEST_SCHEMA = "edgesdk.bundle/1"
-#: Names that may be shown and stored: no separator, no leading dot or dash, no control character.
+#: Names that may be shown and stored: no separator, leading dot or dash, control character.
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _MAX_BLOB_BYTES = 1 << 40

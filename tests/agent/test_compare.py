@@ -108,3 +108,17 @@ def test_verdict_is_that_of_numpy(
     assert result["within"] == (mismatches == 0)
     cosine = result["cosine"]
     assert cosine is None or -1.0 <= cosine <= 1.0
+
+
+def test_a_few_elements_may_stray_a_few_steps_where_the_bundle_says_so(compare: Any) -> None:
+    expected = np.full(400, 100, dtype=np.uint8)
+
+    def within(*values: int) -> bool:
+        seen = expected.copy()
+        seen[: len(values)] = values
+        return bool(run(compare, seen, expected, abs=1.0, rel=0.0, stray=0.005)["within"])
+
+    assert within(101, 99, 101)
+    assert within(104, 96)
+    assert not within(104, 96, 102)
+    assert not within(105)

@@ -13,10 +13,10 @@ def make_backend(profile: BackendProfile, model: ModelFacts) -> Backend:
     """Give the rules of this backend for ``model``."""
     is_tflite = model.source.format == "tflite"
 
-    def reads_the_format(node: NodeFacts) -> str | None:
+    def reads_the_format(_: NodeFacts) -> str | None:
         if is_tflite:
             return None
-        return f"this version of edgesdk does not lower ONNX to LiteRT ({node.op})"
+        return "this version of edgesdk does not lower ONNX to LiteRT"
 
     def is_built_in(node: NodeFacts) -> str | None:
         if node.domain == "custom":

@@ -21,8 +21,8 @@ def make_backend(profile: BackendProfile, model: ModelFacts) -> Backend:
     """Give the rules of this backend for ``model``."""
     is_onnx = model.source.format == "onnx"
 
-    def reads_the_format(node: NodeFacts) -> str | None:
-        return None if is_onnx else f"reads ONNX, and {node.op} comes from a TFLite file"
+    def reads_the_format(_: NodeFacts) -> str | None:
+        return None if is_onnx else "it reads ONNX, and this is a TFLite file"
 
     def knows_the_domain(node: NodeFacts) -> str | None:
         if node.domain in _DOMAINS:

@@ -35,13 +35,13 @@ def make_backend(profile: BackendProfile, model: ModelFacts) -> Backend:
     is_onnx = model.source.format == "onnx"
     device = str(profile.options.get("device", "CPU"))
 
-    def compiles_for_the_device(node: NodeFacts) -> str | None:
+    def compiles_for_the_device(_: NodeFacts) -> str | None:
         if device == "CPU":
             return None
-        return f"this version of edgesdk does not compile for OpenVINO's {device} ({node.op})"
+        return f"this version of edgesdk does not compile for OpenVINO's {device}"
 
-    def reads_the_format(node: NodeFacts) -> str | None:
-        return None if is_onnx else f"given ONNX only, and {node.op} comes from a TFLite file"
+    def reads_the_format(_: NodeFacts) -> str | None:
+        return None if is_onnx else "this version of edgesdk gives it ONNX only, not TFLite"
 
     def translates_the_op(node: NodeFacts) -> str | None:
         if node.domain not in _DOMAINS:

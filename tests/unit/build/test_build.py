@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from edgesdk.profiles.catalog import default_target
 
 from edgesdk.build import build_bundle, open_reference
 from edgesdk.bundle import Bundle, verify_bundle
@@ -19,6 +18,7 @@ from edgesdk.data.dataset import open_dataset
 from edgesdk.errors import BuildError, OutputError, QuantizeError
 from edgesdk.model.open import open_model
 from edgesdk.plan import Recipe, model_facts, plan_build
+from edgesdk.profiles.catalog import default_target
 from edgesdk.tensors import unpack_tensors
 from tests.unit.build.models import CLASSIFIER, classifier
 

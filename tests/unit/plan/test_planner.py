@@ -126,7 +126,6 @@ def test_a_backend_without_a_compiler_refuses_every_node_and_says_so() -> None:
         assert entry.backend == "cpu"
         assert [refusal.backend for refusal in entry.refusals] == ["npu"]
         assert "no compiler for dreamchip" in entry.refusals[0].reason
-        assert entry.op in entry.refusals[0].reason
 
 
 def test_a_backend_that_takes_only_some_nodes_says_how_many_it_does_not() -> None:
@@ -167,7 +166,7 @@ def test_an_onnx_graph_is_not_given_to_litert_and_a_tflite_file_is() -> None:
     made = plan(model(node(0, "CONV_2D", X, Y), fmt="tflite"), CPU, litert)
     assert made.nodes[0].backend == "litert"
     assert made.precision == "as-is"
-    assert "reads ONNX" in made.nodes[0].refusals[0].reason
+    assert "it reads ONNX" in made.nodes[0].refusals[0].reason
 
 
 def test_the_recipe_chooses_among_backends_and_unknown_ones_are_named() -> None:

@@ -20,7 +20,7 @@ import pytest
 
 from edgesdk.testing import LocalSshd, PtyPair, serial_agent
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 #: Model file, and the least top-1 that it has to reach as int8 (float minus one point).
 LABELLED = {
@@ -147,6 +147,6 @@ def test_a_real_model_goes_all_the_way(
                 seen.append(f"{value:.4f}")
             row.append(f"{way} {seen[-1]}, p50 {report['latency']['p50_ms']:.3f} ms")
     assert len(set(seen)) == 1
-    if os.environ.get("EDGESDK_TABLE"):
-        with Path(os.environ["EDGESDK_TABLE"]).open("a") as table:
+    if os.environ.get("ASSETS_TABLE"):
+        with Path(os.environ["ASSETS_TABLE"]).open("a") as table:
             table.write(" | ".join(row) + "\n")
