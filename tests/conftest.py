@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--device", default=None, help="a real device for tests/hardware: a URL or a name"
     )
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, Any, None]:
+    """With EDGESDK_NO_SKIPS set, as in CI, what could not run counts as failed."""
+    outcome = yield
+    report = outcome.get_result()
+    if (
+        report.skipped
+        and not hasattr(report, "wasxfail")
+        and os.environ.get("EDGESDK_NO_SKIPS")
+    ):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, and EDGESDK_NO_SKIPS is set: {report.longrepr}"
 
 
 @pytest.fixture(scope="session")
