@@ -142,7 +142,7 @@ def _compare(output: OutputCheck, got: np.ndarray, reference: np.ndarray) -> Out
     same = bool(np.array_equal(ours, floats))
     cosine = 1.0 if same else float(ours @ floats) / lengths if lengths else 0.0
     top1 = None
-    if got.ndim >= 2 and got.shape[-1] > 1:
+    if got.ndim == 2 and got.shape[-1] > 1:  # rows of scores; a map or boxes have no top-1
         top1 = bool((got.argmax(axis=-1) == reference.argmax(axis=-1)).all())
     return replace(
         output,
