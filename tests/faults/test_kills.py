@@ -122,11 +122,14 @@ def run_kills(count: int, folder: Path) -> dict[str, int]:
     deploy(old, ready)
     with open_session(ready) as session:
         known: Answers = {old.id: answers(session, old)}
-    rehearsal = folder / "rehearsal"
-    shutil.copytree(ready, rehearsal)
-    begun = time.monotonic()
-    assert start_deploy(new, rehearsal).wait(120) == 0
-    whole_s = time.monotonic() - begun
+    whole_s = 0.0
+    for _ in range(2):
+        rehearsal = folder / "rehearsal"
+        shutil.rmtree(rehearsal, ignore_errors=True)
+        shutil.copytree(ready, rehearsal)
+        begun = time.monotonic()
+        assert start_deploy(new, rehearsal).wait(120) == 0
+        whole_s = max(whole_s, time.monotonic() - begun)
     with open_session(rehearsal) as session:
         known[new.id] = answers(session, new)
     dice = random.Random(20261123)
@@ -135,7 +138,7 @@ def run_kills(count: int, folder: Path) -> dict[str, int]:
         state = folder / f"device-{round_number}"
         shutil.copytree(ready, state)
         victim = VICTIMS[round_number % len(VICTIMS)]
-        seen["killed"] += kill_one(victim, dice.uniform(0.3, 1.05) * whole_s, new, state)
+        seen["killed"] += kill_one(victim, dice.uniform(0.3, 1.1) * whole_s, new, state)
         with open_session(state) as session:
             current = read_status(session)["slots"]["current"]["bundle"]
             assert current in known, f"round {round_number}: neither old nor new is current"
@@ -163,3 +166,4 @@ def test_fifty_kills_leave_one_whole_release(tmp_path: Path, home: Path) -> None
     sys.stdout.write(f"\n50 rounds: {seen}\n")
     assert seen["killed"] >= 30
     assert seen["old"] > 0
+    assert seen["new"] > 0
