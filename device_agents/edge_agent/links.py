@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["LineBusy", "Tty", "connect", "listen", "peer_uid", "relay", "serve_pair"]
 
 _READ_BYTES = 1 << 18
+#: Device numbers of pseudo-terminals (Linux, Documentation/admin-guide/devices.txt).
+_PSEUDO_MAJORS = range(136, 144)
 _SOCKET = "agent.sock"
 _PEERCRED = struct.Struct("3i")
 #: sun_path holds 108 bytes; a longer path is reached through the folder's descriptor.
@@ -135,6 +137,7 @@ class Tty:
         self._fd = -1
         self._stop_read, self._stop_write = os.pipe()
         self._stopped = False
+        self._is_pseudo = False
 
     def open(self) -> None:
         """Open and set up the line.
@@ -166,6 +169,7 @@ class Tty:
             os.close(fd)
             raise
         self._fd = fd
+        self._is_pseudo = os.major(os.fstat(fd).st_rdev) in _PSEUDO_MAJORS
 
     def stop(self) -> None:
         """End `read` and with it the conversation, from any thread."""
@@ -213,6 +217,9 @@ class Tty:
     def _reopen(self) -> None:
         with contextlib.suppress(OSError):
             os.close(self._fd)
+        if self._is_pseudo:
+            # it is gone for good, and the next to get its number is somebody else's
+            self._stopped = True
         while not self._stopped:
             time.sleep(0.2)
             with contextlib.suppress(OSError, LineBusy):

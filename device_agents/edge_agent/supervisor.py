@@ -92,8 +92,8 @@ class Worker:
             self._tail = (self._tail + data)[-_STDERR_KEPT_BYTES:]
 
     def is_alive(self) -> bool:
-        """Say whether the process still runs."""
-        return self._process.poll() is None
+        """Say whether the process still runs, and was not told to end."""
+        return not self._wanted_dead and self._process.poll() is None
 
     def rss_bytes(self) -> Optional[int]:
         """Memory it holds now, or None."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import select
 import signal
 import stat
 import threading
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from edgesdk.wire.frames import Frame, encode_frame
 from tests.agent.agent_driver import (
     HELLO,
     AgentProcess,
@@ -210,6 +212,35 @@ def test_new_session_on_the_line_ends_what_the_old_one_waits_for(
     assert talk.receive(10).meta["id"] == number
     assert time.monotonic() - started < 5
     assert talk.ask("status").meta["worker"] is None
+
+
+def test_pseudo_terminal_that_went_away_is_not_taken_again(start: Start, state: Path) -> None:
+    line = Line()
+    wait_until_ready(start("--tty", line.path, command="run", greet=False))
+    line.close()
+    other = line_called(line.path)
+    try:
+        talk = SocketTalk(state)
+        assert talk.ask("status").meta["ok"]
+        talk.close()
+        time.sleep(0.5)
+        os.write(other.ours, encode_frame(Frame({"op": "status", "id": 1})))
+        ready, _, _ = select.select([other.ours], [], [], 0.5)
+        assert not ready, "the agent answers on a terminal that is not its own"
+    finally:
+        other.close()
+
+
+def line_called(path: str) -> Line:
+    """A new pseudo-terminal that gets the number of one that was closed."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        line = Line()
+        if line.path == path:
+            return line
+        line.close()
+        time.sleep(0.01)
+    pytest.skip(f"another process has {path} now")
 
 
 def test_line_that_is_missing_or_held_is_named(start: Start, line: Line) -> None:
