@@ -154,8 +154,8 @@ def _step_of_range(values: Sequence[np.ndarray]) -> float:
 
 
 def _short(value: float) -> float:
-    """Round to seven digits, as a float32 scale has, so that the manifest reads well."""
-    return float(f"{value:.7g}")
+    """Give a millionth more, for steps rounded in float32, in digits that read well."""
+    return float(f"{value * (1 + 1e-6):.7g}")
 
 
 def _extent(value: TensorInfo, axis: int) -> int:

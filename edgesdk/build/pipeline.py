@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgesdk.build.checks import make_checks, synthetic_samples
 from edgesdk.build.provenance import cpu_features, tool_versions
-from edgesdk.build.reference import HostModel, OnnxOnHost, TfliteOnHost, open_reference
+from edgesdk.build.reference import HostModel, TfliteOnHost, open_part, open_reference
 from edgesdk.bundle import Bundle, BundleWriter
 from edgesdk.errors import QuantizeError
 from edgesdk.model.convert import fit_opset
@@ -152,7 +152,7 @@ def _compile(job: _Job, opened: OpenedModel) -> _Built:
     files = save_model(model, job.folder, "part-0")
     return _Built(
         files=files,
-        part=OnnxOnHost(files[0]),
+        part=open_part(files[0], job.planned.runtime),
         steps=output_steps(model),
         as_built=as_built,
         opset=model.opset_imports.get(""),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx_ir as ir
 
-__all__ = ["HostModel", "OnnxOnHost", "TfliteOnHost", "open_reference"]
+__all__ = ["HostModel", "OnnxOnHost", "TfliteOnHost", "open_part", "open_reference"]
 
 
 class HostModel(Protocol):
@@ -73,6 +74,33 @@ class OnnxOnHost:
         return dict(zip(self._outputs, values, strict=True))
 
 
+class OpenvinoOnHost:
+    """An ONNX file in this computer's OpenVINO, on the CPU in float32, with one thread."""
+
+    def __init__(self, path: Path) -> None:
+        import openvino
+
+        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+        try:
+            self._model = openvino.Core().compile_model(str(path), "CPU", settings)
+        except RuntimeError as exc:
+            raise CompileError(
+                f"cannot load {path.name} in OpenVINO {openvino.__version__}: {_one_line(exc)}",
+                hint="leave this backend out with `avoid` in a recipe",
+            ) from exc
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Give every output by name."""
+        try:
+            results = self._model(dict(inputs))
+        except RuntimeError as exc:
+            raise BuildError(
+                f"cannot run the model on this computer: {_one_line(exc)}",
+                hint="do the calibration data fit the model's inputs?",
+            ) from exc
+        return {output.get_any_name(): results[output].copy() for output in self._model.outputs}
+
+
 class TfliteOnHost:
     """A TFLite file in this computer's LiteRT."""
 
@@ -106,6 +134,20 @@ class TfliteOnHost:
             detail["name"]: interpreter.get_tensor(detail["index"]).copy()
             for detail in interpreter.get_output_details()
         }
+
+
+def open_part(path: Path, runtime: str) -> HostModel:
+    """Open an ONNX part in the runtime that will load it, as far as this computer has that.
+
+    Another runtime is expected to give what onnxruntime gives, to a quantization step: the Q/DQ
+    graph says what each number is.
+
+    Raises:
+        CompileError: The runtime cannot load it.
+    """
+    if runtime == "openvino" and importlib.util.find_spec("openvino") is not None:
+        return OpenvinoOnHost(path)
+    return OnnxOnHost(path)
 
 
 @contextlib.contextmanager

@@ -172,3 +172,25 @@ def test_the_reference_is_the_model_as_opened(model_path: Path) -> None:
             reference.run({"image": image[:, :2]})
     (want,) = onnxruntime.InferenceSession(str(model_path)).run(None, {"image": image})
     np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+def test_a_part_for_openvino_is_expected_to_answer_as_openvino_does(
+    model_path: Path, calib_path: Path, tmp_path: Path
+) -> None:
+    import openvino
+
+    bundle = build(model_path, tmp_path / "out", calib_path, prefer=("openvino-cpu",))
+    (part,) = bundle.manifest["parts"]
+    assert part["runtime"] == "openvino"
+    file = bundle.blob_path(part["files"][0]["sha256"])
+    compiled = openvino.Core().compile_model(
+        openvino.Core().read_model(file.read_bytes()),
+        "CPU",
+        {"INFERENCE_PRECISION_HINT": "f32"},
+    )
+    for check in bundle.manifest["checks"]:
+        body = bundle.blob_path(check["blob"]["sha256"]).read_bytes()
+        inputs = unpack_tensors(check["inputs"], body)
+        got = compiled(inputs)["scores"]
+        expected = unpack_tensors(check["expected"], body)["scores"]
+        assert np.abs(got - expected).max() <= check["tolerance"][0]["abs"]
