@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
 from edge_agent.refusals import Refused
 from edgesdk.wire import codes
 from edgesdk.wire.manifest import is_sha256
 from edgesdk.wire.tensors import TensorError, check_specs
 
-__all__ = ["flag", "number", "sha256", "tensors", "text", "whole"]
+__all__ = ["flag", "names", "number", "sha256", "tensors", "text", "whole"]
 
 
 def _bad(name: str, value: Any, expected: str) -> Refused:
@@ -68,6 +68,19 @@ def flag(meta: Dict[str, Any], name: str, *, default: bool = False) -> bool:
     if not isinstance(value, bool):
         raise _bad(name, value, "true or false")
     return value
+
+
+def names(meta: Dict[str, Any], name: str, every: Sequence[str]) -> List[str]:
+    """A field that lists short names; true stands for ``every``, false or missing for none."""
+    value = meta.get(name, False)
+    if isinstance(value, bool):
+        return list(every) if value else []
+    if not isinstance(value, list) or len(value) > 64:
+        raise _bad(name, value, "true, false or a list of names")
+    for item in value:
+        if not isinstance(item, str) or len(item) > 128:
+            raise _bad(name, value, "true, false or a list of names")
+    return sorted(set(value))
 
 
 def tensors(

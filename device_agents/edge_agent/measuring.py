@@ -57,7 +57,12 @@ def _load(
 
 
 def _infer(
-    loaded: Loaded, specs: List[Dict[str, Any]], body: bytes, timeout_s: float
+    loaded: Loaded,
+    specs: List[Dict[str, Any]],
+    body: bytes,
+    timeout_s: float,
+    *,
+    allowed_s: Optional[float] = None,
 ) -> Tuple[Frame, Optional[float]]:
     """Run once; give the worker's reply, and the cold start in ms if this was the first run."""
     reply = loaded.worker.request(
@@ -65,6 +70,7 @@ def _infer(
         body,
         timeout_s=max(0.001, timeout_s),
         doing="running the model",
+        allowed_s=allowed_s,
     )
     cold_ms = None
     if loaded.fresh:
@@ -101,7 +107,7 @@ def run(agent: Agent, ctx: Context, meta: Dict[str, Any], body: bytes) -> Frame:
     deadline = time.monotonic() + timeout_s
     with agent.worker_turn(ctx):
         loaded = _load(agent, ctx, bundle, manifest, timeout_s=timeout_s)
-        reply, _ = _infer(loaded, specs, body, deadline - time.monotonic())
+        reply, _ = _infer(loaded, specs, body, deadline - time.monotonic(), allowed_s=timeout_s)
     kept = {key: reply.meta[key] for key in ("tensors", "run_ms", "parts")}
     return Frame(kept, reply.body)
 
@@ -177,7 +183,9 @@ def _check_vectors(
         specs, inputs = _slice(vector["inputs"], blob)
         if len(inputs) > MAX_TENSOR_BYTES:
             raise Refused(codes.BAD_REQUEST, "check vector {} is too large".format(index))
-        reply, cold = _infer(loaded, specs, inputs, deadline - time.monotonic())
+        reply, cold = _infer(
+            loaded, specs, inputs, deadline - time.monotonic(), allowed_s=timeout_s
+        )
         cold_ms = cold if cold is not None else cold_ms
         seen = {spec["name"]: spec for spec in reply.meta["tensors"]}
         vectors.append({"index": index, "outputs": _judge(vector, seen, reply.body, blob)})

@@ -14,6 +14,7 @@ import os
 import platform
 import resource
 import select
+import signal
 import statistics
 import sys
 import threading
@@ -54,6 +55,8 @@ def _end_with_agent(fd: int) -> None:
     poll = select.poll()
     poll.register(fd, 0)  # nothing asked for: only a hang-up is reported
     poll.poll()
+    if os.getpgid(0) == os.getpid():
+        os.killpg(0, signal.SIGKILL)  # and with us whatever a library has started
     os._exit(_GONE)
 
 
@@ -103,7 +106,9 @@ class _Worker:
             for frame in self._reader.feed(data):
                 op = frame.meta.get("op")
                 try:
-                    if op == "probe":
+                    if op == "ping":
+                        self.send({"ok": True})
+                    elif op == "probe":
                         self.send(self._probe(frame))
                     else:
                         answers[str(op)](frame)
