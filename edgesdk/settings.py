@@ -89,8 +89,8 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         name="request_timeout_s",
         kind="seconds",
-        default="120",
-        help="how long one inference or check on a device may take",
+        default="600",
+        help="how long one inference, or a bundle's check, may take on a device",
     ),
     Option(
         name="ssh_password",
@@ -237,6 +237,7 @@ def _read_file(path: Path, *, must_exist: bool) -> Mapping[str, object]:
         if path.stat().st_size > _MAX_FILE_BYTES:
             raise SettingsError(
                 f"cannot read settings {path}: larger than {_MAX_FILE_BYTES} bytes",
+                hint="is this the right file? it holds one 'name: value' a line",
                 path=str(path),
             )
         text = path.read_text(encoding="utf-8")
@@ -249,7 +250,11 @@ def _read_file(path: Path, *, must_exist: bool) -> Mapping[str, object]:
             path=str(path),
         ) from None
     except (OSError, UnicodeDecodeError) as exc:
-        raise SettingsError(f"cannot read settings {path}: {exc}", path=str(path)) from exc
+        raise SettingsError(
+            f"cannot read settings {path}: {exc}",
+            hint="may you read it, and is it text in UTF-8? EDGESDK_SETTINGS can name another",
+            path=str(path),
+        ) from exc
     return _parse(text, path)
 
 
@@ -261,7 +266,9 @@ def _parse(text: str, path: Path) -> Mapping[str, object]:
     except (yaml.YAMLError, ValueError, RecursionError) as exc:
         where = str(exc).replace("\n", " ")
         raise SettingsError(
-            f"cannot read settings {path}: not YAML: {where}", path=str(path)
+            f"cannot read settings {path}: not YAML: {where}",
+            hint="write one 'name: value' a line; edgesdk settings lists the names",
+            path=str(path),
         ) from exc
     if content is None:
         return {}
@@ -269,6 +276,7 @@ def _parse(text: str, path: Path) -> Mapping[str, object]:
         raise SettingsError(
             f"cannot read settings {path}: it holds a {type(content).__name__} "
             "(expected one 'name: value' a line)",
+            hint="edgesdk settings lists the names",
             path=str(path),
         )
     names = [option.name for option in OPTIONS]

@@ -160,7 +160,10 @@ def evaluate_on_device(
     outputs = _all_outputs(run, dataset, f"evaluate on the {where}", on_progress)
     _, score = score_outputs(outputs, labels)
     if not math.isfinite(score.value):
-        raise DataError(f"cannot evaluate on {dataset.spec}: the outputs hold NaN or infinity")
+        raise DataError(
+            f"cannot evaluate on {dataset.spec}: the outputs hold NaN or infinity",
+            hint="look at one sample with edgesdk run, or try --precision fp32",
+        )
     return AccuracyResult(
         metric=score.metric,
         kind="error" if score.metric.endswith("error") else "rate",
@@ -194,7 +197,10 @@ def _all_outputs(
             )
         on_progress(Progress(step=step, done=done, total=dataset.count, unit="samples"))
     if not done:
-        raise DataError(f"cannot evaluate on {dataset.spec}: it has no samples")
+        raise DataError(
+            f"cannot evaluate on {dataset.spec}: it has no samples",
+            hint="give data with at least one sample, or leave --data out",
+        )
     return {
         name: np.concatenate(group)
         for name, group in pieces.items()

@@ -28,6 +28,7 @@ _MAX_CONDITION_SAMPLES = 5000
 _MAX_ENTRIES = 64
 _MAX_TEXT = 500
 _MAX_INT = (1 << 63) - 1
+_OTHER_AGENT = "replace the agent there with `edgesdk agent install` and measure again"
 _MAX_AMOUNT = 1e18
 _MAX_DEGREES = 1e6
 _UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|\+00:00)\Z")
@@ -74,6 +75,7 @@ def read_measurements(frame: Frame, *, device: str) -> Measurements:
         raise ProtocolError(
             f"cannot read benchmark from {device}: {len(frame.body)} bytes of samples for"
             f" {runs} runs (expected 8 for each, at most {MAX_SAMPLES} runs)",
+            hint=_OTHER_AGENT,
             device=device,
         )
     conditions = _mapping(meta.get("conditions"))
@@ -156,6 +158,7 @@ def _refuse(name: str, value: object, device: str) -> ProtocolError:
     return ProtocolError(
         f"cannot read benchmark from {device}: {name} is {str(value)[:80]!r}"
         " (expected a number that is not negative, or null)",
+        hint=_OTHER_AGENT,
         device=device,
         field=name,
     )

@@ -20,7 +20,8 @@ from edgesdk.cli.measure import (
 from edgesdk.cli.modelinput import lint_data, note_findings
 from edgesdk.cli.options import DataOption, DeviceArgument, FormatOption, InventoryOption
 from edgesdk.cli.output import Format, Output
-from edgesdk.cli.report import show_report
+from edgesdk.cli.progress import busy
+from edgesdk.cli.report import show_outcome
 from edgesdk.cli.runfolder import BUNDLE, find_bundle, prepare_run_folder, run_folder
 from edgesdk.errors import InputError
 from edgesdk.settings import Settings, resolve_settings
@@ -96,10 +97,14 @@ def bench(
         assert job.folder is not None
         prepare_run_folder(job.folder)
         report = measure_release(session, job, found, spec=spec)
-    written = write_report(report, job.folder)
+    with busy("draw the report"):
+        written = write_report(report, job.folder)
     out.document({"bundle": {"id": held.id}, "report": report, "folder": job.folder})
-    show_report(out, report)
-    out.line(f"report: {written.html}")
+    out.line(
+        f"{held.name} {held.precision} on {found.name} "
+        f"(bundle {short_id(held.id)}, {len(report.latency.samples_ms)} runs)\n"
+    )
+    show_outcome(out, report, [("report", written.html)])
 
 
 def _find_release(session: Session, wanted: str) -> Release:

@@ -7,6 +7,8 @@ for sending, checking and measuring.
 
 from __future__ import annotations
 
+import shlex
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,8 +38,8 @@ from edgesdk.cli.options import (
     TargetsDirOption,
 )
 from edgesdk.cli.output import Format, Output, size_text
-from edgesdk.cli.progress import progress_bars
-from edgesdk.cli.report import show_report
+from edgesdk.cli.progress import busy, progress_bars
+from edgesdk.cli.report import show_outcome
 from edgesdk.cli.runfolder import write_receipt
 from edgesdk.settings import resolve_settings
 
@@ -51,6 +53,14 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sending:
+    """How bundles are sent: to another target too, and how long their check may take."""
+
+    force_target: bool
+    check_timeout_s: float
 
 
 @app.command()
@@ -134,7 +144,14 @@ def deploy(  # long, because every line of it is an option
     note_findings(out, job.findings)
     with open_session(settings, found) as session:
         deployment, report = _carry_out(
-            session, job, found, spec=spec, bench=not no_bench, force_target=force_target
+            session,
+            job,
+            found,
+            spec=spec,
+            bench=not no_bench,
+            sending=Sending(
+                force_target=force_target, check_timeout_s=settings.request_timeout_s
+            ),
         )
     _keep(job, deployment, report)
     out.document(
@@ -156,13 +173,13 @@ def _carry_out(
     *,
     spec: BenchSpec,
     bench: bool,
-    force_target: bool,
+    sending: Sending,
 ) -> tuple[Deployment, BenchmarkReport | None]:
     """Deploy, float first where there is a baseline, and measure what was asked for."""
     floats = None
     if job.floats is not None:
-        floats = _send(session, job.floats, job, device, force_target=force_target)
-    deployment = _send(session, job.bundle, job, device, force_target=force_target)
+        floats = _send(session, job.floats, job, device, sending)
+    deployment = _send(session, job.bundle, job, device, sending)
     if not bench and job.data is None:
         return deployment, None
     report = measure_release(
@@ -178,7 +195,7 @@ def _carry_out(
 
 
 def _send(
-    session: Session, bundle: Bundle, job: Job, device: Device, *, force_target: bool
+    session: Session, bundle: Bundle, job: Job, device: Device, sending: Sending
 ) -> Deployment:
     from edgesdk.deploy.deploy import deploy_bundle
 
@@ -188,7 +205,8 @@ def _send(
             session,
             device=device,
             profile=job.profile,
-            force_target=force_target,
+            force_target=sending.force_target,
+            check_timeout_s=sending.check_timeout_s,
             on_progress=on_progress,
         )
 
@@ -200,7 +218,8 @@ def _keep(job: Job, deployment: Deployment, report: BenchmarkReport | None) -> N
     if report is not None:
         from edgesdk.report.files import write_report
 
-        write_report(report, job.folder)
+        with busy("draw the report"):
+            write_report(report, job.folder)
 
 
 def _show(
@@ -210,52 +229,31 @@ def _show(
     deployment: Deployment,
     report: BenchmarkReport | None,
 ) -> None:
-    sent = f"{deployment.blobs_sent} blobs, {size_text(deployment.bytes_sent)} sent"
-    if deployment.bytes_skipped:
-        sent += f", {size_text(deployment.bytes_skipped)} were there already"
-    checked = "the device had passed it before" if deployment.self_check.reused else "passed"
     out.line(
         f"{job.bundle.name} {job.bundle.precision} is current on {device.name} "
-        f"(bundle {short_id(job.bundle.id)}, {deployment.seconds:.1f} s)"
-    )
-    out.pairs(
-        [
-            ("  sent", sent),
-            ("  self-check", f"{checked}, {len(job.bundle.manifest['checks'])} check vectors"),
-            ("  previous", short_id(deployment.previous) if deployment.previous else "nothing"),
-            ("  not the target", "; ".join(deployment.target_mismatch) or None),
-        ]
+        f"(bundle {short_id(job.bundle.id)}, {deployment.seconds:.1f} s)\n"
     )
     if report is not None:
-        out.line()
-        _compare(out, report)
-        show_report(out, report)
-        if job.folder is not None:
-            out.line(f"report: {job.folder / 'report.html'}")
-    elif job.folder is not None:
-        out.line(f"kept in {job.folder}")
-
-
-def _compare(out: Output, report: BenchmarkReport) -> None:
-    """Show float and quantized side by side, where both were measured."""
-    floats = report.baseline
-    if floats is None:
+        page = None if job.folder is None else job.folder / "report.html"
+        show_outcome(out, report, [*_receipt_rows(device, deployment), ("report", page)])
         return
-    from edgesdk.report.summary import ms_text, score_text
+    checks = f"{len(job.bundle.manifest['checks'])} check vectors passed"
+    if deployment.self_check.reused:
+        checks += " when it was deployed before"
+    rows = [("checked", checks), *_receipt_rows(device, deployment), ("folder", job.folder)]
+    out.pairs(rows)
 
-    before, after = floats.accuracy.labelled, report.accuracy.labelled
-    metric = next((each.metric for each in (after, before) if each is not None), "accuracy")
-    out.table(
-        ("", floats.bundle.precision, report.bundle.precision),
-        [
-            (
-                metric,
-                "not measured" if before is None else score_text(before),
-                "not measured" if after is None else score_text(after),
-            ),
-            ("p50 latency", ms_text(floats.latency.p50_ms), ms_text(report.latency.p50_ms)),
-            ("size", size_text(floats.bundle.bytes), size_text(report.bundle.bytes)),
-        ],
-        right=(floats.bundle.precision, report.bundle.precision),
-    )
-    out.line()
+
+def _receipt_rows(device: Device, deployment: Deployment) -> list[tuple[str, object]]:
+    sent = f"{deployment.blobs_sent} blobs, {size_text(deployment.bytes_sent)}"
+    if deployment.bytes_skipped:
+        sent += f"; {size_text(deployment.bytes_skipped)} were there already"
+    previous = "nothing"
+    if deployment.previous:
+        undo = f"edgesdk rollback {shlex.quote(device.name)}"
+        previous = f"{short_id(deployment.previous)}; `{undo}` goes back to it"
+    return [
+        ("mismatch", "; ".join(deployment.target_mismatch) or None),
+        ("sent", sent),
+        ("previous", previous),
+    ]

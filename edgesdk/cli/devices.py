@@ -11,6 +11,7 @@ import typer
 from edgesdk.cli.devicelink import device_settings, find_device, inventory_file, open_session
 from edgesdk.cli.options import DeviceArgument, FormatOption, InventoryOption
 from edgesdk.cli.output import Format, Output, size_text
+from edgesdk.cli.progress import busy
 from edgesdk.cli.targets import profile_folder
 from edgesdk.settings import Settings
 
@@ -99,7 +100,7 @@ def facts(
     out = Output("devices-facts", fmt)
     settings = device_settings(inventory)
     found = find_device(settings, device)
-    with open_session(settings, found) as session:
+    with open_session(settings, found) as session, busy("look for runtimes"):
         known = read_facts(session, runtimes=True)
     out.document({"device": found.name, "facts": known, "targets": _matching(known, settings)})
     runtimes = known.get("runtimes")

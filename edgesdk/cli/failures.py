@@ -109,13 +109,13 @@ def _tell(
     hint: str,
     facts: dict[str, object],
 ) -> None:
-    from edgesdk.cli.output import printable, write_json
+    from edgesdk.cli.output import write_json
 
     colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
     red, dim, off = ("\x1b[1;31m", "\x1b[2m", "\x1b[0m") if colour else ("", "", "")
-    lines = [f"{red}error:{off} {printable(problem)}"]
+    lines = [f"{red}error:{off} {_fitted(problem, after='error: ')}"]
     if hint:
-        lines.append(f"{dim}hint:{off} {printable(hint)}")
+        lines.append(f"{dim}hint:{off} {_fitted(hint, after='hint: ')}")
     # a closed pipe is no reason to hide the exit code
     with contextlib.suppress(OSError):
         sys.stderr.write("\n".join(lines) + "\n")
@@ -130,6 +130,16 @@ def _tell(
         }
         with contextlib.suppress(OSError):
             write_json({"schema": "edgesdk.error/1", "error": error})
+
+
+def _fitted(text: str, *, after: str) -> str:
+    """Make text safe, and on a terminal as narrow as that, in line with its beginning."""
+    from edgesdk.cli.output import printable, wrap_text
+
+    safe = printable(text)
+    if not sys.stderr.isatty():
+        return safe
+    return wrap_text(safe, indent=len(after)).replace("\n", "\n" + " " * len(after))
 
 
 def _keep_traceback(error: Exception, args: Sequence[str]) -> Path | None:

@@ -9,6 +9,7 @@ import typer
 from edgesdk.cli.devicelink import device_settings, find_device, open_session, short_id
 from edgesdk.cli.options import DeviceArgument, FormatOption, InventoryOption
 from edgesdk.cli.output import Format, Output, size_text
+from edgesdk.cli.progress import busy
 
 __all__ = ["app"]
 
@@ -36,7 +37,7 @@ def gc(
     out = Output("gc", fmt)
     settings = device_settings(inventory)
     found = find_device(settings, device)
-    with open_session(settings, found) as session:
+    with open_session(settings, found) as session, busy("remove"):
         done = collect_garbage(session, budget_bytes=budget_bytes)
     out.document(
         {

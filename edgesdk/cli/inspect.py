@@ -22,6 +22,7 @@ from edgesdk.cli.options import (
 )
 from edgesdk.cli.output import Format, Output, size_text
 from edgesdk.cli.plan import show_nodes
+from edgesdk.cli.progress import busy
 from edgesdk.errors import EXIT_FINDINGS, PlacementError
 from edgesdk.settings import resolve_settings
 
@@ -58,14 +59,15 @@ def inspect(
     settings = resolve_settings({"targets_dir": targets_dir})
     wanted = load_recipe(recipe, precision=precision)
     profile = pick_target(settings, target) if target else None
-    opened = open_source(model, shape)
-    findings = _lint(opened)
     plan: BuildPlan | None = None
-    if profile is not None:
-        try:
-            plan = plan_build(model_facts(opened), profile, wanted)
-        except PlacementError as exc:
-            findings.append(_not_placed(exc))
+    with busy(f"read {model.name}"):
+        opened = open_source(model, shape)
+        findings = _lint(opened)
+        if profile is not None:
+            try:
+                plan = plan_build(model_facts(opened), profile, wanted)
+            except PlacementError as exc:
+                findings.append(_not_placed(exc))
     out.document(
         {
             "model": source_record(opened),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgesdk.cli.options import parse_shapes
+from edgesdk.cli.progress import busy
 from edgesdk.cli.targets import profile_folder
 from edgesdk.settings import Settings
 
@@ -128,18 +129,20 @@ def prepare_build(
 
     profile = pick_target(settings, target)
     wanted = load_recipe(recipe, precision=precision)
-    opened = open_source(model, shapes)
-    dataset = open_data(calib, opened, wanted)
-    if opened.source.format == "onnx":
-        wanted = wanted.resolve(calibrated=dataset is not None)
-    plan = plan_build(model_facts(opened), profile, wanted)
+    with busy(f"read {model.name}"):
+        opened = open_source(model, shapes)
+        dataset = open_data(calib, opened, wanted)
+        if opened.source.format == "onnx":
+            wanted = wanted.resolve(calibrated=dataset is not None)
+        plan = plan_build(model_facts(opened), profile, wanted)
+        findings = lint_data(dataset, wanted.preprocess)
     return BuildInputs(
         opened=opened,
         profile=profile,
         recipe=wanted,
         calib=dataset,
         plan=plan,
-        findings=lint_data(dataset, wanted.preprocess),
+        findings=findings,
     )
 
 

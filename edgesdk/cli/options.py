@@ -110,7 +110,9 @@ def parse_shapes(texts: list[str] | None) -> dict[str, tuple[int, ...]] | None:
             )
         if name in shapes:
             raise InputError(
-                f"cannot use --shape {text!r}: input {name!r} has a shape already", shape=text
+                f"cannot use --shape {text!r}: input {name!r} has a shape already",
+                hint="give one --shape for each input",
+                shape=text,
             )
         shapes[name] = tuple(int(piece) for piece in plain)
     return shapes

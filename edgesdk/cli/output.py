@@ -12,12 +12,13 @@ import dataclasses
 import enum
 import json
 import math
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import TextIO
 
-__all__ = ["Format", "Output", "jsonable", "printable", "size_text", "write_json"]
+__all__ = ["Format", "Output", "jsonable", "printable", "size_text", "wrap_text", "write_json"]
 
 
 class Format(enum.StrEnum):
@@ -68,10 +69,13 @@ class Output:
             self.line(title)
         width = max(len(name) for name, _ in shown)
         for name, value in shown:
-            first, *rest = value.splitlines() or [""]
+            first, *rest = self._wrapped(value, indent=width + 2).splitlines() or [""]
             self.line(f"{name:<{width}}  {first}".rstrip())
             for more in rest:
                 self.line(" " * (width + 2) + more)
+
+    def _wrapped(self, text: str, *, indent: int) -> str:
+        return wrap_text(text, indent=indent) if self.people.isatty() else text
 
     def table(
         self,
@@ -117,7 +121,13 @@ def _rich_table(
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=title or None,
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+    )
     for name in columns:
         table.add_column(name, justify="right" if name in right else "left", overflow="fold")
     for row in rows:
@@ -173,6 +183,23 @@ def printable(text: str) -> str:
         for char in text
     )
     return kept.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def wrap_text(text: str, *, indent: int = 0) -> str:
+    """Break lines at spaces so that they fit the terminal beside ``indent`` columns.
+
+    What stands between backticks or quotes is there to be copied: it stays whole.
+    """
+    import shutil
+    import textwrap
+
+    held = re.sub(r"`[^`\n]*`|'[^'\n]*'", lambda found: found[0].replace(" ", "\0"), text)
+    width = max(30, shutil.get_terminal_size().columns - indent)
+    lines = [
+        textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+        for line in held.split("\n")
+    ]
+    return "\n".join(lines).replace("\0", " ")
 
 
 def size_text(size_bytes: float | None) -> str:

@@ -18,6 +18,7 @@ from edgesdk.cli.options import (
     TargetsDirOption,
 )
 from edgesdk.cli.output import Format, Output, size_text
+from edgesdk.cli.progress import busy
 from edgesdk.settings import resolve_settings
 
 if TYPE_CHECKING:
@@ -51,11 +52,12 @@ def plan(
     settings = resolve_settings({"targets_dir": targets_dir})
     profile = pick_target(settings, target)
     wanted = load_recipe(recipe, precision=precision)
-    opened = open_source(model, shape)
-    dataset = open_data(calib, opened, wanted)
-    if wanted.precision is None and opened.source.format == "onnx":
-        wanted = wanted.resolve(calibrated=dataset is not None)
-    made = plan_build(model_facts(opened), profile, wanted)
+    with busy(f"read {model.name}"):
+        opened = open_source(model, shape)
+        dataset = open_data(calib, opened, wanted)
+        if wanted.precision is None and opened.source.format == "onnx":
+            wanted = wanted.resolve(calibrated=dataset is not None)
+        made = plan_build(model_facts(opened), profile, wanted)
     out.document(made.to_json())
     show_plan(out, made)
 

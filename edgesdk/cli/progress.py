@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-__all__ = ["SparseLines", "clear_bars", "progress_bars"]
+__all__ = ["SparseLines", "busy", "clear_bars", "progress_bars"]
 
 _QUIET_S = 10.0
 
@@ -80,6 +80,8 @@ def amount(progress: Progress) -> str:
     if progress.unit == "B":
         done = size_text(progress.done)
         return done if progress.total is None else f"{done} of {size_text(progress.total)}"
+    if progress.total is None and not progress.done:
+        return ""
     done = str(progress.done)
     whole = done if progress.total is None else f"{done}/{progress.total}"
     return f"{whole} {progress.unit}".rstrip()
@@ -111,3 +113,11 @@ def progress_bars() -> Iterator[OnProgress]:
         transient=True,
     ) as bars:
         yield _RichBars(bars)
+
+
+@contextmanager
+def busy(step: str) -> Iterator[None]:
+    """Show that a step goes on of which nobody knows how far it is."""
+    with progress_bars() as on_progress:
+        on_progress(Progress(step=step, done=0))
+        yield

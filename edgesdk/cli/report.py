@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,12 +10,13 @@ import typer
 
 from edgesdk.cli.options import FormatOption
 from edgesdk.cli.output import Format, Output, jsonable, write_json
+from edgesdk.cli.progress import busy
 from edgesdk.errors import InputError, OutputError
 
 if TYPE_CHECKING:
     from edgesdk.bench.values import BenchmarkReport
 
-__all__ = ["app", "show_report"]
+__all__ = ["app", "show_outcome", "show_report"]
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -58,7 +60,8 @@ def report(
     read = [read_report(path) for path in reports]
     out = Output("report" if len(read) == 1 else "report-list", fmt)
     if out_file is not None:
-        _render(read, out_file)
+        with busy(f"draw {out_file.name}"):
+            _render(read, out_file)
         out.note(f"wrote {out_file}")
     if out.json and len(read) == 1:
         record = jsonable(read[0])  # it names its own schema, which is this command's
@@ -76,6 +79,24 @@ def show_report(out: Output, report: BenchmarkReport) -> None:
 
     out.pairs([(row.label, row.value) for row in summary_rows(report)])
     out.line()
+
+
+def show_outcome(
+    out: Output, report: BenchmarkReport, more: Iterable[tuple[str, object]] = ()
+) -> None:
+    """Show what a measurement found in a few lines; `show_report` has every fact.
+
+    Args:
+        out: Where to.
+        report: What was found.
+        more: What the command has to add, as `Output.pairs` takes it.
+    """
+    from edgesdk.report.headline import make_headline, remark_rows
+
+    headline = make_headline(report)
+    out.table(headline.columns, headline.rows, right=headline.columns[1:-1])
+    out.line()
+    out.pairs([*((row.label, row.value) for row in remark_rows(report)), *more])
 
 
 def _show_schema(fmt: Format) -> None:
@@ -101,6 +122,7 @@ def _render(reports: list[BenchmarkReport], path: Path) -> None:
         raise OutputError(
             f"cannot render a report to {path}: {path.suffix or 'no suffix'} "
             "(expected .html or .md)",
+            hint="name a file such as report.html or report.md",
             path=str(path),
         )
     try:

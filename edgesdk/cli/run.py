@@ -12,6 +12,7 @@ from edgesdk.cli.deployjob import bundle_inputs, preprocess_of
 from edgesdk.cli.devicelink import device_settings, find_device, open_session
 from edgesdk.cli.options import DeviceArgument, FormatOption, InventoryOption
 from edgesdk.cli.output import Format, Output
+from edgesdk.cli.progress import busy
 from edgesdk.errors import DataError, OutputError
 
 if TYPE_CHECKING:
@@ -79,9 +80,10 @@ def run(
     with open_session(settings, found) as session:
         inputs, preprocess = _what_it_takes(session, release, bundle)
         arrays = _take_sample(data, inputs, preprocess, index)
-        outputs, timing = run_on_device(
-            session, release, arrays, timeout_s=settings.request_timeout_s
-        )
+        with busy("run"):
+            outputs, timing = run_on_device(
+                session, release, arrays, timeout_s=settings.request_timeout_s
+            )
     if out_file is not None:
         _save(out_file, outputs)
         out.note(f"wrote {out_file}")

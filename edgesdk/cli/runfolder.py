@@ -81,7 +81,9 @@ def write_receipt(path: Path, content: dict[str, object]) -> None:
         (path / RECEIPT).write_text(text, encoding="utf-8")
     except OSError as exc:
         raise OutputError(
-            f"cannot write {path / RECEIPT}: {exc.strerror or exc}", path=str(path)
+            f"cannot write {path / RECEIPT}: {exc.strerror or exc}",
+            hint="the device has the release; is there room here, and may you write there?",
+            path=str(path),
         ) from exc
 
 

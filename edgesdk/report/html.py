@@ -32,6 +32,7 @@ from edgesdk.report.sections import (
 )
 from edgesdk.report.summary import (
     bytes_text,
+    compare_medians,
     describe_speedup,
     interval_text,
     ms_text,
@@ -152,14 +153,25 @@ def _tiles(report: BenchmarkReport) -> str:
             interval = latency.intervals[name]
             lower = ms_text(interval.lower_ms).removesuffix(" ms")
             tiles.append((title, ms_text(value), f"{lower} to {ms_text(interval.upper_ms)}"))
+    base = report.baseline
+    before = None if base is None else base.accuracy.labelled
+    other = "" if base is None else base.bundle.precision
+    speedup = compare_medians(report)
+    if speedup is not None and tiles[0][2]:
+        tiles[0] = (*tiles[0][:2], f"{speedup} as {other}" if "times" in speedup else speedup)
     if report.throughput_per_s is not None:
         tiles.append(("throughput", f"{report.throughput_per_s:,.4g}/s", "one stream"))
     if report.peak_rss_bytes is not None:
         tiles.append(("peak memory", bytes_text(report.peak_rss_bytes), "of the worker"))
-    tiles.append(("size", bytes_text(report.bundle.bytes), "what the runtime loads"))
+    share = "what the runtime loads"
+    if base is not None and base.bundle.bytes:
+        share = f"{report.bundle.bytes / base.bundle.bytes:.0%} of {other}"
+    tiles.append(("size", bytes_text(report.bundle.bytes), share))
     labelled = report.accuracy.labelled
     if labelled is not None:
         said = interval_text(labelled)
+        if before is not None:
+            said = f"{other}: {score_text(before)}; {labelled.samples} samples"
         tiles.append((f"{labelled.metric}, {labelled.where}", score_text(labelled), said))
     cells = "".join(
         f"<div><dt>{escaped(title)}</dt><dd>{escaped(value)}</dd><dd>{escaped(more)}</dd></div>"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edgesdk.bench.values import AccuracyResult, BenchmarkReport, PlacementRow
 from edgesdk.report.page import escaped, facts, section, sentence, table
 from edgesdk.report.summary import accuracy_text, bytes_text
@@ -109,13 +111,13 @@ def conditions_section(report: BenchmarkReport) -> str:
     ]
     clocks = [mhz for sample in conditions.samples for mhz in sample.cpu_mhz]
     if clocks:
-        rows.append(("clock", f"{min(clocks):,.0f} to {max(clocks):,.0f} MHz"))
+        rows.append(("clock", _span(clocks, ",.0f", " MHz")))
     for zone in sorted({zone for sample in conditions.samples for zone in sample.temp_c})[:16]:
         degrees = [s.temp_c[zone] for s in conditions.samples if zone in s.temp_c]
-        rows.append((f"temperature, {zone}", f"{min(degrees):.1f} to {max(degrees):.1f} °C"))
+        rows.append((f"temperature, {zone}", _span(degrees, ".1f", " °C")))
     loads = [s.load1 for s in conditions.samples if s.load1 is not None]
     if loads:
-        rows.append(("load average", f"{min(loads):.2f} to {max(loads):.2f}"))
+        rows.append(("load average", _span(loads, ".2f")))
     memory = [s.mem_available_bytes for s in conditions.samples if s.mem_available_bytes]
     if memory:
         rows.append(("free memory, lowest", bytes_text(min(memory))))
@@ -225,3 +227,9 @@ def repeat_section(report: BenchmarkReport) -> str:
             ]
         ),
     )
+
+
+def _span(values: Sequence[float], digits: str, unit: str = "") -> str:
+    """Show the least and the greatest value, or the one that both are shown as."""
+    lowest, highest = (format(end, digits) for end in (min(values), max(values)))
+    return f"{lowest}{unit}" if lowest == highest else f"{lowest} to {highest}{unit}"

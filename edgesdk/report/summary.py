@@ -24,6 +24,7 @@ __all__ = [
     "accuracy_text",
     "bytes_text",
     "clean",
+    "compare_medians",
     "describe_speedup",
     "interval_text",
     "ms_text",
@@ -34,6 +35,7 @@ __all__ = [
     "value_text",
 ]
 
+_NO_DIFFERENCE = "no clear difference"
 _BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -113,19 +115,33 @@ def accuracy_text(result: AccuracyResult) -> str:
 
 def describe_speedup(report: BenchmarkReport) -> str | None:
     """Say how the median compares with the baseline's, without a subject; None if unknown."""
+    said = compare_medians(report)
+    if said is None or report.baseline is None:
+        return None
+    name = clean(report.baseline.bundle.precision, limit=40)
+    if said == _NO_DIFFERENCE:
+        return f"shows no clear difference to {name} (the intervals of the medians overlap)"
+    verb = "is" if said.endswith("fast") else "takes"
+    return f"{verb} {said} as {name}"
+
+
+def compare_medians(report: BenchmarkReport) -> str | None:
+    """Say how the median compares with the baseline's in a few words; None if unknown.
+
+    A difference is claimed only where the intervals of the two medians do not overlap.
+    """
     if report.baseline is None:
         return None
     ours, theirs = report.latency.p50_ms, report.baseline.latency.p50_ms
     if not ours or not theirs:
         return None
-    name = clean(report.baseline.bundle.precision, limit=40)
     a = report.latency.intervals["p50_ms"]
     b = report.baseline.latency.intervals["p50_ms"]
     if a.lower_ms <= b.upper_ms and b.lower_ms <= a.upper_ms:
-        return f"shows no clear difference to {name} (the intervals of the medians overlap)"
+        return _NO_DIFFERENCE
     if ours <= theirs:
-        return f"is {theirs / ours:.2f} times as fast as {name}"
-    return f"takes {ours / theirs:.2f} times as long as {name}"
+        return f"{theirs / ours:.2f} times as fast"
+    return f"{ours / theirs:.2f} times as long"
 
 
 def summary_rows(report: BenchmarkReport) -> tuple[Row, ...]:
