@@ -25,6 +25,8 @@ from edgesdk.wire.frames import Frame, FrameError, FrameReader, encode_frame
 __all__ = ["StartFailed", "run_daemon", "run_stdio"]
 
 _LOCK = "lock"
+#: Locked by whoever waits for the lock: the holder sees that it is wanted.
+_WANTED = "lock.wanted"
 _LOCK_WAIT_S = 3.0
 _POLL_S = 0.05
 _IDLE_CHECK_S = 5.0
@@ -53,18 +55,39 @@ class _Lock:
     """The lock file; its text names the holder for people, flock is what counts."""
 
     def __init__(self, root: Folder) -> None:
-        self._fd = os.open(
-            _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=root.fd
-        )
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._fd = os.open(_LOCK, flags, 0o600, dir_fd=root.fd)
+        self._wanted = os.open(_WANTED, flags, 0o600, dir_fd=root.fd)
 
     def take(self) -> bool:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(self._wanted, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return False
+        fcntl.flock(self._wanted, fcntl.LOCK_UN)
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, "{}\n".format(os.getpid()).encode("ascii"), 0)
         return True
+
+    def give_up(self) -> None:
+        """Want it no longer."""
+        fcntl.flock(self._wanted, fcntl.LOCK_UN)
+
+    def release(self) -> None:
+        """Let the next one have it; the end of the process does the same."""
+        os.close(self._fd)
+        os.close(self._wanted)
+
+    def is_wanted(self) -> bool:
+        """Say, as its holder, whether another process waits for it."""
+        try:
+            fcntl.flock(self._wanted, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        fcntl.flock(self._wanted, fcntl.LOCK_UN)
+        return False
 
     def holder(self) -> int:
         """The process that has it, or 0 where that cannot be read."""
@@ -86,11 +109,13 @@ def run_stdio(
         while True:
             daemon = links.connect(root.path, root.fd)
             if daemon is not None:
+                lock.give_up()
                 links.relay(reading, writing, daemon)
                 return 0
             if lock.take():
                 break
             if time.monotonic() > deadline:
+                lock.give_up()
                 _refuse_all(reading, writing, root.path, lock.holder())
                 return 0
             time.sleep(_POLL_S)
@@ -107,11 +132,14 @@ def run_stdio(
         signal.signal(signal.SIGTERM, lambda *_: stop())
     _free_idle_workers(agent)
     try:
-        links.serve_pair(agent, reading, writing, idle_exit_s=idle_exit_s)
+        links.serve_pair(
+            agent, reading, writing, idle_exit_s=idle_exit_s, is_wanted=lock.is_wanted
+        )
     except KeyboardInterrupt:
         pass
     finally:
         agent.close()
+        lock.release()
     return 0
 
 
@@ -181,10 +209,11 @@ def run_daemon(state: str, python: str, *, tty: Optional[str], baud: int, rtscts
 def _serve_until_stopped(
     agent: Agent, server: socket.socket, line: Optional[links.Tty]
 ) -> None:
-    stopping = threading.Event()
-    agent.stop = stopping.set
+    # a pipe, because a signal may come while this thread holds the lock of an event
+    reading, writing = os.pipe()
+    agent.stop = lambda: _write_one(writing)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+        signal.signal(number, lambda *_: agent.stop())
     threads = []  # type: List[threading.Thread]
     if line is not None:
         serial = threading.Thread(
@@ -195,14 +224,17 @@ def _serve_until_stopped(
     threading.Thread(target=_accept_all, args=(agent, server), daemon=True).start()
     _free_idle_workers(agent)
     print("edge-agent: ready", file=sys.stderr, flush=True)
-    while not stopping.wait(3600):
-        pass
+    os.read(reading, 1)
     server.close()
     if line is not None:
         line.stop()
     agent.supervisor.interrupt()
     for thread in threads:
         thread.join(timeout=2)
+
+
+def _write_one(fd: int) -> None:
+    os.write(fd, b"x")
 
 
 def _accept_all(agent: Agent, server: socket.socket) -> None:

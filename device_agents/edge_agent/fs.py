@@ -231,13 +231,18 @@ class Folder:
         self.remove(landing)
         fd = calls.open(landing, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self.fd)
         try:
-            view = memoryview(data)
-            while view:
-                view = view[calls.write(fd, view) :]
-            calls.fsync(fd)
-        finally:
-            os.close(fd)
-        calls.rename(landing, self.fd, name, self.fd)
+            try:
+                view = memoryview(data)
+                while view:
+                    view = view[calls.write(fd, view) :]
+                calls.fsync(fd)
+            finally:
+                os.close(fd)
+            calls.rename(landing, self.fd, name, self.fd)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self.remove(landing)  # on a full disk every byte of it is wanted
+            raise
         self.sync()
 
     def move(self, name: str, other: Folder, new_name: str) -> None:

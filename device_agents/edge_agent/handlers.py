@@ -126,10 +126,11 @@ def _facts(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame: 
     facts["worker_python"] = agent.supervisor.python
     facts["disk_free_bytes"] = agent.root.free_bytes()
     facts["state_dir"] = agent.root.path
-    if asking.flag(meta, "runtimes"):
+    wanted = asking.names(meta, "runtimes", runtimes.NAMES)
+    if wanted:
         found = {}
         with agent.worker_turn(ctx):
-            for name in runtimes.NAMES:
+            for name in wanted:
                 if ctx.is_cancelled():
                     raise Cancelled
                 found[name] = agent.supervisor.probe(name, _PROBE_TIMEOUT_S)
@@ -303,8 +304,11 @@ def answer(agent: Agent, ctx: Any, request: Frame) -> Frame:
     except Refused as exc:
         refused = exc
     except Cancelled:
-        agent.log.write("{}: nobody waits for it any more".format(op))
-        raise
+        if ctx.is_cancelled():
+            agent.log.write("{}: nobody waits for it any more".format(op))
+            raise
+        # killed for somebody else, or because the agent ends: who asked still waits
+        refused = Refused(codes.WORKER_DIED, "the worker was ended by the agent")
     except OSError as exc:
         refused = from_os_error(exc, str(op)) or _bug(agent, op, exc)
     except NotOurs as exc:

@@ -9,6 +9,7 @@ import os
 import select
 import socket
 import struct
+import sys
 import termios
 import threading
 import time
@@ -25,6 +26,12 @@ __all__ = ["LineBusy", "Tty", "connect", "listen", "peer_uid", "relay", "serve_p
 _READ_BYTES = 1 << 18
 #: Device numbers of pseudo-terminals (Linux, Documentation/admin-guide/devices.txt).
 _PSEUDO_MAJORS = range(136, 144)
+#: A host whose link was cut without a word is not noticed by sshd for hours. One that has been
+#: silent for so long, with nothing under way, loses its turn once somebody else wants it.
+_GIVE_WAY_S = 20.0
+_GIVE_WAY_LOOK_S = 1.0
+#: A frame on a serial line has no such gaps; hosts repeat after more than that.
+_LINE_SILENCE_S = 0.4
 _SOCKET = "agent.sock"
 _PEERCRED = struct.Struct("3i")
 #: sun_path holds 108 bytes; a longer path is reached through the folder's descriptor.
@@ -39,16 +46,36 @@ def write_all(fd: int, data: bytes) -> None:
 
 
 def serve_pair(
-    agent: Agent, reading: int, writing: int, *, idle_exit_s: Optional[float] = None
+    agent: Agent,
+    reading: int,
+    writing: int,
+    *,
+    idle_exit_s: Optional[float] = None,
+    is_wanted: Optional[Callable[[], bool]] = None,
 ) -> None:
-    """Serve one host on two descriptors until it closes them, or is silent for too long."""
+    """Serve one host on two descriptors until it closes them, or is silent for too long.
+
+    Args:
+        agent: Who answers.
+        reading: Where requests come from.
+        writing: Where answers go to.
+        idle_exit_s: How long a host may ask nothing.
+        is_wanted: Says whether another host waits; one that asks nothing gives way to it.
+    """
 
     def read() -> bytes:
         while True:
-            ready, _, _ = select.select([reading], [], [], idle_exit_s)
+            look_s = idle_exit_s
+            if is_wanted is not None:
+                look_s = min(_GIVE_WAY_LOOK_S, idle_exit_s or _GIVE_WAY_LOOK_S)
+            ready, _, _ = select.select([reading], [], [], look_s)
             if ready:
                 return os.read(reading, _READ_BYTES)
-            if not talk.is_busy:
+            if idle_exit_s is not None and talk.idle_s >= idle_exit_s:
+                return b""
+            if is_wanted is not None and talk.idle_s >= _GIVE_WAY_S and is_wanted():
+                agent.log.write("the host was silent and another one waits: giving way")
+                print("edge-agent: another host took over", file=sys.stderr, flush=True)
                 return b""
 
     talk = Conversation(agent, read=read, write=lambda data: write_all(writing, data))
@@ -135,6 +162,8 @@ class Tty:
             raise ValueError("no baud rate {} on this system".format(baud))
         self._rtscts = rtscts
         self._fd = -1
+        self._talk = None  # type: Optional[Conversation]
+        self._patience_s = None  # type: Optional[float]
         self._stop_read, self._stop_write = os.pipe()
         self._stopped = False
         self._is_pseudo = False
@@ -179,9 +208,15 @@ class Tty:
     def read(self) -> bytes:
         """Give what arrives; nothing means the line went away or `stop` was called."""
         while True:
-            ready, _, _ = select.select([self._fd, self._stop_read], [], [])
+            ready, _, _ = select.select([self._fd, self._stop_read], [], [], self._patience_s)
             if self._stop_read in ready:
                 return b""
+            if not ready:
+                self._patience_s = None
+                if self._talk is not None:
+                    self._talk.line_fell_silent()
+                continue
+            self._patience_s = _LINE_SILENCE_S
             try:
                 return os.read(self._fd, _READ_BYTES)
             except BlockingIOError:
@@ -205,7 +240,7 @@ class Tty:
     def serve(self, agent: Agent, log: Callable[[str], None]) -> None:
         """Talk over the line until `stop`; a line that goes away is opened again."""
         while not self._stopped:
-            talk = Conversation(agent, read=self.read, write=self.write)
+            talk = self._talk = Conversation(agent, read=self.read, write=self.write)
             try:
                 talk.serve()
             except OSError as exc:

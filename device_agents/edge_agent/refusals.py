@@ -11,6 +11,7 @@ __all__ = ["Cancelled", "Refused", "from_os_error"]
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+_FAILING = (errno.EIO, errno.ENXIO, errno.ENODEV, errno.EUCLEAN)
 
 
 class Refused(Exception):
@@ -27,10 +28,12 @@ class Cancelled(Exception):
 
 
 def from_os_error(exc: OSError, doing: str) -> Optional[Refused]:
-    """Turn a full or unwritable disk into a refusal; anything else gives None."""
+    """Turn a full, unwritable or failing disk into a refusal; anything else gives None."""
     text = "cannot {}: {}".format(doing, exc.strerror or exc)
     if exc.errno in _NO_SPACE:
         return Refused(codes.NO_SPACE, text, errno=errno.errorcode[exc.errno])
     if exc.errno in _READ_ONLY:
         return Refused(codes.READ_ONLY, text, errno=errno.errorcode[exc.errno])
+    if exc.errno in _FAILING:
+        return Refused(codes.DISK_ERROR, text, errno=errno.errorcode[exc.errno])
     return None

@@ -7,6 +7,7 @@ rename, complete; what it links to was hashed before.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
@@ -180,17 +181,22 @@ class Releases:
         landing = "new-" + bundle
         self._folder.remove(landing)
         self._folder.remove(bundle)  # only a damaged one can be there
-        release = self._folder.sub(landing)
         try:
-            for name, sha256, _ in part_files(manifest):
-                self._store.blobs.link(sha256, release, name)
-            commit = {"number": self._slots.tick(), "since": utc_now()}
-            release.write_whole(_COMMIT, json.dumps(commit).encode("utf-8"))
-            release.write_whole(_MANIFEST, canonical_bytes(manifest))
-            release.sync()
-        finally:
-            release.close()
-        self._folder.move(landing, self._folder, bundle)
+            release = self._folder.sub(landing)
+            try:
+                for name, sha256, _ in part_files(manifest):
+                    self._store.blobs.link(sha256, release, name)
+                commit = {"number": self._slots.tick(), "since": utc_now()}
+                release.write_whole(_COMMIT, json.dumps(commit).encode("utf-8"))
+                release.write_whole(_MANIFEST, canonical_bytes(manifest))
+                release.sync()
+            finally:
+                release.close()
+            self._folder.move(landing, self._folder, bundle)
+        except OSError:
+            with contextlib.suppress(OSError, NotOurs):
+                self._folder.remove(landing)  # where the disk has no links these are copies
+            raise
 
     def _repair(self, bundle: str, manifest: Dict[str, Any]) -> None:
         """Put right, one rename each, files of a release that are no longer their blobs."""

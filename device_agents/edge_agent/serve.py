@@ -107,7 +107,7 @@ class Conversation:
         self._replies = _Replies()
         self._current = None  # type: Optional[Context]
         self._current_id = 0
-        self._last_sent = time.monotonic()
+        self._last_sent = self._last_active = time.monotonic()
         self._over = False
 
     @property
@@ -120,6 +120,16 @@ class Conversation:
         """Say whether a request is being answered or waits."""
         return self._current is not None or bool(self._queue)
 
+    @property
+    def idle_s(self) -> float:
+        """For how long nothing came and nothing was being answered."""
+        return 0.0 if self.is_busy else time.monotonic() - self._last_active
+
+    def line_fell_silent(self) -> None:
+        """Read on behind a half frame, whose sender was killed; called by ``read``."""
+        for frame in self._reader.give_up_partial():
+            self._take(frame)
+
     def serve(self) -> None:
         """Talk until ``read`` gives nothing; what was asked before is still answered."""
         answering = threading.Thread(target=self._answer_all, name="answer", daemon=True)
@@ -129,6 +139,7 @@ class Conversation:
         try:
             while True:
                 data = self._read()
+                self._last_active = time.monotonic()
                 if not data:
                     break
                 for frame in self._reader.feed(data):
@@ -217,6 +228,7 @@ class Conversation:
                     self._replies.add(number, data)
             else:
                 data = None
+        self._last_active = time.monotonic()
         if data is not None:
             self._send_bytes(data)
         if ctx.after is not None:

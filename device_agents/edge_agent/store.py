@@ -9,6 +9,7 @@ taken, and never more bytes than it declares.
 from __future__ import annotations
 
 import collections
+import contextlib
 import hashlib
 import os
 import threading
@@ -270,8 +271,14 @@ class Store:
             if seen == sha256:
                 calls.chmod(landing.fd, 0o400)
                 calls.fsync(landing.fd)
-        finally:
+        except OSError:
+            # after a failed fsync the next one may succeed although bytes were lost: a file
+            # read back from memory would hash to its name and not be on the disk
             self._drop_landing(sha256)
+            with contextlib.suppress(OSError):
+                self._staging.remove(sha256)
+            raise
+        self._drop_landing(sha256)
         if seen != sha256:
             self._staging.remove(sha256)
             raise Refused(
@@ -291,8 +298,8 @@ class Store:
         """
         with self.lock:
             identity = self.blobs.identity(sha256)
-            if identity is None:
-                return False
+            if identity is None or identity[1] != size:
+                return False  # one size is right, and a push of that will find the blob here
             if self._verified.get(sha256) == identity:
                 return True
             try:

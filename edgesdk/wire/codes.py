@@ -12,6 +12,7 @@ __all__ = [
     "BAD_REQUEST",
     "BUSY",
     "CHECK_FAILED",
+    "DISK_ERROR",
     "GAP",
     "NOT_FOUND",
     "NO_RUNTIME",
@@ -42,6 +43,8 @@ NOT_FOUND = "not-found"
 NO_SPACE = "no-space"
 #: The state folder cannot be written.
 READ_ONLY = "read-only"
+#: The disk under the state folder fails; facts: errno.
+DISK_ERROR = "disk-error"
 #: A runtime is not installed for the worker's Python; facts: runtime, python, machine, ...
 NO_RUNTIME = "no-runtime"
 #: The worker process ended by itself; facts: signal or status, stderr.
@@ -67,6 +70,7 @@ ALL_CODES = (
     NOT_FOUND,
     NO_SPACE,
     READ_ONLY,
+    DISK_ERROR,
     NO_RUNTIME,
     WORKER_DIED,
     WORKER_TIMEOUT,

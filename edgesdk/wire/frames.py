@@ -118,6 +118,18 @@ class FrameReader:
                 frames.append(frame)
         return frames
 
+    def give_up_partial(self) -> List[Frame]:
+        """Take it that what is half here will not be completed; give the frames behind it.
+
+        For a link that fell silent inside a frame: its sender is gone, and the next one's
+        frames would be taken for its rest.
+        """
+        frames = []  # type: List[Frame]
+        while len(self._buffer) >= _HEADER_BYTES:
+            self._skip(1)
+            frames += self.feed(b"")
+        return frames
+
     def _skip(self, count: int) -> None:
         self.noise_bytes += count
         self._noise_tail = (self._noise_tail + bytes(self._buffer[:count]))[-_NOISE_KEPT_BYTES:]

@@ -18,7 +18,8 @@ op          asks                                        answers
 hello       protocol [oldest, newest], host_version,    protocol, agent_version,
             session (hex)                               agent_sha256, python, daemon, pid,
                                                         limits
-facts       runtimes (bool: probe them too)             facts
+facts       runtimes (true, or a list of names:         facts
+            probe these too)
 status                                                  agent, slots, store_bytes, worker
 stage       bundle; body: canonical manifest, or a      missing: [{sha256, bytes, have}],
             piece of it with offset and bytes           needed_bytes, free_bytes

@@ -242,3 +242,13 @@ def test_run_refuses_tensors_that_do_not_fit(agent: AgentProcess) -> None:
         reply = agent.ask("run", ONE, release="current", tensors=[{**spec, **change}]).meta
         assert reply["code"] == "bad-request"
         assert reply["detail"].startswith("cannot read the tensors: tensor 'x'")
+
+
+def test_only_the_runtimes_that_were_named_are_probed(agent: AgentProcess) -> None:
+    facts = agent.ask("facts", runtimes=["echo", "quantum"]).meta["facts"]
+    assert set(facts["runtimes"]) == {"echo", "quantum"}
+    assert facts["runtimes"]["echo"]["version"]
+    assert facts["runtimes"]["quantum"]["why"] == "this agent knows no runtime 'quantum'"
+    reply = agent.ask("facts", runtimes="echo").meta
+    assert reply["code"] == "bad-request"
+    assert "runtimes is 'echo' (expected true, false or a list of names)" in reply["detail"]

@@ -11,8 +11,9 @@ import stat
 import threading
 import time
 import tty
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -276,3 +277,45 @@ def test_hosts_push_the_same_bundle_at_once(daemon: AgentProcess, start: Start) 
         thread.join()
     assert failed == []
     assert agents[0].ask("check", bundle=bundle.id).meta["passed"]
+
+
+def test_half_frame_of_a_killed_host_does_not_swallow_the_next_greeting(
+    start: Start, line: Line
+) -> None:
+    wait_until_ready(start("--tty", line.path, command="run", greet=False))
+    talk = Talk(line.ours, line.ours)
+    large = encode_frame(Frame({"op": "run", "id": 7}, bytes(8 << 20)))
+    talk.write(large[:3000])
+    time.sleep(1.0)
+    talk.send("hello", **HELLO)
+    assert talk.receive(5).meta["ok"]
+
+
+def test_silent_host_gives_way_to_one_that_waits(
+    agent_modules: Callable[[str], Any],
+    start: Start,
+    state: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A host behind a link that was cut without a word looks just like this one."""
+    links, daemon = agent_modules("edge_agent.links"), agent_modules("edge_agent.daemon")
+    monkeypatch.setattr(links, "_GIVE_WAY_S", 0.6)
+    monkeypatch.setattr(links, "_GIVE_WAY_LOOK_S", 0.1)
+    reading, host_writes = os.pipe()
+    host_reads, writing = os.pipe()
+    serving = threading.Thread(
+        target=daemon.run_stdio,
+        args=(str(state), ""),
+        kwargs={"reading": reading, "writing": writing, "idle_exit_s": None},
+    )
+    serving.start()
+    silent = Talk(host_reads, host_writes)
+    assert silent.ask("hello", **HELLO).meta["ok"]
+    time.sleep(1.2)
+    assert silent.ask("status").meta["ok"], "nobody waits: silence is no reason to go"
+    newcomer = start(greet=False)
+    assert newcomer.ask("hello", **HELLO).meta["ok"]
+    serving.join(5)
+    assert not serving.is_alive()
+    for fd in (reading, host_writes, host_reads, writing):
+        os.close(fd)

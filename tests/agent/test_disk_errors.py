@@ -141,7 +141,7 @@ def break_everywhere(modules: Any, state: Path, code: int, monkeypatch: Any) -> 
         (errno.ENOSPC, "no-space"),
         (errno.EDQUOT, "no-space"),
         (errno.EROFS, "read-only"),
-        (errno.EIO, "agent-bug"),
+        (errno.EIO, "disk-error"),
     ],
     ids=["ENOSPC", "EDQUOT", "EROFS", "EIO"],
 )
@@ -155,3 +155,66 @@ def test_error_at_any_write_loses_nothing(
     state.mkdir()
     codes = break_everywhere(modules, state, code, monkeypatch)
     assert codes - {str(code)} == {expected}
+
+
+def test_blob_whose_sync_failed_is_sent_again_from_its_beginning(
+    modules: Any, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next sync may succeed though the bytes are gone: what memory holds proves nothing."""
+    inside = Inside(modules, state)
+    ((sha256, data), *_) = NEW.blobs.items()
+    inside.ask("stage", NEW.data, bundle=NEW.id)
+    real, store = modules["fs"].calls, modules["store"]
+
+    class NoSync:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(real, name)
+
+        def fsync(self, fd: int) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(store, "calls", NoSync())
+    reply = inside.ask("put", data, sha256=sha256, bytes=len(data), offset=0).meta
+    assert reply["code"] == "disk-error"
+    monkeypatch.setattr(store, "calls", real)
+    missing = inside.ask("stage", NEW.data, bundle=NEW.id).meta["missing"]
+    assert {blob["sha256"]: blob["have"] for blob in missing}[sha256] == 0
+    inside.agent.close()
+
+
+def test_full_disk_is_not_filled_further_by_what_failed(
+    modules: Any, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fs = modules["fs"]
+    folder = fs.Folder.open_state(str(state))
+
+    class Full:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(fs.Calls(), name)
+
+        def write(self, fd: int, data: Any) -> int:
+            if len(data) > 10:
+                return os.write(fd, data[:10])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(fs, "calls", Full())
+    with pytest.raises(OSError, match="No space"):
+        folder.write_whole("passed.bin", bytes(15))
+    assert folder.names() == []
+    folder.close()
+
+
+def test_worker_ended_by_another_is_an_answer_not_silence(
+    modules: Any, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside, handlers = Inside(modules, state), modules["handlers"]
+
+    def ended(*_: Any) -> None:
+        raise handlers.Cancelled
+
+    monkeypatch.setitem(handlers.HANDLERS, "status", ended)
+    assert inside.ask("status").meta["code"] == "worker-died"
+    inside.ctx.cancel()
+    with pytest.raises(handlers.Cancelled):
+        inside.ask("status")
+    inside.agent.close()
