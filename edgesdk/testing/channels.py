@@ -76,6 +76,7 @@ class ScriptedChannel:
     ) -> None:
         self.name = name
         self.traits = traits or LinkTraits(chunk_bytes=1024, window_bytes=4096)
+        self.notes: tuple[str, ...] = ()
         self.sent = bytearray()
         self.now_s = 0.0
         self.lose = lose

@@ -49,11 +49,13 @@ class Channel(Protocol):
     """A byte stream to one agent; it moves bytes and knows nothing of frames.
 
     One thread reads, one may write at the same time. Errors are `edgesdk.errors.ChannelError`
-    and its kin, with the channel's ``name`` in the text.
+    and its kin, with the channel's ``name`` in the text. ``notes`` is what a person should know
+    of the link although it works.
     """
 
     name: str
     traits: LinkTraits
+    notes: tuple[str, ...]
 
     def read(self, *, timeout_s: float) -> bytes:
         """Give at least one byte, as many as are there.

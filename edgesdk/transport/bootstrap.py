@@ -64,7 +64,13 @@ try:
     folder = os.path.join(state, "bin")
     stage = "folder"
     os.makedirs(state, 0o700, exist_ok=True)
+    if not os.listdir(state): os.chmod(state, 0o700)
     os.makedirs(folder, 0o700, exist_ok=True)
+    for p in (state, folder):
+        s = os.lstat(p)
+        if s.st_uid != os.geteuid() or not 0o40000 <= s.st_mode <= 0o47777 or s.st_mode & 0o022:
+            say("FAIL", stage, 0, "%s is a link, or others may write there" % p)
+            sys.exit(73)
     path = os.path.join(folder, "agent-" + head["sha256"][:16] + ".pyz")
     have = False
     if os.path.isfile(path) and os.path.getsize(path) == head["size"]:
@@ -93,7 +99,7 @@ try:
         os.fsync(fd)
         os.close(fd)
         old = sorted((os.path.getmtime(os.path.join(folder, n)), n) for n in os.listdir(folder)
-                     if n.startswith("agent-") and n.endswith(".pyz"))
+                     if n.startswith("agent-") or n.startswith(".agent-"))
         for _, name in old[:-8]:
             os.unlink(os.path.join(folder, name))
     stage = "run"

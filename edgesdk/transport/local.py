@@ -10,6 +10,7 @@ import hashlib
 import os
 import select
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -49,7 +50,10 @@ def _put_agent(agent: AgentImage, state: Path) -> Path:
     try:
         state.parent.mkdir(parents=True, exist_ok=True)
         state.mkdir(mode=0o700, exist_ok=True)  # the agent refuses one that others may read
+        if not any(state.iterdir()):
+            state.chmod(0o700)
         folder.mkdir(mode=0o700, exist_ok=True)
+        _require_ours(state, folder)
         with contextlib.suppress(FileNotFoundError):
             if hashlib.sha256(path.read_bytes()).hexdigest() == agent.sha256:
                 return path
@@ -59,7 +63,8 @@ def _put_agent(agent: AgentImage, state: Path) -> Path:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-        by_age = sorted(folder.glob("agent-*.pyz"), key=lambda file: file.stat().st_mtime)
+        files = [*folder.glob("agent-*.pyz"), *folder.glob(".agent-*.partial")]
+        by_age = sorted(files, key=lambda file: file.stat().st_mtime)
         for old in by_age[:-_AGENTS_KEPT]:
             old.unlink(missing_ok=True)
     except OSError as exc:
@@ -71,12 +76,33 @@ def _put_agent(agent: AgentImage, state: Path) -> Path:
     return path
 
 
+def _require_ours(*folders: Path) -> None:
+    """Refuse folders from which somebody else could make us run another file.
+
+    Raises:
+        BootstrapError: One is a link, or others may write there.
+    """
+    for folder in folders:
+        seen = folder.lstat()
+        if (
+            seen.st_uid != os.geteuid()
+            or not stat.S_ISDIR(seen.st_mode)
+            or seen.st_mode & 0o022
+        ):
+            raise BootstrapError(
+                f"cannot put the agent into {folder}: it is a link, or others may write there",
+                hint="name a folder of your own: local:?state=FOLDER",
+                state_dir=str(folder),
+            )
+
+
 class LocalChannel:
     """Pipes to a child process; use `open_local` to get one with the agent behind it."""
 
     def __init__(self, command: list[str], *, name: str) -> None:
         self.name = name
         self.traits = _TRAITS
+        self.notes: tuple[str, ...] = ()
         self._stderr_tail = b""
         self._stderr_lock = threading.Lock()
         self._closed = False

@@ -68,6 +68,7 @@ class SerialChannel:
     def __init__(self, port: serial.Serial, *, name: str) -> None:
         self.name = name
         self.traits = line_traits(int(port.baudrate))
+        self.notes: tuple[str, ...] = ()
         self._port = port
 
     def read(self, *, timeout_s: float) -> bytes:

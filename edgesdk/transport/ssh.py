@@ -1,9 +1,9 @@
 """``ssh://``: the agent over one SSH connection. The only module that imports paramiko.
 
 Host keys are always checked, for every hop, and nothing here ever adds one. What SSH needs to
-know of a host comes from ``~/.ssh/config`` as OpenSSH reads it: HostName, User, Port,
-IdentityFile, IdentitiesOnly, HostKeyAlias, UserKnownHostsFile, GlobalKnownHostsFile, ProxyJump,
-ProxyCommand.
+know of a host comes from ``~/.ssh/config`` and ``/etc/ssh/ssh_config`` as OpenSSH reads them:
+HostName, User, Port, IdentityFile, IdentitiesOnly, HostKeyAlias, UserKnownHostsFile,
+GlobalKnownHostsFile, ProxyJump, ProxyCommand, Include.
 
 What makes it fast was measured against scp: one exec channel instead of SFTP, AES-GCM first,
 TCP_NODELAY (paramiko sets neither), and slices that fill a packet exactly, because paramiko
@@ -19,6 +19,7 @@ import contextlib
 import logging
 import os
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +38,7 @@ from edgesdk.errors import (
 from edgesdk.transport.base import AgentImage, LinkTraits, OnPassword
 from edgesdk.transport.bootstrap import Placed, bootstrap_command, run_bootstrap
 from edgesdk.transport.known_hosts import KnownKey, check_host_key, host_id, known_keys
-from edgesdk.transport.ssh_config import Hop, Look, read_hop
+from edgesdk.transport.ssh_config import Hop, Look, config_text, read_hop
 from edgesdk.transport.url import DeviceUrl
 
 __all__ = ["SshChannel", "open_ssh"]
@@ -110,6 +111,8 @@ class _Route:
 
     def __init__(self) -> None:
         self.transports: list[paramiko.Transport] = []
+        self.notes: tuple[str, ...] = ()
+        self.proxy: paramiko.ProxyCommand | None = None
 
     @property
     def last(self) -> paramiko.Transport:
@@ -122,13 +125,30 @@ class _Route:
         for transport in reversed(self.transports):
             if transport.is_alive():
                 transport.join(2.0)
+        if self.proxy is not None:
+            _end(self.proxy.process)
 
 
-def _socket_to(hop: Hop, name: str, deadline: float) -> Any:
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Stop a ProxyCommand and collect it, which paramiko does not."""
+    process.terminate()
+    try:
+        process.wait(timeout=2.0)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
+
+
+def _socket_to(hop: Hop, route: _Route, name: str, deadline: float) -> Any:
     """Give a connected socket, or what paramiko takes for one."""
     if hop.proxy_command is not None:
         with _our_errors("run the ProxyCommand for", name):
-            return paramiko.ProxyCommand(hop.proxy_command)
+            route.proxy = paramiko.ProxyCommand(hop.proxy_command)
+            return route.proxy
     with _our_errors("reach", name):
         sock = socket.create_connection(
             (hop.host, hop.port), timeout=max(0.1, deadline - time.monotonic())
@@ -177,7 +197,8 @@ def _load_key(path: Path, on_password: OnPassword | None) -> paramiko.PKey:
                     hint="load it with `ssh-add`, which edgesdk asks too",
                     key=str(path),
                 ) from None
-            return paramiko.PKey.from_path(path, passphrase)
+            secret: Any = passphrase.encode("utf-8")  # its stubs say text, it takes only bytes
+            return paramiko.PKey.from_path(path, secret)
     except OSError as exc:
         raise AuthError(
             f"cannot use key {path}: {(exc.strerror or str(exc)).lower()}", key=str(path)
@@ -190,29 +211,47 @@ def _load_key(path: Path, on_password: OnPassword | None) -> paramiko.PKey:
         ) from exc
 
 
-def _keys(hop: Hop, on_password: OnPassword | None) -> Iterator[tuple[str, paramiko.PKey]]:
-    """Give the keys to try: those named, those of the ssh-agent, those that lie around."""
-    problem: AuthError | None = None
-    loaded = []
-    for path in hop.keys:
-        if not hop.keys_are_chosen and not path.is_file():
-            continue
-        try:
-            loaded.append((str(path), _load_key(path, on_password)))
-        except AuthError as exc:
-            if hop.keys_are_chosen:
-                raise
-            problem = exc
-    if hop.keys_are_chosen:
-        yield from loaded
-        return
-    held: tuple[Any, ...] = ()
+@contextlib.contextmanager
+def _ssh_agent(hop: Hop) -> Iterator[paramiko.Agent | None]:
+    """Have the user's ssh-agent, if there is one and it may be asked."""
+    agent = None
     if not hop.only_these_keys:
         with contextlib.suppress(paramiko.SSHException, OSError):
-            held = paramiko.Agent().get_keys()
-    yield from ((f"ssh-agent {key.fingerprint}", key) for key in held)
-    yield from loaded
-    if problem is not None and not loaded and not held:
+            agent = paramiko.Agent()
+    try:
+        yield agent
+    finally:
+        if agent is not None:
+            agent.close()
+
+
+def _keys(
+    hop: Hop, agent: paramiko.Agent | None, on_password: OnPassword | None
+) -> Iterator[tuple[str, paramiko.PKey]]:
+    """Give the keys to try: those named, or those of the ssh-agent and those that lie around.
+
+    A file is read when its turn comes, so nobody is asked for a passphrase in vain.
+    """
+    if hop.keys_are_chosen:
+        yield from ((str(path), _load_key(path, on_password)) for path in hop.keys)
+        return
+    problem: AuthError | None = None
+    given = 0
+    if agent is not None:
+        for held in agent.get_keys():
+            given += 1
+            yield f"ssh-agent {held.fingerprint}", held
+    for path in hop.keys:
+        if not path.is_file():
+            continue
+        try:
+            key = _load_key(path, on_password)
+        except AuthError as exc:
+            problem = exc
+            continue
+        given += 1
+        yield str(path), key
+    if problem is not None and not given:
         raise problem
 
 
@@ -222,11 +261,21 @@ def _log_in(transport: paramiko.Transport, hop: Hop, on_password: OnPassword | N
     Raises:
         AuthError: Nothing was accepted.
     """
+    with _ssh_agent(hop) as agent:
+        _log_in_with(transport, hop, agent, on_password)
+
+
+def _log_in_with(
+    transport: paramiko.Transport,
+    hop: Hop,
+    agent: paramiko.Agent | None,
+    on_password: OnPassword | None,
+) -> None:
     tried: list[str] = []
     takes_password = True
     problem = ""
     try:
-        for label, key in _keys(hop, on_password):
+        for label, key in _keys(hop, agent, on_password):
             tried.append(label)
             try:
                 if not transport.auth_publickey(hop.user, key):
@@ -270,7 +319,7 @@ def _connect_hop(
     sock = (
         _tunnel(route.last, hop, name, deadline)
         if route.transports
-        else _socket_to(hop, name, deadline)
+        else _socket_to(hop, route, name, deadline)
     )
     filed_as = hop.key_alias or host_id(hop.host, hop.port)
     known = known_keys(hop.known_hosts, filed_as)
@@ -296,24 +345,31 @@ def _connect_hop(
         filed_as=filed_as,
         files=hop.known_hosts,
     )
+    if not getattr(transport, "agreed_on_strict_kex", False):
+        route.notes += (
+            f"the SSH server of {name} does not offer strict key exchange (CVE-2023-48795): "
+            "update it",
+        )
     _log_in(transport, hop, on_password)
     transport.set_keepalive(_KEEPALIVE_S)
 
 
-def _read_config(path: Path) -> Look:
-    """Give a function that looks a host up in an OpenSSH configuration file."""
-    config = paramiko.SSHConfig()
-    if path.is_file():
-        try:
-            config = paramiko.SSHConfig.from_path(str(path))
-        except (paramiko.SSHException, OSError, UnicodeDecodeError, ValueError) as exc:
-            raise InventoryError(f"cannot use {path}: {exc}", path=str(path)) from exc
+def _read_config(home: Path, system: Path) -> Look:
+    """Give a function that looks a host up in the user's and the system's OpenSSH files."""
 
     def look_up(host: str) -> dict[str, list[str]]:
         try:
+            try:
+                config = paramiko.SSHConfig.from_text(config_text(home, system, host=host))
+            except paramiko.SSHException:  # a system's file may use what paramiko cannot read
+                config = paramiko.SSHConfig.from_text(config_text(home, None, host=host))
             found = dict(config.lookup(host))
         except Exception as exc:  # paramiko raises whatever a Match exec needs and lacks
-            raise InventoryError(f"cannot look up {host} in {path}: {exc}") from exc
+            raise InventoryError(
+                f"cannot look up {host} in {home}: {exc}",
+                hint=f"`ssh -G {host}` shows what OpenSSH makes of it",
+                path=str(home),
+            ) from exc
         return {
             key: value if isinstance(value, list) else [value] for key, value in found.items()
         }
@@ -324,7 +380,7 @@ def _read_config(path: Path) -> Look:
 def _hops(url: DeviceUrl) -> list[Hop]:
     """Resolve the way to the device, jump hosts first."""
     assert url.host
-    look_up = _read_config(Path.home() / ".ssh" / "config")
+    look_up = _read_config(Path.home() / ".ssh" / "config", Path("/etc/ssh/ssh_config"))
     key = url.query.get("key")
     hops = [read_hop(url.host, url.user, url.port, key=key, look_up=look_up)]
     while hops[0].jumps:
@@ -356,6 +412,7 @@ class SshChannel:
     def __init__(self, route: _Route, command: str, *, name: str, timeout_s: float) -> None:
         self.name = name
         self.traits = _TRAITS
+        self.notes = route.notes
         self._route = route
         self._stderr_tail = b""
         self._pending = b""

@@ -1,16 +1,21 @@
-"""What ``~/.ssh/config`` says about a host, as plain values."""
+"""What OpenSSH's configuration says about a host, as plain values.
+
+``Include`` is carried out here, because the library that reads the rest does not know it.
+"""
 
 from __future__ import annotations
 
+import fnmatch
 import getpass
+import glob
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgesdk.errors import InventoryError
 
-__all__ = ["Hop", "Jump", "Look", "parse_jumps", "read_hop"]
+__all__ = ["Hop", "Jump", "Look", "config_text", "parse_jumps", "read_hop"]
 
 #: Host, user, port, as in a ProxyJump line.
 Jump = tuple[str, str | None, int | None]
@@ -18,6 +23,9 @@ Look = Callable[[str], dict[str, list[str]]]
 
 _JUMP = re.compile(r"(?:ssh://)?(?:([^@\s]+)@)?(\[[^\]\s]+\]|[^:@/\s]+)(?::(\d{1,5}))?/?\Z")
 _DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
+_LINE = re.compile(r"\s*([A-Za-z]+)(?:\s*=\s*|\s+)(.*?)\s*\Z")
+_MAX_DEPTH = 16  # as OpenSSH
+_MAX_CONFIG_BYTES = 1 << 20
 _GLOBAL_KNOWN_HOSTS = "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2"
 
 
@@ -45,6 +53,60 @@ class Hop:
     known_hosts: tuple[Path, ...]
     jumps: tuple[Jump, ...]
     proxy_command: str | None
+
+
+def config_text(user: Path, system: Path | None, *, host: str) -> str:
+    """Give the text of both files as ``host`` meets it, with the files that they include.
+
+    An ``Include`` inside a ``Host`` block counts where that block matches; inside a ``Match``
+    block only where that is ``Match all``. A file that cannot be read counts as empty, as with
+    OpenSSH.
+    """
+    lines = list(_expanded(user, folder=user.parent, host=host, depth=0))
+    lines.append("Host *")
+    if system is not None:
+        lines += _expanded(system, folder=system.parent, host=host, depth=0)
+    return "\n".join(lines) + "\n"
+
+
+def _expanded(path: Path, *, folder: Path, host: str, depth: int) -> Iterator[str]:
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MAX_CONFIG_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return
+    block, applies = "Host *", True
+    for line in text.splitlines():
+        match = _LINE.match(line)
+        keyword = match[1].lower() if match else ""
+        if match and keyword in ("host", "match"):
+            block = line.strip()
+            applies = (
+                _host_matches(match[2], host)
+                if keyword == "host"
+                else match[2].strip().lower() == "all"
+            )
+        if not match or keyword != "include":
+            yield line
+            continue
+        if not applies or depth >= _MAX_DEPTH:
+            continue
+        for pattern in match[2].split():
+            given = str(folder / Path(pattern.strip('"')).expanduser())
+            for included in sorted(glob.glob(given)):  # noqa: PTH207 - the pattern is absolute
+                yield from _expanded(Path(included), folder=folder, host=host, depth=depth + 1)
+                yield block  # what follows belongs to the block it was written in
+
+
+def _host_matches(patterns: str, host: str) -> bool:
+    found = False
+    for pattern in patterns.split():
+        bare = pattern.strip('"').removeprefix("!").replace("[", "[[]")
+        if fnmatch.fnmatchcase(host, bare):
+            if pattern.startswith("!"):
+                return False
+            found = True
+    return found
 
 
 def parse_jumps(text: str) -> tuple[Jump, ...]:

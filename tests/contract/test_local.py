@@ -56,6 +56,7 @@ def test_killed_agent_is_named_with_its_signal(tmp_path: Path) -> None:
 def test_agent_that_cannot_start_says_at_which_stage(tmp_path: Path) -> None:
     state = tmp_path / "state"
     state.mkdir(mode=0o755)
+    (state / "something").touch()
     with pytest.raises(LinkError, match=r"failed at stage state-folder: .* has mode 755"):
         connect(resolve_device(f"local:?state={state}"))
 
@@ -66,3 +67,28 @@ def test_state_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         BootstrapError, match=rf"cannot put the agent into {tmp_path}/file/state/bin"
     ):
         connect(resolve_device(f"local:?state={tmp_path}/file/state"))
+
+
+def test_empty_folder_of_the_users_may_be_the_state_folder(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir(mode=0o755)
+    with connect(resolve_device(f"local:?state={state}")) as session:
+        assert session.hello.protocol == 1
+    assert state.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("what", ["open to others", "a link"])
+def test_folder_from_which_others_could_make_us_run_a_file_is_refused(
+    tmp_path: Path, what: str
+) -> None:
+    state = tmp_path / "state"
+    (tmp_path / "elsewhere").mkdir()
+    state.mkdir(mode=0o700)
+    if what == "a link":
+        (state / "bin").symlink_to(tmp_path / "elsewhere")
+    else:
+        (state / "bin").mkdir()
+        (state / "bin").chmod(0o777)
+    with pytest.raises(BootstrapError, match="it is a link, or others may write there"):
+        connect(resolve_device(f"local:?state={state}"))
+    assert list((tmp_path / "elsewhere").iterdir()) == []

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import shutil
+import socket
 import subprocess
 import sys
+import tempfile
+import threading
+import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import paramiko  # noqa: TID251 - as a server of another age
 import pytest
 
+from edgesdk.deploy import deploy_bundle
 from edgesdk.devices import connect, resolve_device
+from edgesdk.devices.agentpack import save_agent
 from edgesdk.devices.install import install_agent
 from edgesdk.errors import AuthError, BootstrapError, ChannelError, HostKeyError, InventoryError
-from edgesdk.testing import LocalSshd
+from edgesdk.testing import LocalSshd, make_echo_bundle
+from edgesdk.transport import ssh
+from edgesdk.transport.url import parse_device_url
 
 
 @pytest.fixture
@@ -222,3 +235,260 @@ def test_installing_puts_the_agent_at_a_stable_place(
     assert (state / "edge-agent.pyz").stat().st_size > 10_000
     assert done.unit is not None or "start it with" in str(done)
     assert "run --state" in str(done) or done.unit
+
+
+def entry(name: str, server: LocalSshd, *lines: str) -> str:
+    wanted = [
+        "HostName 127.0.0.1",
+        f"Port {server.port}",
+        f"User {server.user}",
+        f"IdentityFile {server.key}",
+        *lines,
+    ]
+    return f"Host {name}\n" + "".join(f"  {line}\n" for line in wanted)
+
+
+def test_jump_host_is_a_server_of_its_own_with_its_own_keys(
+    home: Path, sshd: LocalSshd, state: Path, tmp_path: Path
+) -> None:
+    config, known = home / ".ssh" / "config", home / ".ssh" / "known_hosts"
+    with LocalSshd(tmp_path / "gateway") as gateway:
+        config.write_text(entry("gateway", gateway) + entry("board", sshd, "ProxyJump gateway"))
+        known.write_text(gateway.host_line() + sshd.host_line())
+        device = resolve_device(f"ssh://board?state={state}&python={sys.executable}")
+        with connect(device) as session:
+            assert session.hello.protocol == 1
+        assert "Accepted publickey" in gateway.log.read_text()
+        known.write_text(gateway.host_line())
+        with pytest.raises(HostKeyError, match=r"@board:\d+: its host key is unknown"):
+            connect(device)
+        known.write_text(sshd.host_line())
+        with pytest.raises(HostKeyError, match=r"@gateway:\d+: its host key is unknown"):
+            connect(device)
+        known.write_text(gateway.host_line() + sshd.host_line())
+        config.write_text(
+            entry("gateway", gateway, f"IdentityFile {sshd.key}").replace(
+                f"IdentityFile {gateway.key}\n", ""
+            )
+            + entry("board", sshd, "ProxyJump gateway")
+        )
+        with pytest.raises(AuthError, match=r"cannot log in to ssh://\S+@gateway:\d+"):
+            connect(device)
+    with pytest.raises(ChannelError, match=r"cannot reach ssh://\S+@gateway:\d+"):
+        connect(device)
+
+
+def test_board_that_the_jump_host_cannot_reach_is_named(
+    home: Path, sshd: LocalSshd, tmp_path: Path
+) -> None:
+    (home / ".ssh" / "known_hosts").write_text(sshd.host_line())
+    closed = LocalSshd(tmp_path / "closed")
+    (home / ".ssh" / "config").write_text(
+        entry("gateway", sshd) + entry("board", closed, "ProxyJump gateway")
+    )
+    with pytest.raises(ChannelError, match=r"cannot reach ssh://\S+@board:\d+"):
+        connect(resolve_device("ssh://board"))
+
+
+def test_proxy_command_is_run_and_ended(
+    home: Path, known: Path, sshd: LocalSshd, state: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "proxy.py"
+    script.write_text(PROXY)
+    config = home / ".ssh" / "config"
+    config.write_text(
+        entry("board", sshd, f"ProxyCommand {sys.executable} {script} {tmp_path}/pid %h %p")
+    )
+    device = resolve_device(f"ssh://board?state={state}&python={sys.executable}")
+    with connect(device) as session:
+        assert session.hello.protocol == 1
+        pid = int((tmp_path / "pid").read_text())
+        assert Path(f"/proc/{pid}").exists()
+    assert not Path(f"/proc/{pid}").exists(), "not even as a zombie"
+    config.write_text(entry("board", sshd, "ProxyCommand /nowhere/proxy %h"))
+    with pytest.raises(ChannelError, match=r"cannot run the ProxyCommand for .*No such file"):
+        connect(device)
+
+
+PROXY = """
+import os, select, socket, sys
+with open(sys.argv[1], "w") as file:
+    file.write(str(os.getpid()))
+link = socket.create_connection((sys.argv[2], int(sys.argv[3])))
+while True:
+    ready, _, _ = select.select([0, link], [], [])
+    if 0 in ready:
+        data = os.read(0, 65536)
+        if not data:
+            break
+        link.sendall(data)
+    if link in ready:
+        data = link.recv(65536)
+        if not data:
+            break
+        os.write(1, data)
+"""
+
+
+def test_passphrase_of_a_key_is_asked_for_and_a_wrong_one_named(
+    home: Path, known: Path, sshd: LocalSshd, state: Path, tmp_path: Path
+) -> None:
+    locked = tmp_path / "locked"
+    locked.write_bytes(sshd.key.read_bytes())
+    locked.chmod(0o600)
+    change = ["ssh-keygen", "-q", "-p", "-P", "", "-N", "sesame", "-f", str(locked)]
+    subprocess.run(change, check=True, capture_output=True)
+    device = resolve_device(url(sshd, state, key=str(locked)))
+    asked: list[str] = []
+
+    def answer(prompt: str) -> str:
+        asked.append(prompt)
+        return "sesame"
+
+    with connect(device, on_password=answer) as session:
+        assert session.hello.protocol == 1
+    assert asked == [f"passphrase of {locked}"]
+    with pytest.raises(AuthError, match=f"cannot use key {locked}: ") as caught:
+        connect(device, on_password=lambda prompt: "wrong")
+    assert "passphrase right" in caught.value.hint
+    with pytest.raises(AuthError, match="it has a passphrase") as caught:
+        connect(device)
+    assert "ssh-add" in caught.value.hint
+
+
+def test_key_of_the_ssh_agent_lets_us_in_and_no_passphrase_is_asked_for(
+    home: Path, known: Path, sshd: LocalSshd, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if shutil.which("ssh-agent") is None:
+        pytest.skip("needs ssh-agent: install openssh-client")
+    locked = home / ".ssh" / "id_ed25519"
+    make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "other", "-f", str(locked)]
+    subprocess.run(make, check=True, capture_output=True)
+    with tempfile.TemporaryDirectory() as folder:  # socket paths have to be short
+        path = f"{folder}/agent"
+        agent = subprocess.Popen(
+            ["ssh-agent", "-D", "-a", path],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            deadline = time.monotonic() + 10
+            while not Path(path).exists() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            monkeypatch.setenv("SSH_AUTH_SOCK", path)
+            add = ["ssh-add", "-q", str(sshd.key)]
+            subprocess.run(add, check=True, capture_output=True)
+            device = resolve_device(
+                f"ssh://{sshd.user}@127.0.0.1:{sshd.port}?state={state}&python={sys.executable}"
+            )
+            asked: list[str] = []
+            with connect(device, on_password=asked.append) as session:
+                assert session.hello.protocol == 1
+            assert asked == []
+            (home / ".ssh" / "config").write_text("Host *\n  IdentitiesOnly yes\n")
+            with pytest.raises(AuthError):
+                connect(device, on_password=asked.append)
+            assert asked[0] == f"passphrase of {locked}"
+        finally:
+            agent.terminate()
+            agent.wait(10)
+
+
+def test_server_without_strict_key_exchange_is_noted(home: Path, tmp_path: Path) -> None:
+    key = LocalSshd(tmp_path / "keys")
+    with lax_server(key) as port:
+        line = key.host_line().replace(f":{key.port}", f":{port}")
+        (home / ".ssh" / "known_hosts").write_text(line)
+        address = parse_device_url(f"ssh://pi@127.0.0.1:{port}?key={key.key}")
+        route = ssh._connect(address, timeout_s=10, on_password=None)
+        try:
+            assert "does not offer strict key exchange" in route.notes[0]
+        finally:
+            route.close()
+
+
+def test_server_with_strict_key_exchange_is_not_noted(
+    known: Path, sshd: LocalSshd, state: Path
+) -> None:
+    with connect(resolve_device(url(sshd, state))) as session:
+        assert session.notes == ()
+
+
+@contextlib.contextmanager
+def lax_server(keys: LocalSshd) -> Iterator[int]:
+    """An SSH server of the years before strict key exchange, that lets everybody in."""
+
+    class Everybody(paramiko.ServerInterface):
+        def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+            return paramiko.AUTH_SUCCESSFUL
+
+        def get_allowed_auths(self, username: str) -> str:
+            return "publickey"
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        transport = paramiko.Transport(connection, strict_kex=False)
+        transport.daemon = True
+        transport.add_server_key(paramiko.PKey.from_path(keys.host_key))
+        transport.start_server(server=Everybody())
+        ended.wait(20)
+        transport.close()
+        transport.join(5)
+
+    ended = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            ended.set()
+            thread.join(10)
+
+
+def test_state_folder_that_others_may_write_to_runs_nothing(
+    known: Path, sshd: LocalSshd, state: Path
+) -> None:
+    state.mkdir()
+    (state / "bin").mkdir()
+    state.chmod(0o777)
+    with pytest.raises(BootstrapError, match=r"stage folder: .* others may write there"):
+        connect(resolve_device(url(sshd, state)))
+    assert list((state / "bin").iterdir()) == []
+
+
+def test_empty_folder_of_the_users_may_be_the_state_folder(
+    known: Path, sshd: LocalSshd, state: Path
+) -> None:
+    state.mkdir(mode=0o755)
+    with connect(resolve_device(url(sshd, state))) as session:
+        assert session.hello.protocol == 1
+    assert state.stat().st_mode & 0o077 == 0
+
+
+def test_daemon_of_another_age_is_used_and_noted(
+    known: Path, sshd: LocalSshd, state: Path, tmp_path: Path
+) -> None:
+    old = tmp_path / "old.pyz"
+    package = save_agent(old)
+    with zipfile.ZipFile(old, "a") as archive:
+        archive.writestr("edge_agent/earlier.py", "")
+    command = [sys.executable, "-I", "-S", str(old), "run", "--state", str(state)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as daemon:
+        try:
+            assert daemon.stderr is not None
+            assert daemon.stderr.readline() == b"edge-agent: ready\n"
+            device = resolve_device(url(sshd, state))
+            with connect(device) as session:
+                assert session.hello.daemon
+                receipt = deploy_bundle(
+                    make_echo_bundle(tmp_path / "b"), session, device=device
+                )
+        finally:
+            daemon.terminate()
+    assert receipt.slot == "current"
+    assert receipt.agent_sha256 == hashlib.sha256(old.read_bytes()).hexdigest()
+    (note,) = receipt.notes
+    assert receipt.agent_sha256[:12] in note
+    assert package.sha256[:12] in note
+    assert "`edgesdk agent install`" in note

@@ -44,3 +44,40 @@ def test_jumps_are_read_first_to_last() -> None:
 def test_bad_jump_is_named(text: str) -> None:
     with pytest.raises(InventoryError, match="cannot use ProxyJump"):
         parse_jumps(text)
+
+
+def lookup(user: str, system: str, host: str, home: Path) -> dict[str, list[str]]:
+    from edgesdk.transport.ssh import _read_config
+
+    (home / ".ssh" / "config").write_text(user)
+    (home / "ssh_config").write_text(system)
+    return _read_config(home / ".ssh" / "config", home / "ssh_config")(host)
+
+
+def test_included_files_count_where_their_block_does(home: Path) -> None:
+    folder = home / ".ssh" / "conf.d"
+    folder.mkdir()
+    (folder / "a.conf").write_text("Host board\n  User pi\n")
+    (folder / "b.conf").write_text("Port 2201\n")
+    user = (
+        f"Include conf.d/a.conf\nHost lab-* !lab-9\n  Include {folder}/b.conf\n  User root\n"
+        "Host *\n  Include ~/.ssh/nothing-here\n"
+    )
+    assert lookup(user, "", "board", home)["user"] == ["pi"]
+    assert "port" not in lookup(user, "", "board", home)
+    found = lookup(user, "", "lab-1", home)
+    assert (found["port"], found["user"]) == (["2201"], ["root"])
+    assert "port" not in lookup(user, "", "lab-9", home)
+
+
+def test_file_that_includes_itself_ends(home: Path) -> None:
+    found = lookup("Include config\nHost board\n User pi\n", "", "board", home)
+    assert found["user"] == ["pi"]
+
+
+def test_users_file_goes_before_the_systems(home: Path) -> None:
+    system = "Port 2200\nUser nobody\nHost other\n Port 1\n"
+    found = lookup("Host board\n  User pi\n", system, "board", home)
+    assert (found["user"], found["port"]) == (["pi"], ["2200"])
+    strange = "Match sessiontype shell\n Port 1\n"
+    assert lookup("User pi\n", strange, "board", home)["user"] == ["pi"]
