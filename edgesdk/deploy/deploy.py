@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["deploy_bundle"]
 
 _CHECK_TIMEOUT_S = 600.0
-#: A push of more than this many windows takes long enough to ask for the runtimes first, which
-#: costs the device seconds; a shorter one learns of a missing runtime from the check.
-_LONG_WINDOWS = 32
 
 
 def deploy_bundle(
@@ -76,7 +73,7 @@ def deploy_bundle(
     mismatch = _identify(session, profile, force=force_target, on_progress=on_progress)
     wanted = dict(deployed_blobs(dict(bundle.manifest)))
     missing = _stage(session, bundle, wanted)
-    if sum(blob.bytes - blob.have for blob in missing) > _LONG_WINDOWS * _window(session):
+    if missing:  # else it was pushed before, and its check is about to tell
         _require_runtimes(session, bundle)
     pushed = push_blobs(session, bundle, missing, on_progress=on_progress)
     session.request("commit", {"bundle": bundle.id})
@@ -111,11 +108,8 @@ def deploy_bundle(
         slot="current",
         previous=previous,
         self_check=check,
+        notes=session.notes,
     )
-
-
-def _window(session: Session) -> int:
-    return session.channel.traits.window_bytes
 
 
 def _bundle_in(slots: object, slot: str) -> str | None:
@@ -193,8 +187,18 @@ def _stage_in_pieces(
 
 
 def _require_runtimes(session: Session, bundle: BlobSource) -> None:
-    """Refuse when the device says outright that it lacks a runtime of the bundle."""
-    facts = read_facts(session, runtimes=True)
+    """Refuse when the device says outright that it lacks a runtime of the bundle.
+
+    An agent that does not know how to look for the named ones only is left to its check.
+    """
+    try:
+        facts = read_facts(
+            session, runtimes={part["runtime"] for part in bundle.manifest["parts"]}
+        )
+    except ProtocolError as exc:
+        if exc.facts.get("code") != codes.BAD_REQUEST:
+            raise
+        return
     known = facts.get("runtimes")
     for part in bundle.manifest["parts"]:
         probed = known.get(part["runtime"]) if isinstance(known, dict) else None

@@ -2,8 +2,10 @@
 
 Chunks of all missing blobs form one stream over the session. Answers come in order, and a link
 never reorders, so an answer to a later chunk proves that an earlier one without answer was
-lost: its blob goes back to what the device says it has. A chunk sent twice does no harm, the
-device ignores bytes it holds. On a link that loses nothing the same code never goes back.
+lost: its blob goes back to what the device says it has. What was under way behind it goes
+again, so a link that loses chunks gets smaller ones, and fewer at a time, until they arrive. A
+chunk sent twice does no harm, the device ignores bytes it holds. On a link that loses nothing
+the same code never goes back.
 """
 
 from __future__ import annotations
@@ -26,6 +28,13 @@ __all__ = ["BlobSource", "MissingBlob", "push_blobs", "read_missing"]
 
 _ZLIB_LEVEL = 6
 _HASH_PIECE_BYTES = 1 << 20
+#: Below this the fields of a chunk weigh more than its bytes.
+_SMALLEST_CHUNK_BYTES = 512
+_FEWEST_CHUNKS = 4
+#: So many chunks in a row must arrive before they grow again.
+_GROW_AFTER = 48
+#: A blob that goes back so often without one byte more is never going to arrive.
+_MAX_STALLS = 500
 
 
 class BlobSource(Protocol):
@@ -83,6 +92,7 @@ class _Upload:
         self.epoch = 0
         self.done = False
         self.restarted = False
+        self.stalls = 0
         self.touched = False
         self._ended = False  # whether the last chunk of this epoch is out
         self._file: BinaryIO | None = None
@@ -140,6 +150,37 @@ class _InFlight:
     epoch: int
 
 
+class _Pace:
+    """How large the next chunk is, and how many bytes may be under way."""
+
+    def __init__(self, *, chunk_bytes: int, window_bytes: int) -> None:
+        self._full_bytes = chunk_bytes
+        self._window_bytes = window_bytes
+        self._good = 0
+        self.chunk_bytes = chunk_bytes
+
+    @property
+    def window_bytes(self) -> int:
+        """The window shrinks with the chunks, to no fewer than a few of them."""
+        if self.chunk_bytes == self._full_bytes:
+            return self._window_bytes
+        scaled = self._window_bytes * self.chunk_bytes // self._full_bytes
+        return max(_FEWEST_CHUNKS * self.chunk_bytes, scaled // 2)
+
+    def arrived(self) -> None:
+        """Note a chunk that came through."""
+        self._good += 1
+        if self._good >= _GROW_AFTER:
+            self._good = 0
+            self.chunk_bytes = min(self._full_bytes, 2 * self.chunk_bytes)
+
+    def lost(self) -> None:
+        """Note that something got lost."""
+        self._good = 0
+        if self.chunk_bytes > _SMALLEST_CHUNK_BYTES:
+            self.chunk_bytes = max(_SMALLEST_CHUNK_BYTES, self.chunk_bytes // 2)
+
+
 class _Push:
     def __init__(
         self, session: Session, uploads: Sequence[_Upload], on_progress: OnProgress
@@ -151,6 +192,9 @@ class _Push:
         self._in_flight_bytes = 0
         self._total = sum(upload.blob.bytes - upload.blob.have for upload in uploads)
         self._first = 0
+        self._pace = _Pace(
+            chunk_bytes=session.chunk_bytes, window_bytes=session.channel.traits.window_bytes
+        )
         self.bytes_sent = 0
 
     def run(self) -> None:
@@ -187,8 +231,8 @@ class _Push:
         if upload is None:
             return False
         traits = self._session.channel.traits
-        chunk_bytes = self._session.chunk_bytes
-        if self._in_flight and self._in_flight_bytes + chunk_bytes > traits.window_bytes:
+        chunk_bytes = self._pace.chunk_bytes
+        if self._in_flight and self._in_flight_bytes + chunk_bytes > self._pace.window_bytes:
             return False
         offset, chunk = upload.take(chunk_bytes)
         meta = {"sha256": upload.blob.sha256, "bytes": upload.blob.bytes, "offset": offset}
@@ -231,7 +275,9 @@ class _Push:
                     f"cannot send a blob to {self._session.device_name}: it says it has "
                     f"{have!r} of {upload.blob.bytes} bytes"[:300]
                 )
-            upload.have = max(upload.have, have)
+            if have > upload.have:
+                upload.have, upload.stalls = have, 0
+            self._pace.arrived()
             upload.done = upload.done or meta.get("done") is True
             self._lose(earlier)
             self._report()
@@ -241,7 +287,7 @@ class _Push:
         have = facts.get("have") if isinstance(facts, dict) else None
         if meta.get("code") == codes.GAP and type(have) is int:
             if flight.epoch == upload.epoch and not upload.done:
-                upload.go_back(min(max(have, 0), upload.blob.bytes))
+                self._go_back(upload, min(max(have, 0), upload.blob.bytes))
             return
         if meta.get("code") == codes.BAD_HASH:
             self._start_over(upload)
@@ -280,7 +326,20 @@ class _Push:
             # is done
             missed = flight.end > upload.have or flight.end == upload.blob.bytes
             if missed and flight.epoch == upload.epoch and not upload.done:
-                upload.go_back(upload.have)
+                self._go_back(upload, upload.have)
+
+    def _go_back(self, upload: _Upload, have: int) -> None:
+        upload.stalls += 1
+        if upload.stalls > _MAX_STALLS:
+            raise ProtocolError(
+                f"cannot send a blob to {self._session.device_name}: it was sent "
+                f"{_MAX_STALLS} times from byte {have}, and not one more was taken",
+                hint="is the line far too noisy, or the agent broken?",
+                device=self._session.device_name,
+            )
+        upload.go_back(have)
+        if self._session.channel.traits.lossy:
+            self._pace.lost()
 
     def _report(self) -> None:
         got = sum(max(0, upload.have - upload.blob.have) for upload in self._uploads)

@@ -116,6 +116,7 @@ class Deployment:
         previous: The bundle a rollback would give, or None.
         self_check: The outcome of the check vectors.
         finished_parts: Parts that were finished on the device, by index.
+        notes: What a person should know although it worked, such as an agent of another age.
     """
 
     bundle_id: str
@@ -136,6 +137,7 @@ class Deployment:
     previous: str | None
     self_check: SelfCheck
     finished_parts: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Give the receipt as JSON values."""
@@ -154,6 +156,7 @@ class Deployment:
                     **record,
                     "target_mismatch": tuple(record["target_mismatch"]),
                     "finished_parts": tuple(record["finished_parts"]),
+                    "notes": tuple(record.get("notes", ())),
                     "self_check": SelfCheck.from_json(record["self_check"]),
                 }
             )

@@ -34,10 +34,19 @@ def connect(
     """
     deadline = time.monotonic() + timeout_s
     on_progress(Progress(step="connect", done=0, total=1))
+    package = pack_agent()
     channel = open_channel(
-        device.url, agent=pack_agent(), timeout_s=timeout_s, on_password=on_password
+        device.url, agent=package, timeout_s=timeout_s, on_password=on_password
     )
     left_s = max(1.0, deadline - time.monotonic())
     session = Session(channel, device_name=device.name, timeout_s=left_s)
+    if session.hello.agent_sha256 != package.sha256:
+        # a daemon that lives there, or the far end of a serial line: nothing replaces those
+        session.notes += (
+            f"the agent on {device.name} is {session.hello.agent_version} "
+            f"({session.hello.agent_sha256[:12] or 'not packed'}), this edgesdk brings "
+            f"{package.version} ({package.sha256[:12]}): `edgesdk agent install` or "
+            "`edgesdk agent pack` renews it",
+        )
     on_progress(Progress(step="connect", done=1, total=1))
     return session

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from edgesdk.devices.session import Session
@@ -11,18 +12,20 @@ from edgesdk.errors import ProtocolError
 __all__ = ["read_facts", "read_logs", "read_status"]
 
 
-def read_facts(session: Session, *, runtimes: bool = False) -> dict[str, Any]:
+def read_facts(session: Session, *, runtimes: bool | Collection[str] = False) -> dict[str, Any]:
     """Ask what the device is: machine, system, interpreter, accelerators.
 
     Args:
         session: The device.
-        runtimes: Load every runtime there too, to learn its version; that takes seconds.
+        runtimes: Load runtimes there too, to learn their versions: those named, or with True
+            all that the agent knows; each takes a device a second or more.
 
     Raises:
         LinkError: The link broke, or the answer makes no sense.
     """
-    timeout_s = 120.0 if runtimes else 30.0
-    answer = session.request("facts", {"runtimes": runtimes}, timeout_s=timeout_s)
+    timeout_s = 300.0 if runtimes else 30.0
+    wanted = runtimes if isinstance(runtimes, bool) else sorted(set(runtimes))
+    answer = session.request("facts", {"runtimes": wanted}, timeout_s=timeout_s)
     facts = clean_value(answer.meta.get("facts"))
     if not isinstance(facts, dict):
         raise ProtocolError(f"cannot read the facts of {session.device_name}: it sent none")

@@ -31,6 +31,7 @@ ERROR_OF_CODE: Mapping[str, type[EdgeError]] = {
     codes.NOT_FOUND: DeviceError,
     codes.NO_SPACE: SpaceError,
     codes.READ_ONLY: SpaceError,
+    codes.DISK_ERROR: DeviceError,
     codes.NO_RUNTIME: RuntimeMissing,
     codes.WORKER_DIED: WorkerError,
     codes.WORKER_TIMEOUT: WorkerError,
@@ -48,6 +49,8 @@ _HINTS: Mapping[str, str] = {
     codes.NO_SPACE: "`edgesdk gc` removes releases that are not in a slot",
     codes.READ_ONLY: "is the disk mounted read-only, and may that user write to the state "
     "folder?",
+    codes.DISK_ERROR: "the storage of the device fails: look at `dmesg` there, and replace its "
+    "card or disk",
     codes.WORKER_DIED: "the agent and the active release are unharmed; `edgesdk devices logs` "
     "shows the worker's last words",
     codes.WORKER_TIMEOUT: "give it longer, or try the model on a faster backend",
@@ -75,6 +78,9 @@ _DOING: Mapping[str, str] = {
     "shutdown": "stop the agent on",
 }
 
+#: Names of an error's own arguments: a device that sends them would make raising it fail.
+_NOT_FACTS = ("hint", "problem", "self")
+
 
 def doing(op: str) -> str:
     """Put an operation into words that go before a device's name."""
@@ -95,7 +101,11 @@ def refusal_error(op: str, meta: Mapping[str, object], *, device_name: str) -> E
             machine=str(facts.get("machine", "")),
             executable=str(facts.get("python_executable") or facts.get("executable") or ""),
         )
-    facts = {key: value for key, value in facts.items() if key.isidentifier() and key != "hint"}
+    facts = {
+        key: value
+        for key, value in facts.items()
+        if key.isidentifier() and key not in _NOT_FACTS
+    }
     facts |= {"code": code, "device": device_name, "op": op}
     raised = ERROR_OF_CODE.get(code, ProtocolError)
     return raised(f"cannot {doing(op)} {device_name}: {detail}", hint=hint, **facts)

@@ -77,6 +77,8 @@ class Session:
         self._clock = clock
         self.channel = channel
         self.device_name = device_name
+        #: What a person should know although all works; the receipt of a deployment has it.
+        self.notes = channel.notes
         self._reader = FrameReader()
         self._replies: deque[Frame] = deque()
         self._next_id = 1 + secrets.randbelow(_FIRST_ID_BELOW)
@@ -341,7 +343,11 @@ class Session:
         )
         newest = span[1]
         if isinstance(newest, int) and newest < PROTOCOL_OLDEST:
-            old, hint = "the agent is the older one", "replace it with `edgesdk agent install`"
+            old = "the agent is the older one"
+            hint = (
+                "replace it with `edgesdk agent install`; behind a serial line copy the file "
+                "that `edgesdk agent pack` writes"
+            )
         else:
             old, hint = "this edgesdk is the older one", "update edgesdk on this computer"
         spoken = "-".join(str(end) for end in dict.fromkeys(span) if isinstance(end, int))

@@ -13,6 +13,7 @@ from edgesdk.devices import Session, resolve_device
 from edgesdk.errors import (
     ProtocolError,
     ReportError,
+    RuntimeMissing,
     SelfCheckError,
     SpaceError,
     TargetMismatch,
@@ -164,3 +165,26 @@ def test_what_is_no_receipt_is_refused(tmp_path: Path) -> None:
     receipt, _ = deploy(tmp_path, {})
     with pytest.raises(ReportError, match="cannot read deployment receipt"):
         Deployment.from_json({**receipt.to_json(), "self_check": {}})
+
+
+def test_runtime_that_is_missing_is_said_before_a_blob_is_sent(tmp_path: Path) -> None:
+    def stage(request: Frame) -> list[Frame]:
+        sha256 = bundle.manifest["parts"][0]["files"][0]["sha256"]
+        missing = [{"sha256": sha256, "bytes": 64, "have": 0}]
+        return [Frame({"id": request.meta["id"], "ok": True, "missing": missing})]
+
+    bundle = make_echo_bundle(tmp_path / "b")
+    gone = {"version": None, "why": "No module named 'echo'", "detail": {}}
+    facts = {**FACTS, "runtimes": {"echo": gone}}
+    with pytest.raises(RuntimeMissing, match="it has no echo: No module named 'echo'"):
+        deploy(tmp_path, {"stage": stage, "facts": {"facts": facts}})
+    assert OPS == ["hello", "stage", "facts"]
+
+
+def test_notes_of_the_session_are_in_the_receipt(tmp_path: Path) -> None:
+    receipt, _ = deploy(tmp_path, {})
+    assert receipt.notes == ()
+    again = Deployment.from_json({**receipt.to_json(), "notes": ["the agent is old"]})
+    assert again.notes == ("the agent is old",)
+    earlier = {key: value for key, value in receipt.to_json().items() if key != "notes"}
+    assert Deployment.from_json(earlier).notes == ()

@@ -284,3 +284,38 @@ def test_device_cannot_ask_for_what_is_not_in_the_bundle() -> None:
         read_missing({"missing": [record]}, {"1" * 64: 5})
     (blob,) = read_missing({"missing": [{**record, "have": 99}]}, {"0" * 64: 5})
     assert (blob.bytes, blob.have) == (5, 5)
+
+
+@pytest.mark.parametrize(("loss_per_byte", "most"), [(1e-5, 1.35), (1e-4, 1.9)])
+def test_line_that_loses_chunks_gets_smaller_ones_not_the_same_bytes_over_and_over(
+    tmp_path: Path, loss_per_byte: float, most: float
+) -> None:
+    rng, size = random.Random(3), 200_000
+    source, store = Source(tmp_path, noise(size)), Store()
+
+    def put(request: Frame) -> Iterable[Frame]:
+        bytes_there = len(request.body) + 170
+        if rng.random() < 1 - (1 - loss_per_byte) ** bytes_there:
+            return []
+        return store.put(request)
+
+    traits = LinkTraits(
+        chunk_bytes=4096, window_bytes=32 << 10, lossy=True, repeat_s=1.0, silence_s=60.0
+    )
+    session, agent, _ = session_with(put, traits=traits)
+    result = push_blobs(session, source, source.missing())
+    assert store.blobs == source.data
+    assert result.bytes_sent < most * size
+    if loss_per_byte > 5e-5:
+        assert min(len(request.body) for request in agent.asked("put")[:-1]) < 4096
+
+
+def test_device_that_never_takes_a_byte_is_given_up(tmp_path: Path) -> None:
+    def put(request: Frame) -> Iterable[Frame]:
+        no = {"ok": False, "code": codes.GAP, "detail": "gap", "facts": {"have": 0}}
+        return [Frame({"id": request.meta["id"], **no})]
+
+    session, _, _ = session_with(put)
+    source = Source(tmp_path, noise(300))
+    with pytest.raises(ProtocolError, match="it was sent 500 times from byte 0, and not one"):
+        push_blobs(session, source, source.missing())

@@ -235,3 +235,11 @@ def test_leaving_the_block_closes_the_channel() -> None:
     assert channel.closed
     with pytest.raises(ProtocolError, match="cannot talk to bench-3: it was closed"):
         session.request("status")
+
+
+@pytest.mark.parametrize("name", ["problem", "hint", "self"])
+def test_device_cannot_make_raising_its_own_refusal_fail(name: str) -> None:
+    meta = {"code": codes.BUSY, "detail": "no", "facts": {name: 1, "pid": 7}}
+    error = refusal_error("check", meta, device_name="bench-3")
+    assert str(error) == "cannot run the check vectors on bench-3: no"
+    assert error.facts["pid"] == 7
