@@ -88,7 +88,7 @@ def infer_and_check(model: onnx_ir.Model, path: Path) -> None:
 
     light = _without_weights(model)
     try:
-        answer = check_and_infer(light.SerializeToString())
+        answer = check_and_infer(_with_output_shapes(light), light.SerializeToString())
         inferred = onnx.ModelProto.FromString(answer)
     except ChildFailed as exc:
         raise _refused(exc, path) from exc
@@ -192,9 +192,7 @@ def _without_weights(model: onnx_ir.Model) -> onnx.ModelProto:
         output = node.outputs[0]
         if tensor.nbytes <= _BIG_TENSOR_BYTES or output.is_graph_output():
             continue
-        stand_in = ir.Input(
-            output.name or "", ir.Shape(tensor.shape.numpy()), ir.TensorType(tensor.dtype)
-        )
+        stand_in = ir.val(output.name or "", tensor.dtype, ir.Shape(tensor.shape.numpy()))
         output.replace_all_uses_with(stand_in)
         graph.remove(node)
         graph.inputs.append(stand_in)
@@ -203,6 +201,16 @@ def _without_weights(model: onnx_ir.Model) -> onnx.ModelProto:
         if not value.is_graph_output():
             value.type = None
     return ir.serde.serialize_model(light)
+
+
+def _with_output_shapes(light: onnx.ModelProto) -> bytes:
+    """Serialize with a shape at every output: the checker wants one, inference shall find it."""
+    complete = type(light)()
+    complete.CopyFrom(light)
+    for value in complete.graph.output:
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.shape.SetInParent()
+    return complete.SerializeToString()
 
 
 def _inner_values(graph: onnx_ir.Graph) -> Iterator[onnx_ir.Value]:
