@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 __all__ = ["plain_domains", "prove_operators", "prove_tensors", "prove_versions"]
 
+#: The domain of operators that onnxruntime adds. ONNX has no schema for them, so their names and
+#: signatures are judged by the backends, which know what their runtime registers.
+_RUNTIMES_OWN = "com.microsoft"
+#: What onnxruntime writes where it saved a graph laid out for one kind of processor.
+_LAID_OUT = ("com.microsoft.nchwc", "com.ms.internal.nhwc")
 _MAX_ELEMENTS = 1 << 48
 _MAX_RANK = 32
 
@@ -224,11 +229,18 @@ def _prove_operator(
     facts = {"node": node.name, "op": node.op_type, "domain": node.domain}
     if not node.op_type:
         raise ModelError(f"cannot open {path}: {label} names no operator", **facts)
+    if node.domain == _RUNTIMES_OWN and node.domain in opsets:
+        return
     if node.domain not in opsets or node.domain not in _domains():
         kind = f"custom operator {node.op_type!r} of domain {node.domain!r}"
         hint = "replace it by standard operators in the exporter"
-        if node.domain.startswith(("com.microsoft", "com.ms")):
-            hint = "give the model from before onnxruntime optimized or quantized it"
+        if node.domain in _LAID_OUT:
+            hint = (
+                "onnxruntime saved it for one kind of processor; give the model from before, or "
+                "save it again with at most ORT_ENABLE_EXTENDED"
+            )
+        elif node.domain == _RUNTIMES_OWN:
+            hint = "the file imports no version of that domain; save it again"
         raise ModelError(
             f"cannot open {path}: {label} uses the {kind} (expected ONNX's own operators)",
             hint=hint,

@@ -6,13 +6,16 @@ that the target's images have (https://onnxruntime.ai/docs/reference/compatibili
 
 from __future__ import annotations
 
+from functools import cache
+
 from edgesdk.backends.base import Backend, ModelFacts, RuleBackend
 from edgesdk.model.values import NodeFacts
 from edgesdk.profiles.values import BackendProfile
 
 __all__ = ["make_backend"]
 
-_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
+_OWN_DOMAIN = "com.microsoft"
+_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", _OWN_DOMAIN)
 #: Types that the CPU provider has no kernels for.
 _NO_KERNELS = frozenset({"complex64", "complex128"})
 
@@ -25,6 +28,8 @@ def make_backend(profile: BackendProfile, model: ModelFacts) -> Backend:
         return None if is_onnx else "it reads ONNX, and this is a TFLite file"
 
     def knows_the_domain(node: NodeFacts) -> str | None:
+        if node.domain == _OWN_DOMAIN and not _is_registered(node.op):
+            return f"{node.op} of {_OWN_DOMAIN} is not an operator that onnxruntime registers"
         if node.domain in _DOMAINS:
             return None
         return f"{node.op} is in the operator domain {node.domain!r}, which is not registered"
@@ -48,6 +53,22 @@ def make_backend(profile: BackendProfile, model: ModelFacts) -> Backend:
 
     rules = (reads_the_format, knows_the_domain, knows_the_version, has_kernels)
     return RuleBackend(profile=profile, format="onnx", rules=rules)
+
+
+@cache
+def _own_operators() -> frozenset[str]:
+    from onnxruntime.capi import onnxruntime_pybind11_state
+
+    schemas = onnxruntime_pybind11_state.get_all_operator_schema()
+    return frozenset(schema.name for schema in schemas if schema.domain == _OWN_DOMAIN)
+
+
+def _is_registered(op: str) -> bool:
+    """Say whether this computer's onnxruntime registers ``op`` in its own domain.
+
+    It stands for the target's: the build loads the part here, and the device checks it there.
+    """
+    return op in _own_operators()
 
 
 def _existed(op: str, opset: int) -> bool:

@@ -12,7 +12,37 @@ from edgesdk.profiles.values import BackendProfile
 
 __all__ = ["make_backend"]
 
-_DOMAINS = ("", "ai.onnx", "com.microsoft")
+_DOMAINS = ("", "ai.onnx")
+#: Operators of onnxruntime's own domain that the frontend translates (read from its 2026.4
+#: library; it registers them one by one).
+_TRANSLATED = {
+    "com.microsoft": frozenset(
+        {
+            "Attention",
+            "BiasAdd",
+            "BiasGelu",
+            "DynamicQuantizeMatMul",
+            "EmbedLayerNormalization",
+            "FastGelu",
+            "FusedConv",
+            "FusedGemm",
+            "FusedMatMul",
+            "GatherBlockQuantized",
+            "Gelu",
+            "GroupNorm",
+            "GroupQueryAttention",
+            "MatMulIntegerToFloat",
+            "MatMulNBits",
+            "MultiHeadAttention",
+            "QLinearConcat",
+            "QuickGelu",
+            "RotaryEmbedding",
+            "SimplifiedLayerNormalization",
+            "SkipLayerNormalization",
+            "SkipSimplifiedLayerNormalization",
+        }
+    )
+}
 #: Operators of the default domain that the frontend does not translate.
 _NOT_TRANSLATED = frozenset(
     {
@@ -44,7 +74,9 @@ def make_backend(profile: BackendProfile, model: ModelFacts) -> Backend:
         return None if is_onnx else "this version of edgesdk gives it ONNX only, not TFLite"
 
     def translates_the_op(node: NodeFacts) -> str | None:
-        if node.domain not in _DOMAINS:
+        if node.domain in _TRANSLATED and node.op not in _TRANSLATED[node.domain]:
+            return f"{node.op} of {node.domain} is not translated by OpenVINO's ONNX frontend"
+        if node.domain not in (*_DOMAINS, *_TRANSLATED):
             return (
                 f"{node.op} is in the operator domain {node.domain!r}, which is not translated"
             )

@@ -14,7 +14,7 @@ import onnx
 import pytest
 
 from edgesdk.errors import ModelError
-from edgesdk.model import open_model
+from edgesdk.model import node_facts, open_model
 from edgesdk.model.values import model_name
 
 WriteModel = Callable[..., Path]
@@ -197,19 +197,54 @@ def test_graphs_that_make_no_sense_name_the_node(
         open_model(path)
 
 
-def test_custom_operators_name_node_operator_and_domain(tmp_path: Path) -> None:
-    text = """
-    <ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>
-    g (float[2] x) => (float[2] y) { [n7] y = com.microsoft.Gelu(x) }
+def _with_operator(folder: Path, domain: str, op: str, *, imports: str) -> Path:
+    path = folder / "c.onnx"
+    text = f"""
+    <ir_version: 8, opset_import: ["" : 17, "{imports}" : 1]>
+    g (float[2] x) => (float[2] z) {{ [n7] y = {domain}.{op}(x)  z = Relu(y) }}
     """
-    path = tmp_path / "c.onnx"
     path.write_bytes(onnx.parser.parse_model(text).SerializeToString())
+    return path
+
+
+def test_custom_operators_name_node_operator_and_domain(tmp_path: Path) -> None:
+    path = _with_operator(tmp_path, "my.ops", "Magic", imports="my.ops")
     with pytest.raises(
-        ModelError, match="'n7' uses the custom operator 'Gelu' of domain"
+        ModelError, match="'n7' uses the custom operator 'Magic' of domain"
     ) as got:
         open_model(path)
-    assert got.value.facts["op"] == "Gelu"
-    assert "onnxruntime optimized" in got.value.hint
+    assert got.value.facts["op"] == "Magic"
+    assert "replace it by standard operators" in got.value.hint
+
+
+def test_operators_that_onnxruntime_adds_are_left_to_the_backends(tmp_path: Path) -> None:
+    opened = open_model(
+        _with_operator(tmp_path, "com.microsoft", "Gelu", imports="com.microsoft")
+    )
+    assert opened.source.op_counts == {"Relu": 1, "com.microsoft.Gelu": 1}
+    assert opened.source.opsets["com.microsoft"] == 1
+    first = node_facts(opened.ir)[0]
+    assert (first.domain, first.since_version, first.output_types) == (
+        "com.microsoft",
+        0,
+        (None,),
+    )
+
+
+def test_graphs_laid_out_for_one_processor_say_how_to_save_them(tmp_path: Path) -> None:
+    path = _with_operator(
+        tmp_path, "com.microsoft.nchwc", "Conv", imports="com.microsoft.nchwc"
+    )
+    with pytest.raises(ModelError, match="custom operator 'Conv'") as got:
+        open_model(path)
+    assert "at most ORT_ENABLE_EXTENDED" in got.value.hint
+
+
+def test_a_domain_that_is_not_imported_is_refused(tmp_path: Path) -> None:
+    path = _with_operator(tmp_path, "com.microsoft", "Gelu", imports="my.ops")
+    with pytest.raises(ModelError, match="custom operator 'Gelu'") as got:
+        open_model(path)
+    assert "imports no version of that domain" in got.value.hint
 
 
 def test_versions_from_the_future_are_named(write_model: WriteModel) -> None:

@@ -129,7 +129,7 @@ def test_a_backend_without_a_compiler_refuses_every_node_and_says_so() -> None:
 
 
 def test_a_backend_that_takes_only_some_nodes_says_how_many_it_does_not() -> None:
-    strange = model(node(0, "Conv", X, Y), node(1, "Foo", Y, Z, domain="com.microsoft"))
+    strange = model(node(0, "Conv", X, Y), node(1, "Gelu", Y, Z, domain="com.microsoft"))
     made = plan(strange, backend("npu", "openvino", options={"device": "NPU"}), CPU)
     assert "does not compile for OpenVINO's NPU" in made.nodes[0].refusals[0].reason
     text = model(

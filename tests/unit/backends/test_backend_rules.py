@@ -1,0 +1,150 @@
+"""What each kind of backend takes and refuses, and in which words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from edgesdk.backends import ModelFacts, backend_for
+from edgesdk.model.values import ModelFormat, NodeFacts, SourceModel
+from edgesdk.profiles.values import BackendProfile
+from edgesdk.tensors import TensorInfo
+
+
+def _node(op: str, domain: str = "", *, dtype: str = "float32", since: int = 13) -> NodeFacts:
+    value = TensorInfo(name="x", dtype=dtype, shape=(1, 4))
+    return NodeFacts(
+        index=0,
+        name="n",
+        op=op,
+        domain=domain,
+        since_version=since,
+        inputs=("x",),
+        outputs=("y",),
+        input_types=(value,),
+        output_types=(None,),
+    )
+
+
+def _why_not(
+    kind: str,
+    node: NodeFacts,
+    *,
+    model_format: ModelFormat = "onnx",
+    max_opset: int | None = None,
+    options: Mapping[str, str] | None = None,
+) -> str | None:
+    profile = BackendProfile(
+        id="it",
+        kind=kind,
+        runtime=kind,
+        accelerator=False,
+        precisions=("fp32",),
+        scheme=None,
+        runtime_version="1.0",
+        max_opset=max_opset,
+        max_ir=None,
+        requirement="",
+        options=dict(options or {}),
+        quirks=(),
+    )
+    source = SourceModel(
+        path=Path("m"),
+        name="m",
+        format=model_format,
+        sha256="0" * 64,
+        bytes=1,
+        ir_version=8,
+        opset=17,
+        opsets={"": 17},
+        producer="",
+        inputs=(),
+        outputs=(),
+        op_counts={},
+        initializer_bytes=0,
+        external_data=False,
+    )
+    return backend_for(profile, ModelFacts(source=source, nodes=(node,))).why_not(node)
+
+
+@pytest.mark.parametrize(
+    ("op", "domain"),
+    [
+        ("Conv", ""),
+        ("TreeEnsembleClassifier", "ai.onnx.ml"),
+        ("FusedConv", "com.microsoft"),
+        ("SkipLayerNormalization", "com.microsoft"),
+    ],
+)
+def test_onnxruntime_takes_standard_classic_and_its_own_operators(op: str, domain: str) -> None:
+    assert _why_not("onnxruntime", _node(op, domain, since=1)) is None
+
+
+def test_onnxruntime_refuses_a_name_that_is_not_registered_in_its_domain() -> None:
+    assert _why_not("onnxruntime", _node("Magic", "com.microsoft")) == (
+        "Magic of com.microsoft is not an operator that onnxruntime registers"
+    )
+    assert _why_not("onnxruntime", _node("Magic", "my.ops")) == (
+        "Magic is in the operator domain 'my.ops', which is not registered"
+    )
+
+
+def test_onnxruntime_refuses_operators_younger_than_the_target_s_runtime() -> None:
+    assert _why_not("onnxruntime", _node("Gelu", since=20), max_opset=18) == (
+        "Gelu exists since opset 20; onnxruntime 1.0 ends at 18"
+    )
+    # an older form exists, so the build can lower the node
+    assert _why_not("onnxruntime", _node("Conv", since=22), max_opset=18) is None
+
+
+@pytest.mark.parametrize("kind", ["onnxruntime", "openvino"])
+def test_complex_numbers_have_no_kernel(kind: str) -> None:
+    reason = _why_not(kind, _node("Add", dtype="complex64"))
+    assert reason is not None
+    assert "complex64 (x)" in reason
+
+
+def test_openvino_takes_only_what_its_frontend_translates() -> None:
+    assert _why_not("openvino", _node("Conv")) is None
+    assert _why_not("openvino", _node("FusedConv", "com.microsoft")) is None
+    assert _why_not("openvino", _node("CropAndResize", "com.microsoft")) == (
+        "CropAndResize of com.microsoft is not translated by OpenVINO's ONNX frontend"
+    )
+    assert _why_not("openvino", _node("TreeEnsembleClassifier", "ai.onnx.ml")) == (
+        "TreeEnsembleClassifier is in the operator domain 'ai.onnx.ml', which is not translated"
+    )
+    assert _why_not("openvino", _node("StringNormalizer")) == (
+        "StringNormalizer is not translated by OpenVINO's ONNX frontend"
+    )
+
+
+def test_openvino_says_for_which_device_nothing_compiles() -> None:
+    assert _why_not("openvino", _node("Conv"), options={"device": "NPU"}) == (
+        "this version of edgesdk does not compile for OpenVINO's NPU"
+    )
+
+
+def test_each_backend_says_which_format_it_does_not_read() -> None:
+    assert _why_not("litert", _node("Conv")) == (
+        "this version of edgesdk does not lower ONNX to LiteRT"
+    )
+    for kind in ("onnxruntime", "openvino"):
+        reason = _why_not(kind, _node("CONV_2D"), model_format="tflite")
+        assert reason is not None
+        assert "TFLite" in reason
+
+
+def test_litert_refuses_custom_ops_by_name() -> None:
+    node = _node("edgetpu-custom-op", "custom")
+    assert _why_not("litert", node, model_format="tflite") == (
+        "edgetpu-custom-op is a custom op, for which LiteRT has no kernel"
+    )
+
+
+@pytest.mark.parametrize("kind", ["dreamchip", "../escape", "os.path"])
+def test_a_kind_without_a_package_takes_nothing_and_says_so(kind: str) -> None:
+    assert _why_not(kind, _node("Conv")) == (
+        f"this version of edgesdk has no compiler for {kind}"
+    )
