@@ -57,31 +57,40 @@ class _Lock:
     def __init__(self, root: Folder) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         self._fd = os.open(_LOCK, flags, 0o600, dir_fd=root.fd)
-        self._wanted = os.open(_WANTED, flags, 0o600, dir_fd=root.fd)
+        try:
+            self._wanted = os.open(_WANTED, flags, 0o600, dir_fd=root.fd)
+        except OSError:  # a full disk: the agent that is to free it has to start
+            self._wanted = -1
 
     def take(self) -> bool:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(self._wanted, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            if self._wanted >= 0:
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(self._wanted, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return False
-        fcntl.flock(self._wanted, fcntl.LOCK_UN)
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, "{}\n".format(os.getpid()).encode("ascii"), 0)
+        self.give_up()
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, "{}\n".format(os.getpid()).encode("ascii"), 0)
         return True
 
     def give_up(self) -> None:
         """Want it no longer."""
-        fcntl.flock(self._wanted, fcntl.LOCK_UN)
+        if self._wanted >= 0:
+            fcntl.flock(self._wanted, fcntl.LOCK_UN)
 
     def release(self) -> None:
         """Let the next one have it; the end of the process does the same."""
         os.close(self._fd)
-        os.close(self._wanted)
+        if self._wanted >= 0:
+            os.close(self._wanted)
 
     def is_wanted(self) -> bool:
         """Say, as its holder, whether another process waits for it."""
+        if self._wanted < 0:
+            return False
         try:
             fcntl.flock(self._wanted, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

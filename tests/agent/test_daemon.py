@@ -319,3 +319,35 @@ def test_silent_host_gives_way_to_one_that_waits(
     assert not serving.is_alive()
     for fd in (reading, host_writes, host_reads, writing):
         os.close(fd)
+
+
+def test_full_disk_does_not_keep_the_agent_from_starting(
+    agent_modules: Callable[[str], Any],
+    start: Start,
+    state: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It has to start to free the disk."""
+    start().hang_up()
+    fs, daemon = agent_modules("edge_agent.fs"), agent_modules("edge_agent.daemon")
+    (state / "lock.wanted").unlink()
+
+    def full(*_: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+    root = fs.Folder.open_state(str(state))
+    real_open = os.open
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        patch.setattr(
+            os,
+            "open",
+            lambda name, *a, **k: full() if "wanted" in name else real_open(name, *a, **k),
+        )
+        lock = daemon._Lock(root)
+        assert lock.take()
+    assert not lock.is_wanted()
+    assert not daemon._Lock(root).take()
+    lock.release()
+    assert daemon._Lock(root).take()
+    root.close()
