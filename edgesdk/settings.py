@@ -8,7 +8,6 @@ object down; the library reads none of this by itself.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 from edgesdk.errors import SettingsError
+from edgesdk.near import suggest
+from edgesdk.yaml_file import read_yaml
 
 __all__ = [
     "OPTIONS",
@@ -27,7 +28,6 @@ __all__ = [
 
 Value = str | float | bool | Path | None
 
-_MAX_FILE_BYTES = 1 << 20
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 _PREFIX = "EDGESDK_"
@@ -233,61 +233,23 @@ def _convert(option: Option, raw: object, origin: str) -> Value:
 
 
 def _read_file(path: Path, *, must_exist: bool) -> Mapping[str, object]:
-    try:
-        if path.stat().st_size > _MAX_FILE_BYTES:
-            raise SettingsError(
-                f"cannot read settings {path}: larger than {_MAX_FILE_BYTES} bytes",
-                hint="is this the right file? it holds one 'name: value' a line",
-                path=str(path),
-            )
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        if not must_exist:
-            return {}
-        raise SettingsError(
-            f"cannot read settings {path}: no such file",
-            hint="EDGESDK_SETTINGS names it; correct or unset the variable",
-            path=str(path),
-        ) from None
-    except (OSError, UnicodeDecodeError) as exc:
-        raise SettingsError(
-            f"cannot read settings {path}: {exc}",
-            hint="may you read it, and is it text in UTF-8? EDGESDK_SETTINGS can name another",
-            path=str(path),
-        ) from exc
-    return _parse(text, path)
-
-
-def _parse(text: str, path: Path) -> Mapping[str, object]:
-    import yaml
-
-    try:
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as exc:
-        where = str(exc).replace("\n", " ")
-        raise SettingsError(
-            f"cannot read settings {path}: not YAML: {where}",
-            hint="write one 'name: value' a line; edgesdk settings lists the names",
-            path=str(path),
-        ) from exc
-    if content is None:
+    if not must_exist and not path.exists():
         return {}
-    if not isinstance(content, dict):
-        raise SettingsError(
-            f"cannot read settings {path}: it holds a {type(content).__name__} "
-            "(expected one 'name: value' a line)",
-            hint="edgesdk settings lists the names",
-            path=str(path),
-        )
+    content = read_yaml(
+        path,
+        what="settings",
+        error=SettingsError,
+        hint="write one 'name: value' a line; edgesdk settings lists the names, and "
+        "EDGESDK_SETTINGS can name another file",
+        expected="one 'name: value' a line",
+    )
     names = [option.name for option in OPTIONS]
     for key in content:
         if key not in names:
-            near = difflib.get_close_matches(str(key), names, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
             raise SettingsError(
-                f"cannot read settings {path}: unknown key {str(key)!r}",
-                hint=f"{hint}settings are {', '.join(names)}",
+                f"cannot read settings {path}: unknown key {key!r}",
+                hint=f"{suggest(key, names)} settings are {', '.join(names)}".strip(),
                 path=str(path),
-                key=str(key),
+                key=key,
             )
     return content

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgesdk.errors import InventoryError
+from edgesdk.near import near_misses, suggest
 from edgesdk.transport.url import SCHEMES, DeviceUrl, parse_device_url
+from edgesdk.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["Device", "load_inventory", "resolve_device"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
-_MAX_FILE_BYTES = 1 << 20
 _OPTIONS = ("key", "state", "python", "baud", "rtscts")
 
 
@@ -51,56 +51,11 @@ def _problem(path: Path, exc: ValidationError) -> InventoryError:
         allowed = (
             (*_OPTIONS, "url", "target", "notes") if len(place) > 1 else ("devices", "schema")
         )
-        near = difflib.get_close_matches(place[-1], allowed, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(allowed)}"
+        hint = suggest(place[-1], allowed) or f"known keys: {', '.join(allowed)}"
         seen = f"unknown key {where}"
     else:
         seen, hint = f"{where}: {first['msg'][:1].lower()}{first['msg'][1:]}", ""
     return InventoryError(f"cannot use inventory {path}: {seen}", hint=hint, path=str(path))
-
-
-def _read(path: Path) -> object:
-    import yaml
-
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_FILE_BYTES + 1)
-    except OSError as exc:
-        raise InventoryError(
-            f"cannot read inventory {path}: {(exc.strerror or str(exc)).lower()}",
-            hint="name another with --inventory, or give a device URL such as local:",
-            path=str(path),
-        ) from exc
-    if len(data) > _MAX_FILE_BYTES:
-        raise InventoryError(
-            f"cannot use inventory {path}: it is over {_MAX_FILE_BYTES} bytes", path=str(path)
-        )
-    if any(token in data for token in (b"&", b"*")):
-        _refuse_aliases(path, data)
-    try:
-        document: object = yaml.safe_load(data)
-    except (yaml.YAMLError, ValueError, RecursionError) as exc:
-        reason = " ".join(str(exc).split())[:300]
-        raise InventoryError(
-            f"cannot use inventory {path}: it is not YAML: {reason}", path=str(path)
-        ) from exc
-    return document
-
-
-def _refuse_aliases(path: Path, data: bytes) -> None:
-    """Turn aliases down before anything is expanded: a few can stand for gigabytes."""
-    import yaml
-
-    try:
-        found = any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(data))
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return  # said properly when it is loaded
-    if found:
-        raise InventoryError(
-            f"cannot use inventory {path}: it uses YAML aliases (*name)",
-            hint="write the values out",
-            path=str(path),
-        )
 
 
 def load_inventory(path: Path) -> dict[str, Device]:
@@ -128,12 +83,13 @@ def load_inventory(path: Path) -> dict[str, Device]:
         file_schema: int = Field(default=1, alias="schema", ge=1, le=1)
         devices: dict[str, Entry]
 
-    document = _read(path)
-    if not isinstance(document, dict):
-        raise InventoryError(
-            f"cannot use inventory {path}: it is no mapping (expected `devices:` at the top)",
-            path=str(path),
-        )
+    document = read_yaml(
+        path,
+        what="inventory",
+        error=InventoryError,
+        hint="name another with --inventory, or give a device URL such as local:",
+        expected="`devices:` at the top",
+    )
     try:
         read = Document.model_validate(document)
     except ValidationError as exc:
@@ -196,7 +152,7 @@ def resolve_device(text: str, *, inventory: Path | None = None) -> Device:
         if text in SCHEMES:
             hint = f"did you mean {text}:{'' if text == 'local' else '//...'}?"
     else:
-        near = difflib.get_close_matches(text, known, n=3)
+        near = near_misses(text, list(known))
         hint = (
             f"did you mean {' or '.join(near)}?"
             if near

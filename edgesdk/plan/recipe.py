@@ -6,9 +6,11 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgesdk.errors import RecipeError
+from edgesdk.near import suggest
+from edgesdk.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     from edgesdk.data.preprocess import Preprocess
@@ -17,7 +19,6 @@ __all__ = ["PRECISIONS", "Recipe", "load_recipe", "recipe_schema"]
 
 Precision = Literal["fp32", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
-_MAX_RECIPE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +77,10 @@ def load_recipe(path: Path | None = None, **overrides: object) -> Recipe:
     Raises:
         RecipeError: The file cannot be read, has an unknown key, or a value is out of range.
     """
-    record = _read(path) if path is not None else {}
+    record: dict[str, Any] = {}
+    if path is not None:
+        hint = "see configs/recipes for examples"
+        record = read_yaml(path, what="recipe", error=RecipeError, hint=hint)
     record |= {name: value for name, value in overrides.items() if value is not None}
     return _to_recipe(record, "the recipe" if path is None else str(path))
 
@@ -88,48 +92,17 @@ def recipe_schema() -> dict[str, Any]:
     return RecipeFile.model_json_schema()
 
 
-def _read(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        data = path.read_bytes()[: _MAX_RECIPE_BYTES + 1]
-        if len(data) > _MAX_RECIPE_BYTES:
-            raise RecipeError(
-                f"cannot read recipe {path}: it has more than {_MAX_RECIPE_BYTES} bytes",
-                hint="is that a recipe? see configs/recipes for examples",
-            )
-        record = yaml.safe_load(data.decode("utf-8"))
-    except OSError as exc:
-        raise RecipeError(
-            f"cannot read recipe {path}: {exc.strerror or exc}",
-            hint="see configs/recipes for examples",
-        ) from exc
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as exc:
-        raise RecipeError(f"cannot read recipe {path}: {_one_line(exc)}") from exc
-    if record is None:
-        return {}
-    if not isinstance(record, dict) or not all(isinstance(key, str) for key in record):
-        raise RecipeError(
-            f"cannot read recipe {path}: it is not a mapping of option names to values",
-            hint="see configs/recipes for examples",
-        )
-    return cast("dict[str, Any]", record)
-
-
 def _to_recipe(record: dict[str, Any], where: str) -> Recipe:
-    import difflib
-
     from pydantic import ValidationError
 
     from edgesdk.plan.recipe_file import RecipeFile
 
     for key in record:
         if key not in RecipeFile.model_fields:
-            near = difflib.get_close_matches(key, RecipeFile.model_fields, n=1)
-            known = ", ".join(RecipeFile.model_fields)
+            known = list(RecipeFile.model_fields)
             raise RecipeError(
                 f"cannot read {where}: there is no option {key!r}",
-                hint=f"did you mean {near[0]!r}?" if near else f"options are {known}",
+                hint=suggest(key, known) or f"options are {', '.join(known)}",
                 key=key,
             )
     try:
@@ -143,7 +116,3 @@ def _to_recipe(record: dict[str, Any], where: str) -> Recipe:
             ],
             key=place,
         ) from exc
-
-
-def _one_line(exc: BaseException) -> str:
-    return " ".join(str(exc).split())[:300]

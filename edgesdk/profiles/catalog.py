@@ -8,8 +8,8 @@ from types import MappingProxyType
 
 from edgesdk._resources import resource_dir
 from edgesdk.errors import EdgeError, ProfileError
+from edgesdk.near import near_misses
 from edgesdk.profiles.family import load_family
-from edgesdk.profiles.near import near_misses
 from edgesdk.profiles.values import TargetProfile
 
 __all__ = ["Catalog", "default_target", "find_target", "load_catalog"]

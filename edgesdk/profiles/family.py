@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgesdk.errors import ProfileError
-from edgesdk.profiles.near import suggest
-from edgesdk.profiles.reader import read_yaml
+from edgesdk.near import suggest
 from edgesdk.profiles.values import (
     AgentNeeds,
     BackendProfile,
@@ -27,6 +26,7 @@ from edgesdk.profiles.values import (
     content_digest,
     frozen_options,
 )
+from edgesdk.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     from edgesdk.profiles.schema import (
@@ -312,7 +312,13 @@ def load_family(path: Path) -> tuple[TargetProfile, ...]:
     """
     from edgesdk.profiles.schema import parse_family
 
-    family = parse_family(path, read_yaml(path))
+    content = read_yaml(
+        path,
+        what="target profile",
+        error=ProfileError,
+        expected="a mapping with schema, family, ...",
+    )
+    family = parse_family(path, content)
     _check_references(path, family)
     for index, backend in enumerate(family.backends):
         _check_backend(path, f"backends[{index}]", backend)

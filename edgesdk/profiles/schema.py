@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgesdk.errors import ProfileError
-from edgesdk.profiles.near import suggest
+from edgesdk.near import suggest
 from edgesdk.profiles.values import ActivationScheme, Precision, ProvenanceKind, WeightScheme
 
 __all__ = [

@@ -10,16 +10,18 @@ import pytest
 import edgesdk
 
 SRC = Path(edgesdk.__file__).parent
-BASE = {"errors", "progress", "tensors"}
+BASE = {"errors", "progress", "tensors", "near", "yaml_file"}
 
 #: What each part may import; itself always, `edgesdk` alone (the version) too.
 MAY_IMPORT: dict[str, set[str]] = {
     # the floor
     "errors": set(),
     "progress": set(),
+    "near": set(),
+    "yaml_file": {"errors"},
     "_resources": {"errors"},
     "tensors": {"errors", "wire"},
-    "settings": {"errors"},
+    "settings": {"errors", "near", "yaml_file"},
     "wire": set(),
     # where both columns meet
     "bundle": {*BASE, "wire"},

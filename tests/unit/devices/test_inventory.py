@@ -56,10 +56,10 @@ def test_url_needs_no_inventory() -> None:
         ("devices:\n  a: {url: 'local:', baud: 9600}", "local URLs have no option 'baud'", ""),
         ("devices:\n  'a b': {url: 'local:'}", "'a b' is no device name", ""),
         ("devices:\n  local: {url: 'local:'}", "'local' is no device name", ""),
-        ("[1, 2]", "it is no mapping", ""),
-        ("a: [", "it is not YAML", ""),
-        ("a: &x [1]\nb: *x", "it uses YAML aliases", "write the values out"),
-        ("!!python/object/apply:os.system [id]", "it is not YAML", ""),
+        ("[1, 2]", "it holds a list (expected `devices:` at the top)", ""),
+        ("a: [", "is not YAML", ""),
+        ("a: &x [1]\nb: *x", "line 1 has an anchor or alias (expected plain values)", ""),
+        ("!!python/object/apply:os.system [id]", "line 1 has the tag", ""),
     ],
 )
 def test_bad_inventory_says_what_is_wrong(

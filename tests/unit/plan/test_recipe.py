@@ -43,13 +43,13 @@ def test_the_digest_follows_the_content() -> None:
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
-        ("precison: int8", "there is no option 'precison'", "did you mean 'precision'"),
+        ("precison: int8", "there is no option 'precison'", "did you mean precision"),
         ("zzz: 1", "there is no option 'zzz'", "options are precision"),
         ("precision: int9", "precision: input should be", ""),
         ("checks: 0", "checks: input should be greater", ""),
-        ("- a list", "it is not a mapping", "configs/recipes"),
+        ("- a list", "it holds a list", "configs/recipes"),
         ("a: [1", "cannot read recipe", ""),
-        ("!!python/object/apply:os.system [id]", "could not determine a constructor", ""),
+        ("!!python/object/apply:os.system [id]", "has the tag", ""),
         ("\x00", "cannot read recipe", ""),
         ("[" * 5000, "cannot read recipe", ""),
         ("preprocess: {resize: [8, 8], colour: rgb}", "colour", ""),
@@ -65,11 +65,11 @@ def test_a_mistake_is_named_with_its_place(
 
 
 def test_an_absent_or_huge_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="No such file"):
+    with pytest.raises(RecipeError, match="no such file"):
         load_recipe(tmp_path / "absent.yaml")
     huge = tmp_path / "huge.yaml"
     huge.write_bytes(b"#" * (1 << 20) + b"\n\n")
-    with pytest.raises(RecipeError, match="more than"):
+    with pytest.raises(RecipeError, match="larger than"):
         load_recipe(huge)
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from edgesdk.errors import ProfileError
 from edgesdk.profiles.family import load_family
@@ -308,3 +310,36 @@ def test_a_precision_twice_is_refused(family: Family, refusal: Refusal) -> None:
 def test_the_same_provenance_twice_is_refused(family: Family, refusal: Refusal) -> None:
     family["provenance"].append(entry("agent"))
     assert "provenance[1].fields has agent a second time" in str(refusal(family))
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.one_of(st.binary(max_size=300), st.text(max_size=300).map(str.encode)))
+def test_any_bytes_are_read_or_refused_as_a_profile_error(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "any.yaml"
+    path.write_bytes(data)
+    try:
+        load_family(path)
+    except ProfileError as error:
+        assert str(error).startswith("cannot ")  # noqa: PT017 -- either outcome is right
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    place=st.integers(0, 10_000),
+    insert=st.sampled_from([*"\t:-[]{}#&*!|>'\"%@`,?~\n\x00\x7f0", "- ", ": ", "<<: "]),
+    drop=st.integers(0, 12),
+)
+def test_a_damaged_profile_is_read_or_refused_as_a_profile_error(
+    tmp_path: Path, good_text: str, place: int, insert: str, drop: int
+) -> None:
+    place %= len(good_text)
+    path = tmp_path / "damaged.yaml"
+    path.write_text(good_text[:place] + insert + good_text[place + drop :], encoding="utf-8")
+    try:
+        load_family(path)
+    except ProfileError as error:
+        assert str(path) in str(error)  # noqa: PT017 -- either outcome is right

@@ -12,7 +12,8 @@ import pytest
 
 from edgesdk import profiles
 from edgesdk._resources import resource_dir
-from edgesdk.profiles.reader import read_yaml
+from edgesdk.errors import ProfileError
+from edgesdk.yaml_file import read_yaml
 
 
 def test_the_schema_is_a_valid_schema_and_json() -> None:
@@ -23,7 +24,8 @@ def test_the_schema_is_a_valid_schema_and_json() -> None:
 
 @pytest.mark.parametrize("path", sorted(resource_dir("targets").glob("*.yaml")), ids=str)
 def test_every_shipped_file_fits_the_schema(path: Path) -> None:
-    jsonschema.validate(read_yaml(path), profiles.profile_schema())
+    content = read_yaml(path, what="target profile", error=ProfileError)
+    jsonschema.validate(content, profiles.profile_schema())
 
 
 def test_the_schema_refuses_an_unknown_key_too(family: dict[str, Any]) -> None:

@@ -4,7 +4,8 @@ Only plain data comes out: no anchors, aliases or tags, no key twice, a bounded 
 number of values. Scalars mean what they look like: ``true`` and ``false`` are the only
 booleans, dates stay text, and ``3.10`` without quotes is a number that the schema refuses.
 
-The only module of this package that imports PyYAML.
+Profiles, recipes, inventories and settings all come through here: the only module that imports
+PyYAML.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from edgesdk.errors import ProfileError
+from edgesdk.errors import InputError
 
 if TYPE_CHECKING:
     import yaml
 
-__all__ = ["MAX_PROFILE_BYTES", "read_yaml"]
+__all__ = ["MAX_YAML_BYTES", "read_yaml"]
 
-#: Far above any family file, far below anything that takes noticeable time or memory.
-MAX_PROFILE_BYTES = 256 << 10
+#: Far above any file a person writes, far below anything that takes noticeable time or memory.
+MAX_YAML_BYTES = 256 << 10
 _MAX_DEPTH = 16
 _MAX_NODES = 20_000
 
@@ -34,10 +35,12 @@ _NULL = re.compile(r"(?:null|~|)\Z")
 _TAG = "tag:yaml.org,2002:"
 
 
-def _refuse(path: Path, seen: str, *, hint: str = "", **facts: object) -> ProfileError:
-    return ProfileError(
-        f"cannot read target profile {path}: {seen}", hint=hint, path=str(path), **facts
-    )
+class _BadFile(Exception):
+    """What was seen, and a hint of its own where there is one."""
+
+    def __init__(self, seen: str, *, hint: str = "") -> None:
+        super().__init__(seen)
+        self.hint = hint
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -46,31 +49,25 @@ def _read_bytes(path: Path) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise _refuse(path, "it is not a regular file")
-            data = file.read(MAX_PROFILE_BYTES + 1)
+                raise _BadFile("it is not a regular file")
+            data = file.read(MAX_YAML_BYTES + 1)
     except (OSError, ValueError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
-        raise _refuse(path, reason.lower()) from exc
-    if len(data) > MAX_PROFILE_BYTES:
-        raise _refuse(path, f"it is larger than {MAX_PROFILE_BYTES} bytes")
+        raise _BadFile(reason.lower()) from exc
+    if len(data) > MAX_YAML_BYTES:
+        raise _BadFile(f"it is larger than {MAX_YAML_BYTES} bytes")
     return data
 
 
-def _decode(path: Path, data: bytes) -> str:
+def _decode(data: bytes) -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
-        raise _refuse(
-            path, f"byte {exc.start} is not UTF-8", hint="save the file as UTF-8"
-        ) from exc
+        raise _BadFile(f"byte {exc.start} is not UTF-8", hint="save it as UTF-8") from exc
     for number, line in enumerate(text.splitlines(), start=1):
         if "\t" in line:
-            raise _refuse(
-                path,
-                f"line {number} has a tab (expected spaces)",
-                hint="indent with two spaces",
-                line=number,
-            )
+            seen = f"line {number} has a tab (expected spaces)"
+            raise _BadFile(seen, hint="indent with two spaces")
     return text
 
 
@@ -146,23 +143,47 @@ def _reason(exc: Exception) -> str:
     return " ".join(str(exc).split())[:300]
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a file that holds one YAML mapping of plain values.
+def read_yaml(
+    path: Path,
+    *,
+    what: str,
+    error: type[InputError],
+    hint: str = "",
+    expected: str = "a mapping",
+) -> dict[str, Any]:
+    """Read a file that holds one YAML mapping of plain values; an empty file holds none.
+
+    Args:
+        path: The file.
+        what: What it is, for messages: ``"recipe"``.
+        error: What is raised.
+        hint: What to try where the fault does not say so itself.
+        expected: What the mapping should hold, for messages.
 
     Raises:
-        ProfileError: It cannot be read, is no such YAML, or is larger, deeper or longer than a
-            profile has reason to be. The text names the line where one is known.
+        InputError: As ``error``. It cannot be read, is no such YAML, or is larger, deeper or
+            longer than such a file has reason to be. The text names the line if one is known.
     """
+    try:
+        content = _load(_decode(_read_bytes(path)))
+        if content is None:
+            content = {}
+        if not isinstance(content, dict):
+            raise _BadFile(f"it holds a {type(content).__name__} (expected {expected})")
+    except _BadFile as exc:
+        raise error(
+            f"cannot read {what} {path}: {exc}", hint=exc.hint or hint, path=str(path)
+        ) from exc.__cause__
+    return content
+
+
+def _load(text: str) -> object:
     import yaml
 
-    text = _decode(path, _read_bytes(path))
     loader = _loader_class()
     try:
         _check_shape(text, loader)
-        content = yaml.load(text, Loader=loader)  # noqa: S506 -- a SafeLoader, made narrower
+        content: object = yaml.load(text, Loader=loader)  # noqa: S506 -- a SafeLoader, made narrower
     except (yaml.YAMLError, ValueError, RecursionError) as exc:
-        raise _refuse(path, _reason(exc)) from exc
-    if not isinstance(content, dict):
-        seen = "nothing" if content is None else f"a {type(content).__name__}"
-        raise _refuse(path, f"it holds {seen} (expected a mapping with schema, family, ...)")
+        raise _BadFile(_reason(exc)) from exc
     return content

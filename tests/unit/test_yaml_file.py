@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from edgesdk.errors import ProfileError
-from edgesdk.profiles.family import load_family
-from edgesdk.profiles.reader import MAX_PROFILE_BYTES, read_yaml
+from edgesdk.errors import ProfileError, RecipeError
+from edgesdk.yaml_file import MAX_YAML_BYTES
+from edgesdk.yaml_file import read_yaml as read_any
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    expected = "a mapping with schema, family, ..."
+    return read_any(path, what="target profile", error=ProfileError, expected=expected)
 
 
 def refuse(tmp_path: Path, data: str | bytes) -> ProfileError:
@@ -35,8 +39,6 @@ def refuse(tmp_path: Path, data: str | bytes) -> ProfileError:
         ("a: [\n", "is not YAML"),
         ("a: 'x\n", "is not YAML"),
         ("- 1\n- 2\n", "it holds a list (expected a mapping with schema, family, ...)"),
-        ("", "it holds nothing (expected a mapping"),
-        ("# only a remark\n", "it holds nothing"),
         ("a: 1\n---\nb: 2\n", "begins a second document (expected one)"),
         ("1: a\n", "line 1 has the key 1 (expected text)"),
         ("? [1, 2]\n: a\n", "has the key [1, 2] (expected text)"),
@@ -58,14 +60,14 @@ def test_an_alias_bomb_is_refused_before_it_grows(tmp_path: Path) -> None:
 
 
 def test_a_file_above_the_size_cap_is_refused(tmp_path: Path) -> None:
-    error = refuse(tmp_path, b"# " + b"x" * MAX_PROFILE_BYTES)
+    error = refuse(tmp_path, b"# " + b"x" * MAX_YAML_BYTES)
     assert "it is larger than 262144 bytes" in str(error)
 
 
 def test_bytes_that_are_not_utf8_are_refused_with_their_place(tmp_path: Path) -> None:
     error = refuse(tmp_path, b"vendor: Caf\xe9\n")
     assert "byte 11 is not UTF-8" in str(error)
-    assert error.hint == "save the file as UTF-8"
+    assert error.hint == "save it as UTF-8"
 
 
 def test_a_missing_file_a_folder_and_a_pipe_are_refused(tmp_path: Path) -> None:
@@ -108,34 +110,14 @@ def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
     assert read_yaml(path) == {"a": 1}
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(data=st.one_of(st.binary(max_size=300), st.text(max_size=300).map(str.encode)))
-def test_any_bytes_are_read_or_refused_as_a_profile_error(tmp_path: Path, data: bytes) -> None:
-    path = tmp_path / "any.yaml"
-    path.write_bytes(data)
-    try:
-        load_family(path)
-    except ProfileError as error:
-        assert str(error).startswith("cannot ")  # noqa: PT017 -- either outcome is right
+def test_an_empty_file_holds_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "empty.yaml"
+    for text in ("", "# only a remark\n"):
+        path.write_text(text)
+        assert read_yaml(path) == {}
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(
-    place=st.integers(0, 10_000),
-    insert=st.sampled_from([*"\t:-[]{}#&*!|>'\"%@`,?~\n\x00\x7f0", "- ", ": ", "<<: "]),
-    drop=st.integers(0, 12),
-)
-def test_a_damaged_profile_is_read_or_refused_as_a_profile_error(
-    tmp_path: Path, good_text: str, place: int, insert: str, drop: int
-) -> None:
-    place %= len(good_text)
-    path = tmp_path / "damaged.yaml"
-    path.write_text(good_text[:place] + insert + good_text[place + drop :], encoding="utf-8")
-    try:
-        load_family(path)
-    except ProfileError as error:
-        assert str(path) in str(error)  # noqa: PT017 -- either outcome is right
+def test_the_caller_says_what_it_is_and_what_to_try(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"cannot read recipe .*: no such file") as caught:
+        read_any(tmp_path / "r.yaml", what="recipe", error=RecipeError, hint="see configs")
+    assert caught.value.hint == "see configs"
