@@ -112,21 +112,23 @@ class Releases:
         return bundle, manifest
 
     def part_paths(self, bundle: str, manifest: Dict[str, Any]) -> List[List[str]]:
-        """Paths of the files of each part, for the worker; sizes are checked here.
+        """Paths of the files of each part, for the worker; their bytes are proven here.
+
+        A file that this process has hashed, and nobody has touched since, is not read again.
 
         Raises:
-            Refused: A file is missing or has another size.
+            Refused: A file is missing, or its bytes are not those of the bundle.
         """
         release = self._folder.sub(bundle, create=False)
         try:
-            for name, _, size in part_files(manifest):
-                seen = release.size(name)
-                if seen != size:
-                    how = "is missing" if seen is None else "has {} bytes".format(seen)
+            for name, sha256, size in part_files(manifest):
+                why = self._why_damaged(release, name, sha256, size)
+                if why is not None:
                     raise Refused(
                         codes.NOT_FOUND,
-                        "release {} is damaged: {} {} (expected {} bytes); push it "
-                        "again".format(bundle[:12], name, how, size),
+                        "release {} is damaged: {} {}; push it again".format(
+                            bundle[:12], name, why
+                        ),
                         bundle=bundle,
                     )
             return [
@@ -140,6 +142,18 @@ class Releases:
             ]
         finally:
             release.close()
+
+    def _why_damaged(self, release: Folder, name: str, sha256: str, size: int) -> Optional[str]:
+        identity = release.identity(name)
+        if identity is None:
+            return "is missing"
+        if identity[1] != size:
+            return "has {} bytes (expected {})".format(identity[1], size)
+        if not self._store.has_hashed(sha256, identity):
+            if hash_file(release, name) != (sha256, size):
+                return "does not hash to its name"
+            self._store.note_hashed(sha256, identity)
+        return None
 
     # -- commit ------------------------------------------------------------------------------
 

@@ -49,6 +49,7 @@ class Store:
         self._pending = root.sub("pending")
         self._landings = collections.OrderedDict()  # type: Any
         self._verified = {}  # type: Dict[str, Tuple[int, int, int]]
+        self._copies = {}  # type: Dict[str, Tuple[int, int, int]]
         self._sizes = None  # type: Optional[Dict[str, int]]
         self._used = set()  # type: set
         self._manifest_pieces = collections.OrderedDict()  # type: Any
@@ -290,6 +291,14 @@ class Store:
         identity = self.blobs.identity(sha256)
         if identity is not None:
             self._verified[sha256] = identity
+
+    def has_hashed(self, sha256: str, identity: Tuple[int, int, int]) -> bool:
+        """Say whether this process has found that file, a link to a blob or a copy, right."""
+        return identity in (self._verified.get(sha256), self._copies.get(sha256))
+
+    def note_hashed(self, sha256: str, identity: Tuple[int, int, int]) -> None:
+        """Remember that a file of a release is right."""
+        self._copies[sha256] = identity
 
     def verify(self, sha256: str, size: int) -> bool:
         """Say whether a blob is here with the right bytes; one that is not is removed.

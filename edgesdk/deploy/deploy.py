@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +77,16 @@ def deploy_bundle(
     if missing:  # else it was pushed before, and its check is about to tell
         _require_runtimes(session, bundle)
     pushed = push_blobs(session, bundle, missing, on_progress=on_progress)
-    session.request("commit", {"bundle": bundle.id})
+    damaged = _commit(session, bundle)
+    if damaged:  # the device has hashed what it held and thrown this away: once more
+        missing = _stage(session, bundle, wanted)
+        more = push_blobs(session, bundle, missing, on_progress=on_progress)
+        pushed = replace(
+            more,
+            blobs_sent=pushed.blobs_sent + more.blobs_sent,
+            bytes_sent=pushed.bytes_sent + more.bytes_sent,
+        )
+        session.request("commit", {"bundle": bundle.id})
     check = _check(
         session, bundle, timeout_s=check_timeout_s, force=force_check, on_progress=on_progress
     )
@@ -184,6 +194,17 @@ def _stage_in_pieces(
         asks = {"bundle": bundle_id, "offset": offset, "bytes": len(data)}
         meta = session.request("stage", asks, data[offset : offset + piece_bytes]).meta
     return meta
+
+
+def _commit(session: Session, bundle: BlobSource) -> bool:
+    """Commit; say whether the device refused because blobs that it held turned out damaged."""
+    try:
+        session.request("commit", {"bundle": bundle.id})
+    except DeviceError as exc:
+        if exc.facts.get("code") == codes.NOT_FOUND and exc.facts.get("missing"):
+            return True
+        raise
+    return False
 
 
 def _require_runtimes(session: Session, bundle: BlobSource) -> None:

@@ -18,6 +18,8 @@ from tests.agent.agent_driver import (
 
 ONE, TWO, THREE = (EchoBundle(data, name=data.decode()) for data in (b"one", b"two", b"three"))
 
+INPUT = {"name": "x", "dtype": "int32", "shape": [2], "offset": 0, "nbytes": 8}
+
 
 def test_unchecked_bundle_cannot_be_activated(agent: AgentProcess) -> None:
     push(agent, ONE)
@@ -121,9 +123,7 @@ def test_rollback_to_a_damaged_release_is_refused(agent: AgentProcess, state: Pa
     part.unlink()
     reply = agent.ask("rollback").meta
     assert reply["code"] == "not-found"
-    assert (
-        "is damaged: part-0.bin is missing (expected 3 bytes); push it again" in reply["detail"]
-    )
+    assert "is damaged: part-0.bin is missing; push it again" in reply["detail"]
     assert current(agent) == TWO.id
     push(agent, ONE)
     assert agent.ask("rollback").meta["slots"]["current"]["bundle"] == ONE.id
@@ -200,3 +200,29 @@ def test_clock_that_jumps_reorders_nothing(start: Start, state: Path) -> None:
     agent = start()
     assert agent.ask("gc").meta["removed"] == [ONE.id]
     assert current(agent) == THREE.id
+
+
+def test_release_whose_bytes_rotted_is_neither_run_nor_rolled_back_to(
+    agent: AgentProcess, start: Start, state: Path
+) -> None:
+    deploy(agent, old := EchoBundle(b"old model"))
+    deploy(agent, new := EchoBundle(b"new model"))
+    agent.hang_up()
+    (part,) = (state / "releases" / old.id).glob("part-0.*")
+    part.chmod(0o600)
+    part.write_bytes(b"OLD model")
+    later = start()
+    for reply in (
+        later.ask("rollback").meta,
+        later.ask("run", bytes(8), release="previous", tensors=[INPUT]).meta,
+    ):
+        assert reply["code"] == "not-found"
+        assert reply["detail"] == (
+            f"release {old.id[:12]} is damaged: {part.name} does not hash to its name; "
+            "push it again"
+        )
+    assert current(later) == new.id
+    refused = later.ask("commit", bundle=old.id).meta
+    assert len(refused["facts"]["missing"]) == 1, "the same bytes, and they are thrown away"
+    deploy(later, old)
+    assert current(later) == old.id

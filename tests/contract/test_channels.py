@@ -150,6 +150,25 @@ def test_second_deploy_sends_nothing_and_reuses_the_check(way: Way, tmp_path: Pa
     assert second.previous is None
 
 
+def test_blob_that_rotted_on_the_device_is_found_and_sent_again(
+    way: Way, tmp_path: Path
+) -> None:
+    part = os.urandom(PART_BYTES)
+    bundle = make_echo_bundle(tmp_path / "b", part=part)
+    other = make_echo_bundle(tmp_path / "o", name="other", part=part, vector=b"\1\2")
+    sha256 = bundle.manifest["parts"][0]["files"][0]["sha256"]
+    with way.connect() as session:
+        deploy_bundle(bundle, session, device=way.device)
+    blob = way.state / "blobs" / sha256
+    blob.chmod(0o600)
+    blob.write_bytes(b"\0" * 9 + part[9:])
+    with way.connect() as session:
+        receipt = deploy_bundle(other, session, device=way.device)
+        assert current(session) == other.id
+    assert receipt.blobs_sent == 2
+    assert blob.read_bytes() == part
+
+
 def test_rollback_gives_the_earlier_bundle_back(way: Way, tmp_path: Path) -> None:
     old = make_echo_bundle(tmp_path / "old", name="old")
     new = make_echo_bundle(tmp_path / "new", name="new", part=b"newer")
