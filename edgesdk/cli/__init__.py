@@ -15,6 +15,12 @@ def main() -> None:
     """Run the command in ``sys.argv`` and exit with its code."""
     import sys
 
-    from edgesdk.cli.app import run
+    try:
+        from edgesdk.cli.app import run
 
-    sys.exit(run(sys.argv[1:]))
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:  # while modules were loading, or once more while it was told
+        from edgesdk.cli.failures import interrupted
+
+        code = interrupted(sys.argv[1:])
+    sys.exit(code)

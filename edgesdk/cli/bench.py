@@ -93,7 +93,9 @@ def bench(
             data=None if data is None else bundle_dataset(data, held.manifest),
             folder=out_dir or run_folder(settings, model=held.name, target=chosen.target),
         )
-        note_findings(out, lint_data(job.data, preprocess_of(held.manifest)))
+        note_findings(
+            out, lint_data(job.data, preprocess_of(held.manifest), manifest=held.manifest)
+        )
         assert job.folder is not None
         prepare_run_folder(job.folder)
         report = measure_release(session, job, found, spec=spec)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgesdk.cli.modelinput import note_findings, prepare_build
+from edgesdk.cli.modelinput import note_as_built, note_findings, prepare_build
 from edgesdk.cli.options import (
     CalibOption,
     FormatOption,
@@ -82,6 +82,7 @@ def build(
         }
     )
     show_bundle(out, bundle)
+    note_as_built(out, bundle)
     out.line(f"\ndeploy it: edgesdk deploy {bundle.folder}")
 
 

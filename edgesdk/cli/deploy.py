@@ -25,7 +25,7 @@ from edgesdk.cli.measure import (
     bench_spec,
     measure_release,
 )
-from edgesdk.cli.modelinput import note_findings
+from edgesdk.cli.modelinput import note_as_built, note_findings
 from edgesdk.cli.options import (
     CalibOption,
     DataOption,
@@ -142,6 +142,7 @@ def deploy(  # long, because every line of it is an option
         ),
     )
     note_findings(out, job.findings)
+    note_as_built(out, job.bundle)
     with open_session(settings, found) as session:
         deployment, report = _carry_out(
             session,
@@ -254,6 +255,7 @@ def _receipt_rows(device: Device, deployment: Deployment) -> list[tuple[str, obj
         previous = f"{short_id(deployment.previous)}; `{undo}` goes back to it"
     return [
         ("mismatch", "; ".join(deployment.target_mismatch) or None),
+        ("note", "; ".join(deployment.notes) or None),
         ("sent", sent),
         ("previous", previous),
     ]

@@ -178,7 +178,7 @@ def _from_bundle(settings: Settings, wanted: Wanted) -> Job:
         reference=None,
         data=dataset,
         folder=folder,
-        findings=lint_data(dataset, preprocess_of(bundle.manifest)),
+        findings=lint_data(dataset, preprocess_of(bundle.manifest), manifest=bundle.manifest),
     )
 
 
@@ -207,14 +207,16 @@ def _from_model(settings: Settings, wanted: Wanted) -> Job:
     prepare_run_folder(folder)
     floats = _build(_as_float(inputs), folder / BASELINE) if wanted.baseline else None
     opened = inputs.opened
+    bundle = _build(inputs, folder / BUNDLE)
+    of_data = lint_data(dataset, inputs.recipe.preprocess, manifest=bundle.manifest)
     return Job(
-        bundle=_build(inputs, folder / BUNDLE),
+        bundle=bundle,
         floats=floats,
         profile=inputs.profile,
         reference=None if isinstance(opened, OpenedTflite) else opened,
         data=dataset,
         folder=folder,
-        findings=(*inputs.findings, *lint_data(dataset, inputs.recipe.preprocess)),
+        findings=(*inputs.findings, *of_data),
     )
 
 

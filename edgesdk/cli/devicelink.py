@@ -53,6 +53,8 @@ def open_session(settings: Settings, device: Device) -> Iterator[Session]:
             on_password=password_asker(settings, on_progress),
         )
     with session:
+        for note in session.notes:
+            sys.stderr.write(f"note: {printable(note)}\n")
         yield session
 
 
@@ -68,7 +70,11 @@ def password_asker(settings: Settings, on_progress: OnProgress) -> OnPassword:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             return None
         clear_bars(on_progress)
-        return getpass.getpass(printable(prompt), stream=sys.stderr) or None
+        try:
+            return getpass.getpass(f"{printable(prompt)}: ", stream=sys.stderr) or None
+        except (KeyboardInterrupt, EOFError):
+            sys.stderr.write("\n")  # what follows begins a line of its own
+            raise KeyboardInterrupt from None
 
     return ask_password
 

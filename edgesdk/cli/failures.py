@@ -41,6 +41,43 @@ def error_code(error: BaseException) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", type(error).__name__).lower()
 
 
+#: What to try where an error has no hint of its own, by the nearest class that is listed.
+_USUAL_HINTS: dict[str, str] = {
+    "FindingsError": "edgesdk inspect lists the findings",
+    "InputError": "edgesdk COMMAND --help says what each option takes",
+    "ModelError": "was the file written completely? export or copy it again",
+    "DataError": "data is an .npz with one array per input, a folder of .npz or pictures, or "
+    "module:function",
+    "ProfileError": "edgesdk targets list shows the targets that are known",
+    "RecipeError": "a recipe is YAML; configs/recipes has examples",
+    "InventoryError": "edgesdk devices list shows those you named; a URL works, too",
+    "BundleError": "build it again: a bundle is never edited",
+    "ReportError": "name the folder that edgesdk deploy wrote",
+    "SettingsError": "edgesdk settings lists every setting",
+    "OutputError": "is there room, and may you write there?",
+    "BuildError": "edgesdk plan shows what the build would do, and why",
+    "LinkError": "try edgesdk devices ping",
+    "ChannelError": "is the device powered and connected? what was sent stays there: try again",
+    "HostKeyError": "compare the key with the one the device has",
+    "AuthError": "does ssh to the same address let you in?",
+    "BootstrapError": "is there a Python of 3.7 or newer, and a folder the user may write to?",
+    "ProtocolError": "try again; if it repeats, replace the agent: edgesdk agent install",
+    "DeviceError": "edgesdk devices logs shows what the agent said",
+}
+
+
+def usual_hint(error: EdgeError) -> str:
+    """Say what to try after an error of this class, whatever exactly happened."""
+    return next(
+        (
+            _USUAL_HINTS[kind.__name__]
+            for kind in type(error).__mro__
+            if kind.__name__ in _USUAL_HINTS
+        ),
+        "",
+    )
+
+
 def show_failure(error: Exception, args: Sequence[str]) -> int:
     """Tell a person, and with JSON a script, what failed; give the exit code.
 
@@ -52,7 +89,7 @@ def show_failure(error: Exception, args: Sequence[str]) -> int:
             code=error_code(error),
             exit_code=error.exit_code,
             problem=str(error),
-            hint=error.hint,
+            hint=error.hint or usual_hint(error),
             facts=dict(error.facts),
         )
         return error.exit_code

@@ -13,10 +13,11 @@ from edgesdk.cli.targets import profile_folder
 from edgesdk.settings import Settings
 
 if TYPE_CHECKING:
+    from edgesdk.bundle.store import Bundle
     from edgesdk.cli.output import Output
     from edgesdk.data.dataset import Dataset
     from edgesdk.data.preprocess import Preprocess
-    from edgesdk.data.values import DataFinding
+    from edgesdk.data.values import DataFinding, InputRange
     from edgesdk.model.open import OpenedModel
     from edgesdk.model.tflite import OpenedTflite
     from edgesdk.plan.recipe import Recipe
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BuildInputs",
     "lint_data",
+    "note_as_built",
     "note_findings",
     "open_data",
     "open_source",
@@ -147,14 +149,32 @@ def prepare_build(
 
 
 def lint_data(
-    dataset: Dataset | None, preprocess: Preprocess | None
+    dataset: Dataset | None,
+    preprocess: Preprocess | None,
+    *,
+    manifest: Mapping[str, object] | None = None,
 ) -> tuple[DataFinding, ...]:
-    """Say what seems wrong with data, from their headers and the first samples."""
+    """Say what seems wrong with data, from their headers and the first samples.
+
+    With the ``manifest`` of a bundle, the data are compared with what calibration saw.
+    """
     if dataset is None:
         return ()
     from edgesdk.data.range_check import lint_range
 
-    return (*dataset.findings, *lint_range(dataset, preprocess=preprocess))
+    reference = None if manifest is None else _calibrated_ranges(manifest)
+    found = lint_range(dataset, preprocess=preprocess, reference=reference)
+    return (*dataset.findings, *found)
+
+
+def _calibrated_ranges(manifest: Mapping[str, object]) -> dict[str, InputRange]:
+    from edgesdk.data.values import InputRange
+
+    calibration = manifest.get("calibration")
+    records = calibration.get("input_ranges") if isinstance(calibration, Mapping) else None
+    pairs = records.items() if isinstance(records, Mapping) else ()
+    read = {str(name): InputRange.from_json(record) for name, record in pairs}
+    return {name: seen for name, seen in read.items() if seen is not None}
 
 
 def note_findings(out: Output, findings: tuple[DataFinding, ...]) -> None:
@@ -163,6 +183,17 @@ def note_findings(out: Output, findings: tuple[DataFinding, ...]) -> None:
         out.note(f"{finding.severity}: {finding.message}")
         if finding.hint and finding.severity != "info":
             out.note(f"  hint: {finding.hint}")
+
+
+def note_as_built(out: Output, bundle: Bundle) -> None:
+    """Show on stderr what a build found out about its own result."""
+    record = bundle.manifest.get("as_built")
+    findings = record.get("findings") if isinstance(record, Mapping) else None
+    for each in findings if isinstance(findings, list) else []:
+        if isinstance(each, Mapping):
+            out.note(f"{each.get('severity')}: {each.get('message')}")
+            if each.get("hint"):
+                out.note(f"  hint: {each['hint']}")
 
 
 def source_record(opened: OpenedModel | OpenedTflite) -> Mapping[str, object]:

@@ -120,3 +120,11 @@ def test_json_is_recognized_in_lines_that_cannot_be_parsed(args, asked) -> None:
 def test_codes_for_scripts_are_hyphenated_class_names() -> None:
     assert error_code(errors.HostKeyError("x")) == "host-key-error"
     assert error_code(errors.RuntimeMissing("x")) == "runtime-missing"
+
+
+@pytest.mark.parametrize("kind", every_error(), ids=lambda kind: kind.__name__)
+def test_an_error_without_a_hint_gets_the_usual_one(kind, capsys) -> None:
+    show_failure(kind("cannot open x: it is y"), ["status"])
+    problem, hint = capsys.readouterr().err.splitlines()
+    assert problem == "error: cannot open x: it is y"
+    assert len(hint) > len("hint: ")

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgesdk.cli.output import Format, Output, jsonable, printable, size_text
+from edgesdk.cli.output import Format, Output, jsonable, printable, size_text, wrap_text
 
 
 class Colour(enum.StrEnum):
@@ -102,3 +102,17 @@ def test_values_of_all_kinds_become_json() -> None:
 )
 def test_sizes_read_as_people_say_them(size: int | None, text: str) -> None:
     assert size_text(size) == text
+
+
+def test_long_text_is_broken_at_spaces_and_commands_stay_whole(monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "50")
+    text = (
+        "give it a key: run `ssh-keyscan -p 22 -t ed25519 bench-3 >> known_hosts` and try again"
+    )
+    lines = wrap_text(text, indent=6).splitlines()
+    assert lines == [
+        "give it a key: run",
+        "`ssh-keyscan -p 22 -t ed25519 bench-3 >> known_hosts`",
+        "and try again",
+    ]
+    assert wrap_text("short\nand in two lines") == "short\nand in two lines"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from edgesdk.cli.progress import SparseLines, amount, progress_bars
+from edgesdk.cli.progress import SparseLines, amount, busy, progress_bars
 from edgesdk.progress import Progress
 
 
@@ -72,3 +72,10 @@ def test_on_a_terminal_a_bar_is_drawn_and_taken_away(monkeypatch) -> None:
         tell(Progress(step="check", done=2, total=2, unit="vectors"))
     assert "check" in screen.getvalue()
     assert screen.getvalue().rstrip("\n").endswith(("\x1b[2K", "\x1b[?25h"))
+
+
+def test_a_step_of_unknown_length_has_no_amount_and_says_nothing_in_a_pipe(capsys) -> None:
+    assert amount(Progress(step="read m.onnx", done=0)) == ""
+    with busy("read m.onnx"):
+        pass
+    assert capsys.readouterr().err == ""
