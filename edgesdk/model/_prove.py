@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["plain_domains", "prove_operators", "prove_tensors", "prove_versions"]
 
-#: The domain of operators that onnxruntime adds. ONNX has no schema for them, so their names and
-#: signatures are judged by the backends, which know what their runtime registers.
+#: The domain of operators that onnxruntime adds. ONNX has no schema for them, so their names
+#: are judged by the backends, which know what their runtime registers.
 _RUNTIMES_OWN = "com.microsoft"
 #: What onnxruntime writes where it saved a graph laid out for one kind of processor.
 _LAID_OUT = ("com.microsoft.nchwc", "com.ms.internal.nhwc")
@@ -236,8 +236,8 @@ def _prove_operator(
         hint = "replace it by standard operators in the exporter"
         if node.domain in _LAID_OUT:
             hint = (
-                "onnxruntime saved it for one kind of processor; give the model from before, or "
-                "save it again with at most ORT_ENABLE_EXTENDED"
+                "onnxruntime saved it for one kind of processor; give the model from before, "
+                "or save it again with at most ORT_ENABLE_EXTENDED"
             )
         elif node.domain == _RUNTIMES_OWN:
             hint = "the file imports no version of that domain; save it again"

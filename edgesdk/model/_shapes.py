@@ -204,13 +204,14 @@ def _without_weights(model: onnx_ir.Model) -> onnx.ModelProto:
 
 
 def _with_output_shapes(light: onnx.ModelProto) -> bytes:
-    """Serialize with a shape at every output: the checker wants one, inference shall find it."""
+    """Serialize with a shape at every output: the checker asks for one to be stated."""
     complete = type(light)()
     complete.CopyFrom(light)
     for value in complete.graph.output:
         if value.type.HasField("tensor_type"):
             value.type.tensor_type.shape.SetInParent()
-    return complete.SerializeToString()
+    data: bytes = complete.SerializeToString()
+    return data
 
 
 def _inner_values(graph: onnx_ir.Graph) -> Iterator[onnx_ir.Value]:

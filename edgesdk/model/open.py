@@ -132,6 +132,14 @@ def _build(proto: onnx.ModelProto, path: Path) -> onnx_ir.Model:
     from onnx_ir.passes import common
 
     for graph in _every_graph(proto.graph):
+        for info in (*graph.input, *graph.output, *graph.value_info):
+            if _holds_map(info.type):
+                raise ModelError(
+                    f"cannot open {path}: {info.name!r} is a map (expected tensors)",
+                    hint="leave the map out when you export: options={'zipmap': False} in "
+                    "skl2onnx, zipmap=False in other converters",
+                    tensor=info.name,
+                )
         if graph.sparse_initializer:
             raise ModelError(
                 f"cannot open {path}: it has sparse initializers (expected dense ones)",
@@ -154,6 +162,13 @@ def _build(proto: onnx.ModelProto, path: Path) -> onnx_ir.Model:
         ) from exc
     _prove_links(model.graph, path, "")
     return model
+
+
+def _holds_map(kind: onnx.TypeProto) -> bool:
+    """Tell whether a type is a map from keys to values, or a list of such."""
+    while kind.WhichOneof("value") in ("sequence_type", "optional_type"):
+        kind = getattr(kind, kind.WhichOneof("value")).elem_type
+    return bool(kind.WhichOneof("value") == "map_type")
 
 
 def _prove_links(graph: onnx_ir.Graph, path: Path, where: str) -> None:

@@ -247,6 +247,24 @@ def test_a_domain_that_is_not_imported_is_refused(tmp_path: Path) -> None:
     assert "imports no version of that domain" in got.value.hint
 
 
+def test_maps_are_refused_with_the_exporter_s_option(tmp_path: Path) -> None:
+    text = """
+    <ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 3]>
+    g (float[1, 2] x) => (float[1, 2] y) { y = Relu (x) }
+    """
+    model = onnx.parser.parse_model(text)
+    value = model.graph.output[0].type
+    value.Clear()
+    one = value.sequence_type.elem_type.map_type
+    one.key_type = onnx.TensorProto.INT64
+    one.value_type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    path = tmp_path / "map.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match=r"'y' is a map \(expected tensors\)") as got:
+        open_model(path)
+    assert "zipmap" in got.value.hint
+
+
 def test_versions_from_the_future_are_named(write_model: WriteModel) -> None:
     with pytest.raises(ModelError, match="its opset is 999"):
         open_model(write_model(SMALL, opset=999))
