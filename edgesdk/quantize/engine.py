@@ -26,6 +26,9 @@ __all__ = ["LeftFloat", "Quantized", "quantize"]
 
 Sample = dict[str, "np.ndarray"]
 
+#: Severities of onnxruntime's own log; warnings is where it starts.
+_WARNINGS, _ONLY_FATAL = 2, 4
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftFloat:
@@ -190,13 +193,17 @@ class _Chain:
 
 @contextlib.contextmanager
 def _quiet_logging() -> Iterator[None]:
-    """Keep the quantizer's advice to run its own preprocessing off the user's terminal."""
+    """Keep the quantizer's advice, and its runtime's remarks, off the user's terminal."""
+    import onnxruntime
+
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
+    onnxruntime.set_default_logger_severity(_ONLY_FATAL)
     try:
         yield
     finally:
         logging.disable(before)
+        onnxruntime.set_default_logger_severity(_WARNINGS)
 
 
 def _load(path: Path) -> ir.Model:
