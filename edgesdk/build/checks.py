@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgesdk.build.reference import HostModel
@@ -15,7 +17,9 @@ from edgesdk.wire.tensors import DTYPE_BYTES
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["make_checks", "synthetic_samples"]
+    from edgesdk.data.metrics import Difference
+
+__all__ = ["Checks", "make_checks", "synthetic_samples"]
 
 Sample = Mapping[str, "np.ndarray"]
 
@@ -27,6 +31,18 @@ _FLOAT_TOLERANCE = 1e-4
 #: 8-bit parts: share of elements that may be off by more than the step, as kernels of other
 #: versions and instruction sets round sums in another order.
 _STRAY_SHARE = 0.005
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checks:
+    """Check vectors as the manifest holds them, and how near the part is to the float model.
+
+    ``against_float`` has, for each float output, the smallest cosine and the largest absolute
+    error over the check vectors; empty where there is no float model.
+    """
+
+    records: list[dict[str, Any]]
+    against_float: list[dict[str, Any]]
 
 
 def synthetic_samples(inputs: Sequence[TensorInfo], count: int) -> list[dict[str, np.ndarray]]:
@@ -72,7 +88,7 @@ def make_checks(
     precision: str,
     steps: Mapping[str, float],
     limit: int,
-) -> list[dict[str, Any]]:
+) -> Checks:
     """Run samples through the part and the float model; store each as one blob.
 
     Args:
@@ -85,9 +101,9 @@ def make_checks(
         limit: At most that many check vectors.
 
     Returns:
-        The manifest's ``checks``: tensor specs into the blob, and per output how far an element
-        may be off. That is one quantization step for int8, and a share of the largest expected
-        value for float.
+        As ``records`` the manifest's ``checks``: tensor specs into the blob, and per output how
+        far an element may be off. That is one quantization step for int8, and a share of the
+        largest expected value for float.
     """
     runs: list[tuple[Sample, Sample, Sample]] = []
     total = 0
@@ -101,7 +117,37 @@ def make_checks(
     if not runs:
         raise BuildError("cannot make check vectors: there are no samples")
     tolerance = _tolerances([expected for _, expected, _ in runs], precision, steps)
-    return [_store(writer, *run, tolerance) for run in runs]
+    return Checks(
+        records=[_store(writer, *run, tolerance) for run in runs],
+        against_float=_against_float(runs),
+    )
+
+
+def _against_float(runs: Sequence[tuple[Sample, Sample, Sample]]) -> list[dict[str, Any]]:
+    import numpy as np
+
+    from edgesdk.data.metrics import compare
+
+    found: dict[str, list[Difference]] = {}
+    for _, expected, reference in runs:
+        for name, wanted in reference.items():
+            answer = np.asarray(expected[name])
+            if answer.dtype.kind == "f" and answer.shape == np.asarray(wanted).shape:
+                found.setdefault(name, []).append(compare(np.asarray(wanted), answer))
+    return [
+        {
+            "output": name,
+            "cosine": _number(min(each.cosine for each in several)),
+            "max_abs_error": _number(max(each.max_abs_error for each in several)),
+            "vectors": len(several),
+        }
+        for name, several in found.items()
+    ]
+
+
+def _number(value: float) -> float | None:
+    """Six digits, or None for what JSON has no number for."""
+    return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
 def _store(

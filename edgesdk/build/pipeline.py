@@ -6,26 +6,27 @@ import itertools
 import json
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgesdk.build.checks import make_checks, synthetic_samples
+from edgesdk.build.checks import Checks, make_checks, synthetic_samples
 from edgesdk.build.provenance import cpu_features, tool_versions
 from edgesdk.build.reference import HostModel, TfliteOnHost, open_part, open_reference
 from edgesdk.bundle import Bundle, BundleWriter
-from edgesdk.errors import QuantizeError
+from edgesdk.errors import BuildError, QuantizeError
 from edgesdk.model.convert import fit_opset
 from edgesdk.model.open import OpenedModel
 from edgesdk.model.save import save_model
 from edgesdk.model.simplify import simplify
 from edgesdk.model.tflite import OpenedTflite
-from edgesdk.model.values import SourceModel
+from edgesdk.model.values import Finding, SourceModel
 from edgesdk.plan import BuildPlan, PlannedPart, Recipe
 from edgesdk.profiles.values import BackendProfile, TargetProfile
 from edgesdk.progress import OnProgress, Progress, ignore_progress
 from edgesdk.tensors import TensorInfo
 from edgesdk.wire.manifest import MANIFEST_SCHEMA, canonical_bytes, part_file_name
+from edgesdk.wire.tensors import DTYPE_BYTES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +38,9 @@ __all__ = ["build_bundle"]
 
 #: Per-channel Q/DQ exists since this operator set.
 _QDQ_OPSET = 13
+#: Outputs whose cosine to the float model's is below this are worth a warning.
+_FAR_COSINE = 0.98
+_RANGE_SAMPLES = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +74,7 @@ def build_bundle(
         OutputError: ``out`` cannot be written, or holds something that is not a bundle.
     """
     planned = plan.parts[0]
+    _refuse_unsendable(opened.source)
     with (
         BundleWriter(out) as writer,
         tempfile.TemporaryDirectory(prefix="edgesdk-build-") as scratch,
@@ -94,9 +99,10 @@ def build_bundle(
             with open_reference(opened.ir) as reference:
                 checks = _checks(job, opened.source, built, reference)
         job.step.done("check")
+        _judge(built.as_built, checks)
         manifest = _manifest(job, opened.source)
         manifest["parts"] = [_part(job, opened.source, built)]
-        manifest["checks"] = checks
+        manifest["checks"] = checks.records
         manifest["as_built"] = built.as_built
         manifest["attachments"] = [
             {"role": "plan", **writer.add_bytes(canonical_bytes(plan.to_json()))}
@@ -104,6 +110,19 @@ def build_bundle(
         bundle = writer.finish(json.loads(canonical_bytes(manifest)))
         job.step.done("bundle")
         return bundle
+
+
+def _refuse_unsendable(source: SourceModel) -> None:
+    for what, values in (("input", source.inputs), ("output", source.outputs)):
+        for value in values:
+            if value.dtype not in DTYPE_BYTES:
+                raise BuildError(
+                    f"cannot build {source.name}: {what} {value.name!r} is of type "
+                    f"{value.dtype or 'unknown'}, which cannot be sent to a device",
+                    hint="export whole numbers instead of words (a classifier trained on class "
+                    "numbers), or cut that end off the model",
+                    tensor=value.name,
+                )
 
 
 class _Stepper:
@@ -140,12 +159,17 @@ class _Job:
 
 def _compile(job: _Job, opened: OpenedModel) -> _Built:
     backend, precision = job.backend, job.planned.precision
-    model = simplify(opened.ir)
+    skipped: list[Finding] = []
+    model = simplify(opened.ir, on_finding=skipped.append)
     job.step.done("simplify")
     lowest = _QDQ_OPSET if precision == "int8" else 1
     model = fit_opset(model, lowest=lowest, highest=backend.max_opset, max_ir=backend.max_ir)
     job.step.done("fit opset")
-    as_built: dict[str, Any] = {"precision": precision, "left_float": []}
+    as_built: dict[str, Any] = {
+        "precision": precision,
+        "left_float": [],
+        "findings": [asdict(finding) for finding in skipped],
+    }
     if precision == "int8":
         model = _quantize(job, model, as_built)
         job.step.done("quantize")
@@ -194,7 +218,7 @@ def _take_tflite(opened: OpenedTflite) -> _Built:
         files=[opened.source.path],
         part=TfliteOnHost(opened.source.path),
         steps={},
-        as_built={"precision": "as-is", "left_float": []},
+        as_built={"precision": "as-is", "left_float": [], "findings": []},
         opset=None,
         ir_version=None,
     )
@@ -202,7 +226,7 @@ def _take_tflite(opened: OpenedTflite) -> _Built:
 
 def _checks(
     job: _Job, source: SourceModel, built: _Built, reference: HostModel | None
-) -> list[dict[str, Any]]:
+) -> Checks:
     samples: Iterator[dict[str, np.ndarray]]
     if job.calib is not None:
         samples = job.calib.samples()
@@ -217,6 +241,41 @@ def _checks(
         steps=built.steps,
         limit=job.recipe.checks,
     )
+
+
+def _judge(as_built: dict[str, Any], checks: Checks) -> None:
+    """Record how near the part is to the float model, and warn where that is far."""
+    as_built["against_float"] = checks.against_float
+    for record in checks.against_float:
+        cosine, name = record["cosine"], record["output"]
+        if cosine is not None and cosine >= _FAR_COSINE:
+            continue
+        seen = "not a number" if cosine is None else f"{cosine:.3f}"
+        precision = as_built["precision"]
+        hint = "compare both with your own data before you rely on it"
+        if precision == "int8":
+            hint = (
+                "measure it with --data; keep what loses most in float (keep_float in a "
+                "recipe), or build with --precision fp32"
+            )
+        finding = Finding(
+            code="far-from-float",
+            severity="warning",
+            message=f"output {name!r} of the {precision} part is far from the float model's: "
+            f"cosine {seen} at the worst of {record['vectors']} check vectors (expected at "
+            f"least {_FAR_COSINE})",
+            hint=hint,
+            subject=name,
+        )
+        as_built["findings"].append(asdict(finding))
+
+
+def _input_ranges(calib: Dataset) -> dict[str, Any]:
+    """Say what calibration saw, for comparing later data with; over the first samples."""
+    from edgesdk.data.range_check import measure_ranges
+
+    ranges = measure_ranges(itertools.islice(calib.samples(), _RANGE_SAMPLES))
+    return {name: seen.to_json() for name, seen in ranges.items()}
 
 
 def output_steps(model: ir.Model) -> dict[str, float]:
@@ -285,7 +344,9 @@ def _manifest(job: _Job, source: SourceModel) -> dict[str, Any]:
             "python": profile.agent.python,
         },
         "recipe": recipe.to_json(),
-        "calibration": {"sha256": calib.digest} if calib is not None else None,
+        "calibration": {"sha256": calib.digest, "input_ranges": _input_ranges(calib)}
+        if calib is not None
+        else None,
         "inputs": _values(source.inputs),
         "outputs": _values(source.outputs),
         "preprocess": recipe.preprocess.to_json() if recipe.preprocess else None,

@@ -58,7 +58,8 @@ class OnnxOnHost:
             raise CompileError(
                 f"cannot load {path.name} in onnxruntime {onnxruntime.__version__}: "
                 f"{_one_line(exc)}",
-                hint="does the model load in onnxruntime before the build?",
+                hint="does the model load in onnxruntime as it is? with --shape, do all its "
+                "branches take these extents?",
             ) from exc
         self._outputs = [value.name for value in self._session.get_outputs()]
 

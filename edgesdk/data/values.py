@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -67,3 +68,20 @@ class InputRange:
             "infinite": self.infinite,
             "samples": self.samples,
         }
+
+    @classmethod
+    def from_json(cls, record: object) -> InputRange | None:
+        """Read what `to_json` gave; None for anything else."""
+        if not isinstance(record, Mapping):
+            return None
+        numbers = [record.get(key) for key in ("low", "high", "mean", "infinite", "samples")]
+        if any(isinstance(each, bool) or not isinstance(each, int | float) for each in numbers):
+            return None
+        return cls(
+            low=float(record["low"]),
+            high=float(record["high"]),
+            mean=float(record["mean"]),
+            whole=record.get("whole") is True,
+            infinite=int(record["infinite"]),
+            samples=int(record["samples"]),
+        )

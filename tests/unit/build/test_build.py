@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnx.parser
 import onnxruntime
 import pytest
 
 from edgesdk.build import build_bundle, open_reference
 from edgesdk.bundle import Bundle, verify_bundle
 from edgesdk.data.dataset import open_dataset
+from edgesdk.data.values import InputRange
 from edgesdk.errors import BuildError, OutputError, QuantizeError
 from edgesdk.model.open import open_model
 from edgesdk.plan import Recipe, model_facts, plan_build
@@ -136,6 +139,66 @@ def test_a_model_with_nothing_to_quantize_is_refused(tmp_path: Path) -> None:
         build(path, tmp_path / "out", calib)
     assert caught.value.exit_code == 3
     assert not (tmp_path / "out").exists()
+
+
+def test_eight_bits_that_lose_the_answer_are_a_finding_with_the_numbers(
+    tmp_path: Path,
+) -> None:
+    # one channel is a million times the other, and only the small one counts in the end
+    text = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    lost (float[1, 2] x) => (float[1, 2] y)
+    <float[2] wide, float[2] narrow>
+    { a = Mul (x, wide)  b = Concat <axis = 1> (a, x)  c = Relu (b)  s = Sub (c, c)
+      d = Slice (c, from, to, axis)  y = Mul (d, narrow) }
+    """
+    text = text.replace(
+        "<float[2] wide",
+        "<int64[1] from = {2}, int64[1] to = {4}, int64[1] axis = {1}, float[2] wide",
+    )
+    path = tmp_path / "lost.onnx"
+    model = onnx.parser.parse_model(text)
+    for name, values in (("wide", [1e6, 1e6]), ("narrow", [1.0, 2.0])):
+        array = np.array(values, dtype=np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    del model.graph.value_info[:]
+    onnx.save(model, path)
+    calib = tmp_path / "calib.npz"
+    np.savez(calib, x=np.random.default_rng(5).random((20, 2), dtype=np.float32))
+    as_built = build(path, tmp_path / "out", calib).manifest["as_built"]
+    (nearness,) = as_built["against_float"]
+    assert nearness["output"] == "y"
+    assert nearness["cosine"] < 0.5
+    (finding,) = as_built["findings"]
+    assert (finding["code"], finding["severity"]) == ("far-from-float", "warning")
+    assert "output 'y' of the int8 part is far from the float model's" in finding["message"]
+    assert "--precision fp32" in finding["hint"]
+    assert build(path, tmp_path / "float").manifest["as_built"]["findings"] == []
+
+
+def test_what_calibration_saw_travels_with_the_bundle(
+    model_path: Path, calib_path: Path, tmp_path: Path
+) -> None:
+    bundle = build(model_path, tmp_path / "out", calib_path)
+    seen = InputRange.from_json(bundle.manifest["calibration"]["input_ranges"]["image"])
+    assert seen is not None
+    assert 0 <= seen.low < 0.01
+    assert 0.99 < seen.high <= 1
+    assert seen.samples == 24
+    assert bundle.manifest["as_built"]["findings"] == []
+
+
+def test_words_as_an_output_are_refused_before_anything_is_built(tmp_path: Path) -> None:
+    text = """
+    <ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 3]>
+    named (int64[1] x) => (string[1] label) {
+        label = ai.onnx.ml.LabelEncoder <keys_int64s = [0, 1], values_strings = ["a", "b"]> (x)
+    }
+    """
+    path = classifier(tmp_path / "named.onnx", text)
+    with pytest.raises(BuildError, match="output 'label' is of type string") as caught:
+        build(path, tmp_path / "out")
+    assert "whole numbers instead of words" in caught.value.hint
 
 
 def test_calibration_data_with_nan_are_refused(model_path: Path, tmp_path: Path) -> None:

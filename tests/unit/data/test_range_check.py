@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from edgesdk.data import Preprocess, lint_range, lint_ranges, measure_ranges, open_dataset
+from edgesdk.data.values import InputRange
 from edgesdk.tensors import TensorInfo
 
 IMAGE = TensorInfo(name="image", dtype="float32", shape=("N", 1, 8, 8))
@@ -104,3 +105,13 @@ def test_rows_are_counted_where_the_model_takes_several_at_a_time(tmp_path):
     np.savez(tmp_path / "a.npz", image=GOOD[:, 0])
     fixed = TensorInfo(name="image", dtype="float32", shape=(10, 1, 8, 8))
     assert lint_range(open_dataset(tmp_path / "a.npz", [fixed])) == ()
+
+
+def test_a_range_survives_being_written_and_read():
+    seen = measure_ranges({"image": each} for each in GOOD)["image"]
+    assert InputRange.from_json(seen.to_json()) == seen
+
+
+@pytest.mark.parametrize("record", [None, [], {}, {"low": "0"}, {"low": True, "high": 1}])
+def test_what_is_no_range_is_read_as_none(record: object):
+    assert InputRange.from_json(record) is None
