@@ -24,6 +24,7 @@ OnEvent = Callable[[Dict[str, Any]], None]
 
 _STDERR_KEPT_BYTES = 8 << 10
 _PING_S = 5.0
+_LEAVE_S = 10.0
 _WORKER_CODES = (codes.NO_RUNTIME, codes.WORKER_FAILED, codes.BAD_DATA, codes.BAD_REQUEST)
 
 
@@ -119,13 +120,19 @@ class Worker:
         self._drain.join(timeout=2)
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             assert pipe is not None
+            if pipe is self._process.stderr and self._drain.is_alive():
+                continue  # held open by a process of its own session: its number stays taken
             with contextlib.suppress(OSError):
                 pipe.close()
 
     def _died(self) -> Exception:
         if self._wanted_dead:
             return Cancelled()
-        status = self._process.wait()
+        try:
+            status = self._process.wait(timeout=_LEAVE_S)
+        except subprocess.TimeoutExpired:  # it closed its end and lives on
+            self.kill()
+            status = self._process.wait()
         self._drain.join(timeout=2)
         text = self._tail.decode("utf-8", "replace")
         facts = {"doing": self._doing, "stderr": text[-4000:]}  # type: Dict[str, Any]

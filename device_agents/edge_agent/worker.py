@@ -50,14 +50,19 @@ def _limit_ourselves() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
+def _leave() -> NoReturn:
+    """End, and with us whatever a library has started."""
+    if os.getpgid(0) == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(_GONE)
+
+
 def _end_with_agent(fd: int) -> None:
     """Wait until nobody can write to ``fd`` any more, then end at once."""
     poll = select.poll()
     poll.register(fd, 0)  # nothing asked for: only a hang-up is reported
     poll.poll()
-    if os.getpgid(0) == os.getpid():
-        os.killpg(0, signal.SIGKILL)  # and with us whatever a library has started
-    os._exit(_GONE)
+    _leave()
 
 
 def peak_rss_bytes() -> int:
@@ -94,7 +99,10 @@ class _Worker:
         """Write one frame to the agent."""
         view = memoryview(encode_frame(Frame(meta, body)))
         while view:
-            view = view[os.write(self._writing, view) :]
+            try:
+                view = view[os.write(self._writing, view) :]
+            except BrokenPipeError:
+                _leave()
 
     def serve(self) -> NoReturn:
         """Answer until the agent closes the pipe."""
@@ -102,7 +110,7 @@ class _Worker:
         while True:
             data = os.read(self._reading, 1 << 18)
             if not data:
-                os._exit(0)
+                _leave()
             for frame in self._reader.feed(data):
                 op = frame.meta.get("op")
                 try:
