@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import edgesdk
 from edgesdk.bench.conditions import describe_conditions
@@ -17,7 +17,9 @@ from edgesdk.bench.values import (
     BenchSpec,
     BundleRecord,
     DeploymentRecord,
+    DevicePath,
     DeviceRecord,
+    ModelFormat,
     ModelRecord,
     PartRecord,
     Placement,
@@ -148,7 +150,7 @@ def deployment_record(deployment: Deployment) -> DeploymentRecord:
         bundle_id=deployment.bundle_id,
         device=deployment.device,
         device_url=deployment.device_url,
-        path=deployment.path,
+        path=cast("DevicePath", deployment.path),
         started=deployment.started,
         seconds=deployment.seconds,
         blobs_sent=deployment.blobs_sent,
@@ -224,12 +226,16 @@ def _tensors(values: Sequence[Mapping[str, Any]]) -> tuple[TensorRecord, ...]:
     )
 
 
+def _format(value: object) -> ModelFormat | None:
+    return next((known for known in get_args(ModelFormat) if known == value), None)
+
+
 def _model(manifest: Mapping[str, Any]) -> ModelRecord:
     model = _mapping(manifest["model"])
     sha256 = model.get("sha256")
     return ModelRecord(
         name=_text(model.get("name")) or manifest["name"],
-        format=_text(model.get("format")),
+        format=_format(model.get("format")),
         sha256=sha256 if is_sha256(sha256) else None,
         bytes=_count(model.get("bytes")),
         inputs=_tensors(manifest["inputs"]),

@@ -29,10 +29,12 @@ __all__ = [
     "ConditionSample",
     "Conditions",
     "DeploymentRecord",
+    "DevicePath",
     "DeviceRecord",
     "HostCheck",
     "Interval",
     "Latency",
+    "ModelFormat",
     "ModelRecord",
     "PartRecord",
     "PercentileName",
@@ -70,6 +72,8 @@ VERDICTS: dict[Verdict, str] = {
     "cpu-as-planned": "planned for the CPU and ran there",
 }
 
+DevicePath: TypeAlias = Literal["local", "ssh", "serial"]
+ModelFormat: TypeAlias = Literal["onnx", "tflite"]
 PercentileName: TypeAlias = Literal["p50_ms", "p90_ms", "p99_ms"]
 #: The percentiles a report may hold, as (name, quantile).
 PERCENTILES: tuple[tuple[PercentileName, float], ...] = (
@@ -211,7 +215,7 @@ class ModelRecord:
     __pydantic_config__ = _CONFIG
 
     name: Text
-    format: Text | None
+    format: ModelFormat | None
     sha256: Sha256 | None
     bytes: Count | None
     inputs: tuple[TensorRecord, ...]
@@ -296,8 +300,8 @@ class DeploymentRecord:
     bundle_id: Sha256
     device: Text
     device_url: Text
-    path: Text
-    """How it was reached: local, ssh or serial."""
+    path: DevicePath
+    """How it was reached."""
     started: UtcTime
     seconds: Amount
     blobs_sent: Count

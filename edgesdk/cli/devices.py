@@ -104,14 +104,13 @@ def facts(
         known = read_facts(session, runtimes=True)
     out.document({"device": found.name, "facts": known, "targets": _matching(known, settings)})
     runtimes = known.get("runtimes")
-    out.pairs(
-        [
-            (name, _fact_text(name, value))
-            for name, value in sorted(known.items())
-            if name not in ("runtimes", "cpu_flags") and value not in (None, [], "")
-        ]
-    )
-    out.pairs([("is target", ", ".join(_matching(known, settings)) or "none that is known")])
+    shown: list[tuple[str, object]] = [
+        (name.removesuffix("_bytes").replace("_", " "), _fact_text(name, value))
+        for name, value in sorted(known.items())
+        if name not in ("runtimes", "cpu_flags") and value not in (None, [], "")
+    ]
+    matching = ", ".join(_matching(known, settings)) or "none that is known"
+    out.pairs([*shown, ("is target", matching)])
     if isinstance(runtimes, dict) and runtimes:
         out.line()
         out.table(

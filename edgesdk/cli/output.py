@@ -16,7 +16,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
-from typing import TextIO
+from typing import Literal, TextIO
 
 __all__ = ["Format", "Output", "jsonable", "printable", "size_text", "wrap_text", "write_json"]
 
@@ -53,7 +53,7 @@ class Output:
     def line(self, text: str = "") -> None:
         """Show one line or paragraph, when people read."""
         if not self.json:
-            self.people.write(printable(text) + "\n")
+            self.people.write(self._wrapped(printable(text), indent=0) + "\n")
 
     def note(self, text: str) -> None:
         """Show a remark on stderr, in both formats."""
@@ -128,8 +128,10 @@ def _rich_table(
         show_edge=False,
         pad_edge=False,
     )
-    for name in columns:
-        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    for index, name in enumerate(columns):
+        side: Literal["left", "right"] = "right" if name in right else "left"
+        # the first column names things, and names are there to be copied
+        table.add_column(name, justify=side, overflow="fold", no_wrap=index == 0)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     Console(file=file).print(table)

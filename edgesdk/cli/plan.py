@@ -132,7 +132,7 @@ def show_nodes(out: Output, made: BuildPlan) -> None:
         right=("node",),
     )
     counts = ", ".join(f"{count} on {name}" for name, count in made.nodes_by_backend.items())
-    out.line(f"{len(made.nodes)} nodes: {counts}")
+    out.line(f"{len(made.nodes)} node{'s'[: len(made.nodes) != 1]}: {counts}")
 
 
 def _shortened(name: str, limit: int = 40) -> str:

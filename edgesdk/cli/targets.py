@@ -41,11 +41,10 @@ def list_targets(targets_dir: TargetsDirOption = None, fmt: FormatOption = Forma
     profiles = list(load_catalog(profile_folder(settings)).values())
     out.document({"targets": [_summary(profile) for profile in profiles]})
     out.table(
-        ("target", "family", "what it is", "memory", "backends, best first"),
+        ("target", "what it is", "memory", "backends, best first"),
         [
             (
                 profile.name + (" (default)" if profile.default else ""),
-                profile.family,
                 profile.title,
                 size_text(profile.ram_bytes) if profile.ram_bytes else "",
                 ", ".join(backend.id for backend in profile.backends),

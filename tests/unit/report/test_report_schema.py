@@ -70,6 +70,13 @@ def test_verdicts_are_an_enum_with_meanings() -> None:
         assert f"{code}: {meaning}" in verdict["description"]
 
 
+def test_how_a_device_is_reached_and_what_a_model_file_is_are_enums() -> None:
+    kinds = report_schema()["$defs"]
+    assert kinds["DeploymentRecord"]["properties"]["path"]["enum"] == ["local", "ssh", "serial"]
+    model_format = kinds["ModelRecord"]["properties"]["format"]
+    assert model_format["anyOf"][0]["enum"] == ["onnx", "tflite"]
+
+
 def drop(name: str) -> Callable[[dict[str, Any]], Any]:
     return lambda doc: doc.pop(name)
 
