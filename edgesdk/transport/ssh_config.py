@@ -24,6 +24,7 @@ Look = Callable[[str], dict[str, list[str]]]
 _JUMP = re.compile(r"(?:ssh://)?(?:([^@\s]+)@)?(\[[^\]\s]+\]|[^:@/\s]+)(?::(\d{1,5}))?/?\Z")
 _DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
 _LINE = re.compile(r"\s*([A-Za-z]+)(?:\s*=\s*|\s+)(.*?)\s*\Z")
+_BLOCK = re.compile("host|match")
 _MAX_DEPTH = 16  # as OpenSSH
 _MAX_CONFIG_BYTES = 1 << 20
 _GLOBAL_KNOWN_HOSTS = "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2"
@@ -79,13 +80,10 @@ def _expanded(path: Path, *, folder: Path, host: str, depth: int) -> Iterator[st
     for line in text.splitlines():
         match = _LINE.match(line)
         keyword = match[1].lower() if match else ""
-        if match and keyword in ("host", "match"):
+        if match and _BLOCK.fullmatch(keyword):
             block = line.strip()
-            applies = (
-                _host_matches(match[2], host)
-                if keyword == "host"
-                else match[2].strip().lower() == "all"
-            )
+            everything = match[2].strip().lower() == "all"
+            applies = everything if keyword == "match" else _host_matches(match[2], host)
         if not match or keyword != "include":
             yield line
             continue
