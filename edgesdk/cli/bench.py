@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgesdk.cli.deployjob import Job, bundle_dataset, preprocess_of, profile_of
-from edgesdk.cli.devicelink import find_device, open_session, short_id
+from edgesdk.cli.devicelink import find_device, find_release, open_session, short_id
 from edgesdk.cli.measure import (
     DurationOption,
     RunsOption,
@@ -29,7 +29,6 @@ from edgesdk.settings import Settings, resolve_settings
 if TYPE_CHECKING:
     from edgesdk.bundle.store import Bundle
     from edgesdk.deploy.releases import Release
-    from edgesdk.devices.session import Session
 
 __all__ = ["app"]
 
@@ -83,7 +82,7 @@ def bench(
     found = find_device(settings, device)
     spec = bench_spec(runs=runs, duration=duration, warmup=warmup, threads=threads)
     with open_session(settings, found) as session:
-        chosen = _find_release(session, release)
+        chosen = find_release(session, release)
         held = _find_bundle(settings, chosen, bundle)
         job = Job(
             bundle=held,
@@ -107,25 +106,6 @@ def bench(
         f"(bundle {short_id(held.id)}, {len(report.latency.samples_ms)} runs)\n"
     )
     show_outcome(out, report, [("report", written.html)])
-
-
-def _find_release(session: Session, wanted: str) -> Release:
-    """Find a release on the device by slot, id, or the beginning of an id."""
-    from edgesdk.deploy.releases import list_releases
-
-    listed = list_releases(session)
-    for each in listed:
-        if wanted in (each.slot, each.bundle):
-            return each
-    near = [each for each in listed if len(wanted) >= 6 and each.bundle.startswith(wanted)]
-    if len(near) == 1:
-        return near[0]
-    there = ", ".join(f"{each.slot or '-'} {short_id(each.bundle)}" for each in listed)
-    raise InputError(
-        f"cannot find release {wanted!r} on {session.device_name}: it has {there or 'none'}",
-        hint="edgesdk releases lists them; edgesdk deploy puts one there",
-        release=wanted,
-    )
 
 
 def _find_bundle(settings: Settings, release: Release, folder: Path | None) -> Bundle:

@@ -11,15 +11,24 @@ from typing import TYPE_CHECKING
 
 from edgesdk.cli.output import printable
 from edgesdk.cli.progress import clear_bars, progress_bars
+from edgesdk.errors import InputError
 from edgesdk.settings import Settings, resolve_settings
 
 if TYPE_CHECKING:
+    from edgesdk.deploy.releases import Release
     from edgesdk.devices.inventory import Device
     from edgesdk.devices.session import Session
     from edgesdk.progress import OnProgress
     from edgesdk.transport.base import OnPassword
 
-__all__ = ["device_settings", "find_device", "open_session", "release_label", "short_id"]
+__all__ = [
+    "device_settings",
+    "find_device",
+    "find_release",
+    "open_session",
+    "release_label",
+    "short_id",
+]
 
 
 def find_device(settings: Settings, text: str | None) -> Device:
@@ -77,6 +86,29 @@ def password_asker(settings: Settings, on_progress: OnProgress) -> OnPassword:
             raise KeyboardInterrupt from None
 
     return ask_password
+
+
+def find_release(session: Session, wanted: str) -> Release:
+    """Find a release on the device by slot, id, or the beginning of an id.
+
+    Raises:
+        InputError: None is called that.
+    """
+    from edgesdk.deploy.releases import list_releases
+
+    listed = list_releases(session)
+    for each in listed:
+        if wanted in (each.slot, each.bundle):
+            return each
+    near = [each for each in listed if len(wanted) >= 6 and each.bundle.startswith(wanted)]
+    if len(near) == 1:
+        return near[0]
+    there = ", ".join(f"{each.slot or '-'} {short_id(each.bundle)}" for each in listed)
+    raise InputError(
+        f"cannot find release {wanted!r} on {session.device_name}: it has {there or 'none'}",
+        hint="edgesdk releases lists them; edgesdk deploy puts one there",
+        release=wanted,
+    )
 
 
 def device_settings(inventory: Path | None = None) -> Settings:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgesdk.cli.deployjob import bundle_inputs, preprocess_of
-from edgesdk.cli.devicelink import device_settings, find_device, open_session
+from edgesdk.cli.devicelink import device_settings, find_device, find_release, open_session
 from edgesdk.cli.options import DeviceArgument, FormatOption, InventoryOption
 from edgesdk.cli.output import Format, Output
 from edgesdk.cli.progress import busy
@@ -78,11 +78,12 @@ def run(
     settings = device_settings(inventory)
     found = find_device(settings, device)
     with open_session(settings, found) as session:
-        inputs, preprocess = _what_it_takes(session, release, bundle)
+        chosen = find_release(session, release).bundle
+        inputs, preprocess = _what_it_takes(session, chosen, bundle)
         arrays = _take_sample(data, inputs, preprocess, index)
         with busy("run"):
             outputs, timing = run_on_device(
-                session, release, arrays, timeout_s=settings.request_timeout_s
+                session, chosen, arrays, timeout_s=settings.request_timeout_s
             )
     if out_file is not None:
         _save(out_file, outputs)
@@ -91,6 +92,7 @@ def run(
         {
             "device": found.name,
             "release": release,
+            "bundle": {"id": chosen},
             "timing": timing,
             "outputs": [_record(name, array) for name, array in outputs.items()],
         }

@@ -46,6 +46,8 @@ _HINTS: Mapping[str, str] = {
     "`edgesdk agent install`",
     codes.BUSY: "another command is using this device; try again when it is done",
     codes.BAD_HASH: "send it again; if this repeats, storage or memory of the device is bad",
+    codes.NOT_FOUND: "`edgesdk releases` lists what the device holds; `edgesdk deploy` puts a "
+    "release there",
     codes.NO_SPACE: "`edgesdk gc` removes releases that are not in a slot",
     codes.READ_ONLY: "is the disk mounted read-only, and may that user write to the state "
     "folder?",

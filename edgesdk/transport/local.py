@@ -6,6 +6,7 @@ The child sees the end of its input when this process goes away, however it goes
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import select
@@ -17,7 +18,7 @@ import threading
 import time
 from pathlib import Path
 
-from edgesdk.errors import BootstrapError, ChannelClosed, ChannelTimeout
+from edgesdk.errors import BootstrapError, ChannelClosed, ChannelTimeout, SpaceError
 from edgesdk.transport.base import AgentImage, LinkTraits
 from edgesdk.transport.bootstrap import Placed
 from edgesdk.transport.url import DeviceUrl
@@ -171,7 +172,7 @@ class LocalChannel:
             if time.monotonic() >= deadline:
                 return False
 
-    def _gone(self, doing: str) -> ChannelClosed:
+    def _gone(self, doing: str) -> ChannelClosed | SpaceError:
         """Say how the child ended."""
         if self._closed:
             return ChannelClosed(f"cannot {doing} {self.name}: it was closed on this side")
@@ -186,6 +187,13 @@ class LocalChannel:
             how = f"the agent ended with status {status}"
         tail = self.stderr_tail
         last = tail.splitlines()[-1][:300] if tail else ""
+        if any(os.strerror(number) in last for number in (errno.EROFS, errno.ENOSPC)):
+            return SpaceError(
+                f"cannot start the agent on {self.name}: {last}",
+                hint="is the disk full or mounted read-only? name another folder: "
+                "local:?state=FOLDER",
+                status=status,
+            )
         return ChannelClosed(
             f"cannot {doing} {self.name}: {how}" + (f": {last}" if last else ""),
             hint="its last words are in the facts" if tail else "",

@@ -134,9 +134,12 @@ def test_a_slot_that_is_empty_is_said(typed: Typed, device: str, tmp_path: Path)
     error = typed.refused("rollback", device)
     assert error["exit_code"] == 5
     assert "no previous release" in error["problem"]
-    error = typed.refused("bench", device)
-    assert error["exit_code"] == 2
-    assert "cannot find release 'current'" in error["problem"]
+    assert "edgesdk releases" in error["hint"]
+    for command in (("bench", device), ("run", device, "--data", "none.npz")):
+        error = typed.refused(*command)
+        assert error["exit_code"] == 2
+        assert "cannot find release 'current'" in error["problem"]
+        assert "edgesdk deploy puts one there" in error["hint"]
 
 
 def test_a_release_is_rolled_back_and_what_is_left_collected(
