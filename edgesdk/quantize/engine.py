@@ -26,6 +26,8 @@ __all__ = ["LeftFloat", "Quantized", "quantize"]
 
 Sample = dict[str, "np.ndarray"]
 
+_MOST_REASONS = 4
+
 #: Severities of onnxruntime's own log; warnings is where it starts.
 _WARNINGS, _ONLY_FATAL = 2, 4
 
@@ -76,15 +78,23 @@ def quantize(
         source = save_model(model, Path(scratch), "float")[0]
         out = Path(scratch) / "int8.onnx"
         excluded = [n.name for n in node_facts(model) if why_float(n, keep_float) is not None]
-        _run_quantizer(source, out, reader, scheme, excluded)
+        try:
+            _run_quantizer(source, out, reader, scheme, excluded)
+        except QuantizeError as exc:
+            if model.graph.opset_imports.keys() & {"com.microsoft"} and exc.__cause__:
+                exc.hint = "give the model from before onnxruntime optimized it; or " + exc.hint
+            raise
         quantized = _load(out)
     facts = node_facts(quantized)
     done = _count_quantized(quantized)
     weights = _count_int8_weights(quantized)
     if not done:
+        why = dict.fromkeys(why_float(node, keep_float) for node in node_facts(model))
+        reasons = "; ".join([reason for reason in why if reason is not None][:_MOST_REASONS])
         raise QuantizeError(
-            f"cannot quantize {model.graph.name or 'the model'}: no node was quantized",
-            hint="build with --precision fp32; `edgesdk plan` says why each node stays float",
+            f"cannot quantize {model.graph.name or 'the model'}: no node was quantized "
+            f"({reasons or 'it has none'})",
+            hint="build with --precision fp32",
         )
     left = tuple(
         LeftFloat(name=node.name, op=node.op, reason=reason)
