@@ -8,6 +8,7 @@ that the one before it gave::
     plan = plan_build(model_facts(opened), profile, recipe)
     bundle = build_bundle(opened, profile, recipe, plan, calib=data, out=folder)
     deployment = deploy_bundle(bundle, session, device=device, profile=profile)
+    report = run_benchmark(session, bundle, device=device, deployment=deployment)
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from edgesdk.backends.base import ModelFacts
+    from edgesdk.bench.benchmark import run_benchmark
     from edgesdk.bench.values import BenchmarkReport, BenchSpec
     from edgesdk.build.pipeline import build_bundle
     from edgesdk.bundle.export import export_bundle
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
     from edgesdk.profiles.catalog import default_target, find_target, load_catalog
     from edgesdk.profiles.values import TargetProfile
     from edgesdk.progress import OnProgress, Progress
+    from edgesdk.report.files import write_report
+    from edgesdk.report.read import read_report
     from edgesdk.tensors import TensorInfo
 
 __all__ = [
@@ -87,10 +91,13 @@ __all__ = [
     "open_tflite",
     "plan_build",
     "read_bundle",
+    "read_report",
     "resolve_device",
     "rollback",
+    "run_benchmark",
     "run_on_device",
     "verify_bundle",
+    "write_report",
 ]
 
 __version__ = "0.1.0"
@@ -98,6 +105,7 @@ __version__ = "0.1.0"
 #: Where each public name lives; the imports above say the same to type checkers.
 _HOMES = {
     "backends.base": ("ModelFacts",),
+    "bench.benchmark": ("run_benchmark",),
     "bench.values": ("BenchSpec", "BenchmarkReport"),
     "build.pipeline": ("build_bundle",),
     "bundle.export": ("export_bundle",),
@@ -121,6 +129,8 @@ _HOMES = {
     "profiles.catalog": ("default_target", "find_target", "load_catalog"),
     "profiles.values": ("TargetProfile",),
     "progress": ("OnProgress", "Progress"),
+    "report.files": ("write_report",),
+    "report.read": ("read_report",),
     "tensors": ("TensorInfo",),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}

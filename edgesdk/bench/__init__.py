@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from edgesdk.bench.assemble import assemble_report, make_baseline
-from edgesdk.bench.run import run_benchmark
+from edgesdk.bench.benchmark import run_benchmark
+from edgesdk.bench.run import take_measurements
 from edgesdk.bench.values import BenchmarkReport, BenchSpec
 
 __all__ = [
@@ -12,4 +13,5 @@ __all__ = [
     "assemble_report",
     "make_baseline",
     "run_benchmark",
+    "take_measurements",
 ]

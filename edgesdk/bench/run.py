@@ -11,7 +11,7 @@ from edgesdk.bundle import Bundle
 from edgesdk.progress import OnProgress, Progress, ignore_progress
 from edgesdk.wire.frames import Frame
 
-__all__ = ["BenchSession", "run_benchmark"]
+__all__ = ["BenchSession", "take_measurements"]
 
 #: Time for everything but the counted runs: a cold start, loading, warm-up.
 _ALLOWANCE_S = 900.0
@@ -40,7 +40,7 @@ class BenchSession(Protocol):
         """Send one request and give its reply."""
 
 
-def run_benchmark(
+def take_measurements(
     session: BenchSession,
     *,
     bundle: Bundle,

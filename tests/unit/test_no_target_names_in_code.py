@@ -24,7 +24,7 @@ HOMONYMS = {
     # the side that ran a model: the device, or the computer that commands it
     "bench/accuracy.py": {"host"},
     "bench/values.py": {"host"},
-    "cli/measure.py": {"host"},
+    "bench/benchmark.py": {"host"},
 }
 
 

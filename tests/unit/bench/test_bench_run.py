@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgesdk.bench.run import run_benchmark
+from edgesdk.bench.run import take_measurements
 from edgesdk.bench.values import MAX_SAMPLES, BenchSpec
 from edgesdk.progress import Progress
 from tests.unit.bench.fixtures import ScriptedSession, make_bundle, reply_frame
@@ -13,7 +13,7 @@ from tests.unit.bench.fixtures import ScriptedSession, make_bundle, reply_frame
 def test_the_bundle_is_asked_for_by_id_with_the_whole_spec() -> None:
     session = ScriptedSession(reply_frame([1.0, 2.0]))
     spec = BenchSpec(warmup_runs=1, runs=2, duration_s=5.0, threads=2, fresh=False)
-    run_benchmark(session, bundle=make_bundle(), spec=spec)
+    take_measurements(session, bundle=make_bundle(), spec=spec)
     assert session.asked == [
         (
             "bench",
@@ -35,7 +35,7 @@ def test_the_bundle_is_asked_for_by_id_with_the_whole_spec() -> None:
 
 def test_a_run_without_a_count_is_bounded_by_what_a_reply_can_hold() -> None:
     session = ScriptedSession(reply_frame([1.0]))
-    run_benchmark(session, bundle=make_bundle(), spec=BenchSpec(runs=0, duration_s=1.0))
+    take_measurements(session, bundle=make_bundle(), spec=BenchSpec(runs=0, duration_s=1.0))
     assert session.asked[0][1]["spec"]["runs"] == MAX_SAMPLES
 
 
@@ -49,7 +49,7 @@ def test_progress_is_passed_on_and_nonsense_is_not() -> None:
     )
     session = ScriptedSession(reply_frame([1.0, 2.0]), events=events)
     seen: list[Progress] = []
-    run_benchmark(session, bundle=make_bundle(), spec=BenchSpec(), on_progress=seen.append)
+    take_measurements(session, bundle=make_bundle(), spec=BenchSpec(), on_progress=seen.append)
     assert [(p.done, p.total) for p in seen] == [(1, 2), (5, None), (2, 2)]
     assert {p.step for p in seen} == {"measure int8"}
 
