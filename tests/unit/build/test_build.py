@@ -141,10 +141,11 @@ def test_a_model_with_nothing_to_quantize_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_eight_bits_that_lose_the_answer_are_a_finding_with_the_numbers(
-    tmp_path: Path,
-) -> None:
-    # one channel is a million times the other, and only the small one counts in the end
+def _lost(folder: Path, *, scale: float) -> tuple[Path, Path]:
+    """A model that eight bits destroy, with typical inputs; its answers are ``scale`` large.
+
+    One half is a million times the other, and only the small one counts in the end.
+    """
     text = """
     <ir_version: 8, opset_import: ["" : 17]>
     lost (float[1, 2] x) => (float[1, 2] y)
@@ -156,15 +157,22 @@ def test_eight_bits_that_lose_the_answer_are_a_finding_with_the_numbers(
         "<float[2] wide",
         "<int64[1] from = {2}, int64[1] to = {4}, int64[1] axis = {1}, float[2] wide",
     )
-    path = tmp_path / "lost.onnx"
+    path = folder / "lost.onnx"
     model = onnx.parser.parse_model(text)
-    for name, values in (("wide", [1e6, 1e6]), ("narrow", [1.0, 2.0])):
+    for name, values in (("wide", [1e6, 1e6]), ("narrow", [scale, 2 * scale])):
         array = np.array(values, dtype=np.float32)
         model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
     del model.graph.value_info[:]
     onnx.save(model, path)
-    calib = tmp_path / "calib.npz"
+    calib = folder / "calib.npz"
     np.savez(calib, x=np.random.default_rng(5).random((20, 2), dtype=np.float32))
+    return path, calib
+
+
+def test_eight_bits_that_lose_the_answer_are_a_finding_with_the_numbers(
+    tmp_path: Path,
+) -> None:
+    path, calib = _lost(tmp_path, scale=1.0)
     as_built = build(path, tmp_path / "out", calib).manifest["as_built"]
     (nearness,) = as_built["against_float"]
     assert nearness["output"] == "y"
@@ -174,6 +182,13 @@ def test_eight_bits_that_lose_the_answer_are_a_finding_with_the_numbers(
     assert "output 'y' of the int8 part is far from the float model's" in finding["message"]
     assert "--precision fp32" in finding["hint"]
     assert build(path, tmp_path / "float").manifest["as_built"]["findings"] == []
+
+
+def test_noise_around_zero_is_not_called_far_from_the_float_model(tmp_path: Path) -> None:
+    path, calib = _lost(tmp_path, scale=1e-7)
+    as_built = build(path, tmp_path / "out", calib).manifest["as_built"]
+    assert as_built["against_float"][0]["cosine"] < 0.5
+    assert as_built["findings"] == []
 
 
 def test_what_calibration_saw_travels_with_the_bundle(
