@@ -124,9 +124,7 @@ class Slots:
         with self._lock:
             previous = self._slots["previous"]
             if previous is None:
-                raise Refused(
-                    codes.NOT_FOUND, "cannot roll back: this device has no previous release"
-                )
+                raise Refused(codes.NOT_FOUND, "there is no previous release")
             self._switch(
                 current={"bundle": previous["bundle"], "since": utc_now()},
                 previous=self._slots["current"],

@@ -96,7 +96,7 @@ class Store:
                 if offset > len(pieces):
                     raise Refused(
                         codes.GAP,
-                        "cannot stage {}: the manifest goes on at byte {}, {} are here".format(
+                        "{}: the manifest goes on at byte {}, {} are here".format(
                             bundle[:12], offset, len(pieces)
                         ),
                         have=len(pieces),
@@ -119,16 +119,14 @@ class Store:
         if seen != bundle:
             raise Refused(
                 codes.BAD_HASH,
-                "cannot stage {}: the manifest that came hashes to {}".format(
-                    bundle[:12], seen[:12]
-                ),
+                "{}: the manifest that came hashes to {}".format(bundle[:12], seen[:12]),
             )
         try:
             return load_manifest(data)
         except ManifestError as exc:
             raise Refused(
                 codes.BAD_REQUEST,
-                "cannot stage {}: the manifest is refused: {}".format(bundle[:12], exc),
+                "{}: the manifest is refused: {}".format(bundle[:12], exc),
             ) from exc
 
     def stage(self, bundle: str, data: bytes, number: int) -> None:
@@ -203,8 +201,9 @@ class Store:
         if needed and needed + RESERVE_BYTES > free:
             raise Refused(
                 codes.NO_SPACE,
-                "cannot take the bundle: it needs {} bytes and {} are free, of which {} "
-                "stay reserved".format(needed, free, RESERVE_BYTES),
+                "it needs {} KiB beside the {} KiB that stay free, and {} KiB are free".format(
+                    -(-needed >> 10), RESERVE_BYTES >> 10, free >> 10
+                ),
                 needed_bytes=needed + RESERVE_BYTES,
                 free_bytes=free,
             )

@@ -106,7 +106,7 @@ def _judge(  # noqa: PLR0917 - private, and each is of another type
     reference: Run | None,
     on_progress: OnProgress,
 ) -> Accuracy:
-    """Say how good the outputs are, by check vectors and, where there is some, labelled data."""
+    """Judge the outputs by check vectors and, where there is some, labelled data."""
     check = None if deployment is None else deployment.self_check
     if check is None or check.reused:
         # an earlier outcome has no figures against the unquantized model

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import select
 import signal
 import stat
@@ -207,7 +208,7 @@ class LocalChannel:
             raise self._gone("read from")
         if not self._wait(self._out, select.POLLIN, time.monotonic() + timeout_s):
             raise ChannelTimeout(
-                f"cannot read from {self.name}: no data for {timeout_s:g} s",
+                f"cannot read from {self.name}: no data for {timeout_s:.3g} s",
                 timeout_s=timeout_s,
             )
         data = os.read(self._out, _READ_BYTES)
@@ -275,6 +276,42 @@ def _signal_name(number: int) -> str:
         return str(number)
 
 
+def _prove_python(python: str, name: str) -> None:
+    """Run the interpreter that workers will use, so that a bad one is named at once.
+
+    Raises:
+        BootstrapError: It cannot be run, or is older than 3.7.
+    """
+    probe = "import sys; print('%d.%d.%d' % sys.version_info[:3])"
+    problem = f"cannot use interpreter {python} on {name}"
+    hint = (
+        "name one of Python 3.7 or newer that has the runtime, such as python=/usr/bin/python3"
+    )
+    try:
+        done = subprocess.run(
+            [python, "-c", probe],
+            capture_output=True,
+            text=True,
+            timeout=20.0,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except OSError as exc:
+        reason = (exc.strerror or str(exc)).lower()
+        raise BootstrapError(f"{problem}: {reason}", hint=hint, python=python) from exc
+    except subprocess.TimeoutExpired as exc:
+        seen = "it does not answer within 20 s"
+        raise BootstrapError(f"{problem}: {seen}", hint=hint, python=python) from exc
+    found = done.stdout.strip()
+    if not re.match(r"\d+\.\d+\.\d+\Z", found):
+        seen = f"it is no Python: it ended with status {done.returncode}"
+        raise BootstrapError(f"{problem}: {seen}", hint=hint, python=python)
+    if tuple(map(int, found.split(".")[:2])) < (3, 7):
+        raise BootstrapError(
+            f"{problem}: it is Python {found} (3.7 or newer)", hint=hint, python=python
+        )
+
+
 def place_agent(url: DeviceUrl, *, agent: AgentImage) -> Placed:
     """Put the agent into its state folder on this computer, and start nothing.
 
@@ -295,5 +332,7 @@ def open_local(url: DeviceUrl, *, agent: AgentImage) -> LocalChannel:
         BootstrapError: Its file cannot be written, or the interpreter cannot be run.
     """
     placed = place_agent(url, agent=agent)
+    if placed.python != sys.executable:
+        _prove_python(placed.python, str(url))
     command = [sys.executable, "-I", "-S", placed.path, "stdio", "--state", placed.state]
     return LocalChannel([*command, "--python", placed.python], name=str(url))

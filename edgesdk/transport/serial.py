@@ -80,7 +80,7 @@ class SerialChannel:
                 left_s = max(0.0, deadline - time.monotonic())
                 if not select.select([self._port.fileno()], [], [], left_s)[0]:
                     raise ChannelTimeout(
-                        f"cannot read from {self.name}: no data for {timeout_s:g} s",
+                        f"cannot read from {self.name}: no data for {timeout_s:.3g} s",
                         timeout_s=timeout_s,
                     )
                 # read(n) would wait for all n: ask for what is there

@@ -490,7 +490,7 @@ class SshChannel:
         except TimeoutError as exc:
             _ = self.stderr_tail  # unread it would fill the window and stop the agent
             raise ChannelTimeout(
-                f"cannot read from {self.name}: no data for {timeout_s:g} s",
+                f"cannot read from {self.name}: no data for {timeout_s:.3g} s",
                 timeout_s=timeout_s,
             ) from exc
         except (OSError, paramiko.SSHException, EOFError) as exc:

@@ -112,7 +112,7 @@ def test_rollback_without_a_previous_release_is_refused(agent: AgentProcess) -> 
     deploy(agent, ONE)
     reply = agent.ask("rollback").meta
     assert reply["code"] == "not-found"
-    assert reply["detail"] == "cannot roll back: this device has no previous release"
+    assert reply["detail"] == "there is no previous release"
     assert current(agent) == ONE.id
 
 

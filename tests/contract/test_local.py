@@ -92,3 +92,31 @@ def test_folder_from_which_others_could_make_us_run_a_file_is_refused(
     with pytest.raises(BootstrapError, match="it is a link, or others may write there"):
         connect(resolve_device(f"local:?state={state}"))
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def program(path: Path, text: str) -> Path:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("echo 3.6.15", "it is Python 3.6.15 (3.7 or newer)"),
+        ("exit 9", "it is no Python: it ended with status 9"),
+        (None, "no such file or directory"),
+    ],
+)
+def test_interpreter_that_is_absent_or_too_old_is_named_before_it_is_needed(
+    tmp_path: Path, text: str | None, seen: str
+) -> None:
+    path = tmp_path / "python"
+    if text is not None:
+        program(path, text)
+    device = resolve_device(f"local:?state={tmp_path / 'state'}&python={path}")
+    with pytest.raises(BootstrapError) as caught:
+        connect(device)
+    assert f"cannot use interpreter {path} on local:" in str(caught.value)
+    assert str(caught.value).endswith(seen)
+    assert "python=/usr/bin/python3" in caught.value.hint
