@@ -43,13 +43,14 @@ def plan_build(model: ModelFacts, profile: TargetProfile, recipe: Recipe) -> Bui
         raise _nothing_takes_it(model, profile, backends, reasons)
     better = backends[: backends.index(chosen)]
     precision = _precision(model, chosen.profile, recipe)
+    folded = _folded(model.nodes)
     nodes = tuple(
         PlannedNode(
             index=node.index,
             name=node.name,
             op=node.op,
             backend=chosen.profile.id,
-            precision=_node_precision(node, precision, recipe),
+            precision=_node_precision(folded.get(node.index, node), precision, recipe),
             refusals=_refusals(node, better, reasons),
         )
         for node in model.nodes
@@ -120,6 +121,17 @@ def _precision(model: ModelFacts, backend: BackendProfile, recipe: Recipe) -> st
             backend=backend.id,
         )
     return wanted
+
+
+def _folded(nodes: Sequence[NodeFacts]) -> dict[int, NodeFacts]:
+    """Find the normalizations that the build folds into the convolution before them."""
+    producers = {name: node for node in nodes for name in node.outputs}
+    found = {}
+    for node in nodes:
+        before = producers.get(node.inputs[0]) if node.op == "BatchNormalization" else None
+        if before is not None and before.op in ("Conv", "ConvTranspose"):
+            found[node.index] = before
+    return found
 
 
 def _node_precision(node: NodeFacts, precision: str, recipe: Recipe) -> str:

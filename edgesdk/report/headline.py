@@ -22,6 +22,7 @@ from edgesdk.report.summary import (
     interval_text,
     ms_text,
     score_text,
+    vectors_text,
 )
 
 __all__ = ["Headline", "make_headline", "remark_rows"]
@@ -72,7 +73,7 @@ def remark_rows(report: BenchmarkReport) -> tuple[Row, ...]:
             for each in report.accuracy.reference
             if each.cosine is not None
         ]
-        said = f"{same} on the host in {check.vectors} check vectors"
+        said = f"{same} on the host in {vectors_text(check.vectors)}"
         rows.append(("outputs", "; ".join((said, *near[:3]))))
     rows += [("note", note) for note in report.conditions.notes]
     return tuple(Row(label=label, value=clean(value)) for label, value in rows)

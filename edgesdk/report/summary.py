@@ -33,6 +33,7 @@ __all__ = [
     "score_text",
     "summary_rows",
     "value_text",
+    "vectors_text",
 ]
 
 _NO_DIFFERENCE = "no clear difference"
@@ -61,6 +62,11 @@ def ms_text(value: float | None) -> str:
     if value >= 100:
         return f"{value:,.0f} ms" if value < 1e9 else f"{value:.3g} ms"
     return f"{value:#.3g} ms" if value >= 0.001 else f"{value * 1000:.3g} µs"
+
+
+def vectors_text(count: int) -> str:
+    """Say how many check vectors there are."""
+    return "1 check vector" if count == 1 else f"{count} check vectors"
 
 
 def bytes_text(value: int | None) -> str:
@@ -210,7 +216,7 @@ def _accuracy_rows(accuracy: Accuracy) -> list[tuple[str, str]]:
     check = accuracy.host_check
     if check is not None:
         said = "same as on the host" if check.passed else "NOT the same as on the host"
-        rows.append(("outputs", f"{said}, {check.vectors} check vectors"))
+        rows.append(("outputs", f"{said}, {vectors_text(check.vectors)}"))
     for output in accuracy.reference:
         facts = []
         if output.cosine is not None:

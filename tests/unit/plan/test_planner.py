@@ -223,3 +223,16 @@ def test_a_plan_is_plain_data() -> None:
     assert record["nodes"][0]["refusals"][0]["backend"] == "npu"
     assert record["parts"][0]["runtime"] == "onnxruntime"
     assert set(record) >= {"nodes", "parts", "memory_bytes", "assumed"}
+
+
+def test_a_normalization_that_is_folded_counts_with_its_convolution() -> None:
+    made = plan(
+        model(
+            node(0, "Conv", X, Y),
+            node(1, "BatchNormalization", Y, Z),
+            node(2, "BatchNormalization", Z, X),
+        ),
+        CPU,
+        precision="int8",
+    )
+    assert [entry.precision for entry in made.nodes] == ["int8", "int8", "fp32"]
