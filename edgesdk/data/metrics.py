@@ -211,8 +211,9 @@ def score_outputs(outputs: Mapping[str, np.ndarray], labels: np.ndarray) -> tupl
     """Score the output that goes with the labels; its shape says how.
 
     ``[N, C]`` with whole labels ``[N]``: top-1. ``[N, C, ...]`` with whole labels ``[N, ...]``:
-    top-1 of every place. ``[N]`` or ``[N, 1]`` with labels 0 and 1: a threshold of 0.5 for
-    outputs from 0 to 1, else of 0. The same shape with fractions: mean absolute error.
+    top-1 of every place. Whole numbers ``[N]`` or ``[N, 1]`` are the classes themselves: top-1.
+    Fractions ``[N]`` or ``[N, 1]`` with labels 0 and 1: a threshold of 0.5 for outputs from 0
+    to 1, else of 0. The same shape with fractions as labels: mean absolute error.
 
     Args:
         outputs: By name, rows first, in the order of the labels.
@@ -265,6 +266,8 @@ def _score(output: np.ndarray, labels: np.ndarray) -> Score | None:
             metric = "top-1" if output.ndim == 2 else "pixel-top-1"
             return _rate(metric, output.argmax(axis=1) == labels, rows)
     if whole and output.shape in {(rows,), (rows, 1)} and labels.shape == (rows,):
+        if output.dtype.kind in "iu":  # a classifier that gives the class itself
+            return _rate("top-1", output.reshape(rows) == labels, rows)
         _check_range(labels, 2)
         values = output.reshape(rows)
         middle = 0.5 if values.min() >= 0 and values.max() <= 1 else 0.0

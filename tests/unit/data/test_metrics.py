@@ -139,3 +139,10 @@ def test_labels_that_are_no_classes_are_refused_with_the_range():
 def test_labels_that_go_with_no_output_are_refused_with_the_shapes():
     with pytest.raises(DataError, match=r"labels are int64\[5\] and the outputs are 'logits' "):
         score_outputs({"logits": LOGITS}, np.zeros(5, np.int64))
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 1)])
+def test_classes_that_a_model_gives_itself_are_compared_with_the_labels(shape):
+    given = np.array([2, 0, 1, 1]).reshape(shape)
+    name, score = score_outputs({"label": given}, np.array([2, 0, 1, 2]))
+    assert (name, score.metric, score.value) == ("label", "top-1", 0.75)
