@@ -85,7 +85,7 @@ class Agent:
         self.root.close()
 
 
-def _hello(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:  # noqa: ARG001
+def _hello(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:
     asked = meta.get("protocol")
     if (
         not isinstance(asked, list)
@@ -121,7 +121,7 @@ def _hello(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame: 
     )
 
 
-def _facts(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:  # noqa: ARG001
+def _facts(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:
     facts = machine_facts()
     facts["worker_python"] = agent.supervisor.python
     facts["disk_free_bytes"] = agent.root.free_bytes()
@@ -158,7 +158,7 @@ def _slot_states(agent: Agent) -> Dict[str, Any]:
     return states
 
 
-def _status(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:  # noqa: ARG001
+def _status(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:
     return Frame(
         {
             "agent": {
@@ -176,7 +176,7 @@ def _status(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:
     )
 
 
-def _stage(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:  # noqa: ARG001
+def _stage(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:
     bundle = asking.sha256(meta, "bundle")
     total = asking.whole(meta, "bytes", 0, MAX_MANIFEST_BYTES, default=len(body))
     offset = asking.whole(meta, "offset", 0, MAX_MANIFEST_BYTES, default=0)
@@ -203,7 +203,7 @@ def _stage(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame: 
     return Frame({"missing": missing, "needed_bytes": needed, "free_bytes": free})
 
 
-def _put(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:  # noqa: ARG001
+def _put(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:
     sha256 = asking.sha256(meta, "sha256")
     size = asking.whole(meta, "bytes", 0, 1 << 40)
     offset = asking.whole(meta, "offset", 0, 1 << 40)
@@ -213,12 +213,12 @@ def _put(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:  #
     return Frame({"have": have, "done": done})
 
 
-def _commit(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:  # noqa: ARG001
+def _commit(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:
     agent.releases.commit(asking.sha256(meta, "bundle"))
     return Frame({"committed": True})
 
 
-def _activate(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:  # noqa: ARG001
+def _activate(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:
     bundle, manifest = agent.releases.need(asking.sha256(meta, "bundle"))
     if not agent.releases.has_passed(bundle):
         raise Refused(
@@ -233,7 +233,7 @@ def _activate(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Fram
     return Frame({"slots": _slot_states(agent)})
 
 
-def _rollback(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:  # noqa: ARG001
+def _rollback(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:
     bundle = agent.slots.bundle("previous")
     if bundle is not None:
         agent.releases.part_paths(*agent.releases.need(bundle))
@@ -241,28 +241,28 @@ def _rollback(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Fram
     return Frame({"slots": _slot_states(agent)})
 
 
-def _releases(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:  # noqa: ARG001
+def _releases(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:
     found = [agent.releases.describe(bundle) for bundle in agent.releases.ids()]
     return Frame({"releases": [release for release in found if release is not None]})
 
 
-def _gc(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:  # noqa: ARG001
+def _gc(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:
     budget = None
     if meta.get("budget_bytes") is not None:
         budget = asking.whole(meta, "budget_bytes", 0, 1 << 50)
     return Frame(agent.releases.collect(budget))
 
 
-def _logs(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:  # noqa: ARG001
+def _logs(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:
     return Frame({"lines": agent.log.tail(asking.whole(meta, "lines", 0, 10_000, default=100))})
 
 
-def _unload(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:  # noqa: ARG001
+def _unload(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:
     agent.supervisor.unload()
     return Frame({})
 
 
-def _shutdown(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:  # noqa: ARG001
+def _shutdown(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:
     ctx.after = agent.stop
     return Frame({})
 

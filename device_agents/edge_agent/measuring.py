@@ -143,7 +143,7 @@ def _fingerprint(agent: Agent, module_files: List[str]) -> Dict[str, Any]:
     }
 
 
-def check(agent: Agent, ctx: Context, meta: Dict[str, Any], body: bytes) -> Frame:  # noqa: ARG001
+def check(agent: Agent, ctx: Context, meta: Dict[str, Any], body: bytes) -> Frame:
     """Run every check vector of a bundle and compare; a pass is recorded with the release."""
     bundle, manifest = agent.releases.need(asking.sha256(meta, "bundle"))
     timeout_s = asking.number(
@@ -279,7 +279,7 @@ def _bench_spec(meta: Dict[str, Any]) -> Dict[str, Any]:
     }
 
 
-def bench(agent: Agent, ctx: Context, meta: Dict[str, Any], body: bytes) -> Frame:  # noqa: ARG001
+def bench(agent: Agent, ctx: Context, meta: Dict[str, Any], body: bytes) -> Frame:
     """Measure a release on its own check vectors, run after run, in its worker."""
     bundle, manifest = agent.releases.need(asking.text(meta, "release"))
     spec = _bench_spec(meta)

@@ -25,7 +25,7 @@ __all__ = ["ChildFailed", "check_and_infer", "convert_nodes"]
 
 _CPU_S = 120
 _WALL_S = 300
-_MEMORY_BYTES = 8 << 30
+_MEMORY_BYTES = 2 << 30
 _MAX_LINE = 1 << 24
 
 
