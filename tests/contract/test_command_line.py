@@ -288,7 +288,11 @@ def test_long_errors_fit_a_narrow_terminal(typed: Typed) -> None:
 def at_a_terminal(
     args: list[str], *, when: bytes | None = None, answer: bytes = b""
 ) -> tuple[str, int]:
-    """Run a command on a pty of 60 columns; type ``answer`` once ``when`` is on it."""
+    """Run a command on a pty of 60 columns; type ``answer`` once ``when`` is on it.
+
+    A Ctrl-C is typed again each second until the command ends, as a person would do: one between
+    the prompt and the read behind it is noticed only at the next key.
+    """
     ours, theirs = pty.openpty()
     child = subprocess.Popen(
         EDGESDK + args,
@@ -300,19 +304,21 @@ def at_a_terminal(
         preexec_fn=take_terminal,  # noqa: PLW1509 - one call that takes no lock
     )
     os.close(theirs)
-    seen = b""
+    seen, prompted = b"", False
     deadline = time.monotonic() + 60.0
     while time.monotonic() < deadline:
         if not select.select([ours], [], [], 1.0)[0]:
+            if prompted and answer == b"\x03":
+                os.write(ours, answer)
             continue
         try:
             data = os.read(ours, 4096)
         except OSError:
             break  # the other end is closed
         seen += data
-        if when is not None and when in seen and b": " in seen.partition(when)[2]:
+        if when and not prompted and b": " in seen.partition(when)[2]:
             os.write(ours, answer)
-            when = None
+            prompted = True
     os.close(ours)
     return SCREEN_CODES.sub(b"", seen).decode("utf-8", "replace"), child.wait(timeout=30.0)
 
