@@ -290,8 +290,8 @@ def at_a_terminal(
 ) -> tuple[str, int]:
     """Run a command on a pty of 60 columns; type ``answer`` once ``when`` is on it.
 
-    A Ctrl-C is typed again each second until the command ends, as a person would do: one between
-    the prompt and the read behind it is noticed only at the next key.
+    A Ctrl-C is typed again each second until the command ends, as a person would do: one
+    between the prompt and the read behind it is noticed only at the next key.
     """
     ours, theirs = pty.openpty()
     child = subprocess.Popen(
