@@ -324,8 +324,10 @@ def at_a_terminal(
 
 
 def take_terminal() -> None:
-    """Make the pty on stdin the one whose Ctrl-C reaches this process."""
+    """Make the pty on stdin the one whose Ctrl-C reaches this process, and let it."""
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    # a shell starts its background jobs with the signal ignored, and children inherit that
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.1, 0.3])
