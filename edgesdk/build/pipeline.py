@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgesdk.build.checks import Checks, make_checks, synthetic_samples
+from edgesdk.build.checks import Checks, kernel_spread, make_checks, synthetic_samples
 from edgesdk.build.provenance import cpu_features, tool_versions
 from edgesdk.build.reference import HostModel, TfliteOnHost, open_part, open_reference
 from edgesdk.bundle import Bundle, BundleWriter
@@ -56,6 +56,8 @@ class _Built:
     as_built: dict[str, Any]
     opset: int | None
     ir_version: int | None
+    #: The same part by the runtime's other kernels, where its steps are not known.
+    plain: HostModel | None = None
 
 
 def build_bundle(
@@ -220,6 +222,7 @@ def _take_tflite(opened: OpenedTflite) -> _Built:
     return _Built(
         files=[opened.source.path],
         part=TfliteOnHost(opened.source.path),
+        plain=TfliteOnHost(opened.source.path, plain=True),
         steps={},
         as_built={"precision": "as-is", "left_float": [], "findings": []},
         opset=None,
@@ -235,13 +238,18 @@ def _checks(
         samples = job.calib.samples()
     else:
         samples = iter(synthetic_samples(source.inputs, job.recipe.checks))
+    steps = built.steps
+    if built.plain is not None:
+        chosen = list(itertools.islice(samples, job.recipe.checks))
+        steps = kernel_spread(chosen, built.part, built.plain)
+        samples = iter(chosen)
     return make_checks(
         samples,
         job.writer,
         part=built.part,
         reference=reference,
         precision=job.planned.precision,
-        steps=built.steps,
+        steps=steps,
         limit=job.recipe.checks,
     )
 

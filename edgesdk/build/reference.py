@@ -103,18 +103,23 @@ class OpenvinoOnHost:
 
 
 class TfliteOnHost:
-    """A TFLite file in this computer's LiteRT."""
+    """A TFLite file in this computer's LiteRT, ``plain`` without the XNNPACK delegate."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, plain: bool = False) -> None:
         try:
-            from ai_edge_litert.interpreter import Interpreter
+            from ai_edge_litert.interpreter import Interpreter, OpResolverType
         except ImportError as exc:
             raise CompileError(
                 "cannot run a TFLite model on this computer: ai-edge-litert is not installed",
                 hint="install it: python3 -m pip install 'edgesdk[litert]'",
             ) from exc
         try:
-            self._interpreter: Any = Interpreter(model_path=str(path), num_threads=1)
+            kernels = OpResolverType.AUTO
+            if plain:
+                kernels = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+            self._interpreter: Any = Interpreter(
+                model_path=str(path), num_threads=1, experimental_op_resolver_type=kernels
+            )
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as exc:
             raise CompileError(f"cannot load {path.name} in LiteRT: {_one_line(exc)}") from exc

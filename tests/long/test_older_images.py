@@ -128,5 +128,5 @@ def test_a_tflite_file_runs_in_tflite_runtime(
     receipt = send(bundle, older_python("3.9", "tflite-runtime==2.14.0", "numpy<2"))
     assert receipt.self_check.passed
     (runtime,) = receipt.self_check.runtimes
-    assert runtime.version == "2.14.0"
+    assert runtime.version == "tflite_runtime 2.14.0"
     assert np.prod(part["inputs"][0]["shape"]) == 128 * 128 * 3
