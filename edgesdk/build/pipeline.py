@@ -243,6 +243,7 @@ def _checks(
         chosen = list(itertools.islice(samples, job.recipe.checks))
         steps = kernel_spread(chosen, built.part, built.plain)
         samples = iter(chosen)
+        _tell_spread(built.as_built, steps)
     return make_checks(
         samples,
         job.writer,
@@ -252,6 +253,21 @@ def _checks(
         steps=steps,
         limit=job.recipe.checks,
     )
+
+
+def _tell_spread(as_built: dict[str, Any], spread: dict[str, float]) -> None:
+    """Warn where the runtime's own kernels are too far apart for a bound of one step."""
+    for name, allowed in spread.items():
+        if allowed > 1.0:
+            finding = Finding(
+                code="kernels-disagree",
+                severity="warning",
+                message=f"output {name!r} may be off by {allowed:g} on the device, twice what "
+                "two kernel sets of LiteRT differ by here (expected at most 1)",
+                hint="give typical inputs with --calib: made-up ones magnify such differences",
+                subject=name,
+            )
+            as_built["findings"].append(asdict(finding))
 
 
 def _judge(as_built: dict[str, Any], checks: Checks) -> None:
