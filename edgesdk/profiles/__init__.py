@@ -11,18 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 from edgesdk.profiles.catalog import Catalog, default_target, find_target, load_catalog
 from edgesdk.profiles.identify import why_not_target
+from edgesdk.profiles.rules import load_scheme_rules
 from edgesdk.profiles.values import (
     AgentNeeds,
     BackendProfile,
     Identify,
     Provenance,
+    QdqPlacement,
     QuantScheme,
+    SchemeRules,
     TargetProfile,
     profile_content,
 )
 
 if TYPE_CHECKING:
-    from edgesdk.profiles.schema import profile_schema
+    from edgesdk.profiles.schema import profile_schema, rules_schema
 
 __all__ = [
     "AgentNeeds",
@@ -30,21 +33,25 @@ __all__ = [
     "Catalog",
     "Identify",
     "Provenance",
+    "QdqPlacement",
     "QuantScheme",
+    "SchemeRules",
     "TargetProfile",
     "default_target",
     "find_target",
     "load_catalog",
+    "load_scheme_rules",
     "profile_content",
     "profile_schema",
+    "rules_schema",
     "why_not_target",
 ]
 
 
 def __getattr__(name: str) -> Any:
     """Load what needs pydantic on first use."""
-    if name == "profile_schema":
-        from edgesdk.profiles.schema import profile_schema
+    if name in ("profile_schema", "rules_schema"):
+        from edgesdk.profiles import schema
 
-        return profile_schema
+        return getattr(schema, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,12 +10,13 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgesdk.errors import ProfileError
 from edgesdk.near import suggest
+from edgesdk.profiles.provenance import spread_provenance
+from edgesdk.profiles.rules import RULES_FOLDER, load_scheme_rules, rules_files
 from edgesdk.profiles.values import (
     AgentNeeds,
     BackendProfile,
@@ -33,13 +34,13 @@ if TYPE_CHECKING:
         BackendChange,
         BackendModel,
         FamilyModel,
-        ProvenanceModel,
         SchemeModel,
         VariantModel,
     )
 
 __all__ = ["load_family"]
 
+_WHAT = "target profile"
 _INTEGER_PRECISIONS = ("int8", "int16x8")
 #: Fields of a backend that are figures: somebody has to say where they come from.
 _BACKEND_FIGURES = ("precisions", "scheme", "runtime_version", "max_opset", "max_ir")
@@ -50,7 +51,7 @@ def _wrong(
     path: Path, key: str, problem: str, *, hint: str = "", **facts: object
 ) -> ProfileError:
     return ProfileError(
-        f"cannot use target profile {path}: {key} {problem}",
+        f"cannot use {_WHAT} {path}: {key} {problem}",
         hint=hint,
         path=str(path),
         key=key,
@@ -96,27 +97,14 @@ def _check_references(path: Path, model: FamilyModel) -> None:
             raise _wrong(path, f"variants[{index}].without_backends", "leaves no backend")
 
 
-def _check_provenance_entry(path: Path, key: str, entry: ProvenanceModel) -> None:
-    try:
-        date.fromisoformat(entry.checked)
-    except ValueError:
-        raise _wrong(
-            path, f"{key}.checked", f"is {entry.checked!r} (expected a day of the calendar)"
-        ) from None
-    if entry.kind == "datasheet" and "https://" not in entry.source:
-        raise _wrong(
-            path,
-            f"{key}.source",
-            f"is {entry.source[:80]!r} (expected a link, as kind is datasheet)",
-            hint="give the https:// address of the document, or say that it is assumed",
-        )
-
-
-def _scheme(model: SchemeModel | None) -> QuantScheme | None:
+def _scheme(model: SchemeModel | None, rules_folder: Path) -> QuantScheme | None:
     if model is None:
         return None
     return QuantScheme(
-        activations=model.activations, weights=model.weights, reduce_range=model.reduce_range
+        activations=model.activations,
+        weights=model.weights,
+        rules=load_scheme_rules(model.rules, folder=rules_folder),
+        reduce_range=model.reduce_range,
     )
 
 
@@ -137,6 +125,16 @@ def _check_backend(path: Path, key: str, model: BackendModel) -> None:
         raise _wrong(path, f"{key}.scheme", f"is missing (expected one, as it has {whole[0]})")
     if not whole and model.scheme is not None:
         raise _wrong(path, f"{key}.scheme", "is given, but no precision is a whole number")
+    if model.scheme is not None:
+        known = sorted(rules_files(path.parent / RULES_FOLDER))
+        if model.scheme.rules not in known:
+            raise _wrong(
+                path,
+                f"{key}.scheme.rules",
+                f"is {model.scheme.rules!r}, and no file has that name "
+                f"(expected one of {', '.join(known)})",
+                hint=suggest(model.scheme.rules, known),
+            )
     for ceiling in ("max_opset", "max_ir"):
         if getattr(model, ceiling) is not None and model.runtime_version is None:
             raise _wrong(
@@ -146,14 +144,14 @@ def _check_backend(path: Path, key: str, model: BackendModel) -> None:
             )
 
 
-def _backend(model: BackendModel) -> BackendProfile:
+def _backend(model: BackendModel, rules_folder: Path) -> BackendProfile:
     return BackendProfile(
         id=model.id,
         kind=model.kind,
         runtime=model.runtime,
         accelerator=model.accelerator,
         precisions=tuple(model.precisions),
-        scheme=_scheme(model.scheme),
+        scheme=_scheme(model.scheme, rules_folder),
         runtime_version=model.runtime_version or "",
         max_opset=model.max_opset,
         max_ir=model.max_ir,
@@ -199,58 +197,6 @@ def _figures_of_variant(variant: VariantModel) -> tuple[str, ...]:
     return tuple(paths)
 
 
-def _covers(stated: str, figure: str) -> bool:
-    return figure == stated or figure.startswith(stated + ".")
-
-
-def _entries(
-    path: Path, key: str, stated: Sequence[ProvenanceModel], figures: Sequence[str]
-) -> dict[str, Provenance]:
-    """Spread provenance over the figures it speaks for; the longest path wins.
-
-    Raises:
-        ProfileError: An entry is no good, speaks for nothing, or two say the same thing.
-    """
-    spread: dict[str, tuple[int, Provenance]] = {}
-    seen: set[str] = set()
-    for index, entry in enumerate(stated):
-        here = f"{key}[{index}]"
-        _check_provenance_entry(path, here, entry)
-        for stated_path in entry.fields:
-            if stated_path in seen:
-                raise _wrong(path, f"{here}.fields", f"has {stated_path} a second time")
-            seen.add(stated_path)
-            covered = [figure for figure in figures if _covers(stated_path, figure)]
-            if not covered:
-                raise _wrong(
-                    path,
-                    f"{here}.fields",
-                    f"has {stated_path!r}, which is no figure given here "
-                    f"(it gives {', '.join(figures) or 'none'})",
-                    hint=suggest(stated_path, figures),
-                )
-            for figure in covered:
-                if figure not in spread or spread[figure][0] < len(stated_path):
-                    spread[figure] = (
-                        len(stated_path),
-                        Provenance(
-                            field=figure,
-                            kind=entry.kind,
-                            source=entry.source,
-                            checked=entry.checked,
-                        ),
-                    )
-    for figure in figures:
-        if figure not in spread:
-            raise _wrong(
-                path,
-                f"{key}:",
-                f"does not say where {figure} comes from",
-                hint="add it to the fields of an entry, as kind: assumed if nobody checked it",
-            )
-    return {figure: entry for figure, (_, entry) in spread.items()}
-
-
 def _figures_of_target(profile: TargetProfile) -> Iterator[str]:
     """List, by path and in order, the figures that hold for one target."""
     if profile.ram_bytes is not None:
@@ -276,8 +222,14 @@ def _target(
         if model.id not in variant.without_backends:
             merged = _merged(model, variant.backends.get(model.id))
             _check_backend(path, f"{key}.backends.{model.id}", merged)
-            backends.append(_backend(merged))
-    own = _entries(path, f"{key}.provenance", variant.provenance, _figures_of_variant(variant))
+            backends.append(_backend(merged, path.parent / RULES_FOLDER))
+    own = spread_provenance(
+        path,
+        f"{key}.provenance",
+        variant.provenance,
+        _figures_of_variant(variant),
+        what=_WHAT,
+    )
     changed = variant.agent.model_fields_set
     profile = TargetProfile(
         name=variant.name,
@@ -314,7 +266,7 @@ def load_family(path: Path) -> tuple[TargetProfile, ...]:
 
     content = read_yaml(
         path,
-        what="target profile",
+        what=_WHAT,
         error=ProfileError,
         expected="a mapping with schema, family, ...",
     )
@@ -322,5 +274,7 @@ def load_family(path: Path) -> tuple[TargetProfile, ...]:
     _check_references(path, family)
     for index, backend in enumerate(family.backends):
         _check_backend(path, f"backends[{index}]", backend)
-    shared = _entries(path, "provenance", family.provenance, _figures_of_family(family))
+    shared = spread_provenance(
+        path, "provenance", family.provenance, _figures_of_family(family), what=_WHAT
+    )
     return tuple(_target(path, family, index, shared) for index in range(len(family.variants)))

@@ -1,8 +1,8 @@
-"""The shape of a family file: the models that read it, and the JSON Schema that editors use.
+"""The shape of the files: the models that read them, and the JSON Schemas that editors use.
 
 Shape only: types, ranges, closed lists, unknown keys. What fields say to each other is checked
-in `edgesdk.profiles.family`. The only module of this package that imports pydantic, so it is
-itself imported where it is used.
+in `edgesdk.profiles.family` and `edgesdk.profiles.rules`. The only module of this package that
+imports pydantic, so it is itself imported where it is used.
 """
 
 from __future__ import annotations
@@ -17,7 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgesdk.errors import ProfileError
 from edgesdk.near import suggest
-from edgesdk.profiles.values import ActivationScheme, Precision, ProvenanceKind, WeightScheme
+from edgesdk.profiles.values import (
+    ActivationScheme,
+    Precision,
+    ProvenanceKind,
+    QdqPlacement,
+    WeightScheme,
+)
 
 __all__ = [
     "AgentChange",
@@ -27,10 +33,13 @@ __all__ = [
     "FamilyModel",
     "IdentifyModel",
     "ProvenanceModel",
+    "RulesModel",
     "SchemeModel",
     "VariantModel",
     "parse_family",
+    "parse_rules",
     "profile_schema",
+    "rules_schema",
 ]
 
 _ID = r"^[a-z0-9]+(-[a-z0-9]+)*$"
@@ -54,6 +63,14 @@ Ir = Annotated[int, Field(ge=3, le=99)]
 Date = Annotated[str, Field(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$")]
 Option = Annotated[str, Field(pattern=_PRINTABLE, max_length=200)] | bool | int
 Reach = Literal["local", "ssh", "serial"]
+Operator = Annotated[
+    str,
+    Field(pattern=r"^[A-Z][A-Za-z0-9]*$", max_length=64, description="its name in ONNX"),
+]
+Operators = Annotated[list[Operator], Field(max_length=200)]
+SomeOperators = Annotated[list[Operator], Field(min_length=1, max_length=200)]
+Real = Annotated[float, Field(allow_inf_nan=False)]
+Interval = Annotated[list[Real], Field(min_length=2, max_length=2)]
 
 
 class _Strict(BaseModel):
@@ -65,6 +82,7 @@ class SchemeModel(_Strict):
 
     activations: ActivationScheme
     weights: WeightScheme
+    rules: Id
     reduce_range: bool = False
 
 
@@ -163,14 +181,42 @@ class FamilyModel(_Strict):
     variants: Annotated[list[VariantModel], Field(min_length=1, max_length=64)]
 
 
-def profile_schema() -> dict[str, Any]:
-    """Give the JSON Schema of a family file, for editors and for people who write one."""
-    schema = FamilyModel.model_json_schema(by_alias=True)
+class RulesModel(_Strict):
+    """What a runtime's 8-bit kernels want of a graph, operator by operator."""
+
+    schema_: Literal[1] = Field(alias="schema")
+    name: Id
+    notes: Text = ""
+    placement: QdqPlacement
+    compute: SomeOperators
+    elementwise: Operators = Field(default_factory=list)
+    same_scale: Operators = Field(default_factory=list)
+    fused_after: dict[Operator, SomeOperators] = Field(default_factory=dict)
+    fixed_outputs: dict[Operator, Interval] = Field(default_factory=dict)
+    per_tensor_weights: Operators = Field(default_factory=list)
+    float_results: Operators = Field(default_factory=list)
+    kept_float: dict[Operator, Line] = Field(default_factory=dict)
+    narrow_weights: bool
+    bias: Literal["int32", "float"]
+    provenance: Annotated[list[ProvenanceModel], Field(max_length=200)]
+
+
+def _schema(model: type[BaseModel], called: str) -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": "edgesdk.targets/1",
-        **schema,
+        "$id": called,
+        **model.model_json_schema(by_alias=True),
     }
+
+
+def profile_schema() -> dict[str, Any]:
+    """Give the JSON Schema of a family file, for editors and for people who write one."""
+    return _schema(FamilyModel, "edgesdk.targets/1")
+
+
+def rules_schema() -> dict[str, Any]:
+    """Give the JSON Schema of a file of scheme rules."""
+    return _schema(RulesModel, "edgesdk.schemes/1")
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
@@ -184,9 +230,8 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     return []
 
 
-def _keys_at(location: tuple[int | str, ...]) -> list[str]:
-    """List the keys a file may have where pydantic found one too many."""
-    model: type[BaseModel] = FamilyModel
+def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """List the keys a file of ``model`` may have where pydantic found one too many."""
     for step in location:
         field = next(
             (f for name, f in model.model_fields.items() if step in (name, f.alias)), None
@@ -224,7 +269,11 @@ def _expected(kind: str, context: dict[str, Any], message: str) -> str:
 
 
 def _as_profile_error(
-    path: Path, content: dict[str, Any], exc: ValidationError
+    what: str,
+    path: Path,
+    model: type[BaseModel],
+    content: dict[str, Any],
+    exc: ValidationError,
 ) -> ProfileError:
     errors = exc.errors(include_url=False)
     # in a union, the complaint of the branch that came furthest is the useful one
@@ -232,7 +281,7 @@ def _as_profile_error(
     location, kind = error["loc"], error["type"]
     key, hint = _where(location, content, absent=kind == "missing"), ""
     if kind == "extra_forbidden":
-        known = _keys_at(location[:-1])
+        known = _keys_at(model, location[:-1])
         hint = suggest(str(location[-1]), known)
         problem = f"{key} is not a known key (expected one of {', '.join(known)})"
     elif kind == "missing":
@@ -247,7 +296,7 @@ def _as_profile_error(
         seen = seen if len(seen) <= 80 else seen[:77] + "..."
         problem = f"{key} is {seen} ({expected})"
     return ProfileError(
-        f"cannot use target profile {path}: {problem}", hint=hint, path=str(path), key=key
+        f"cannot use {what} {path}: {problem}", hint=hint, path=str(path), key=key
     )
 
 
@@ -265,4 +314,12 @@ def parse_family(path: Path, content: dict[str, Any]) -> FamilyModel:
     try:
         return FamilyModel.model_validate(content)
     except ValidationError as exc:
-        raise _as_profile_error(path, content, exc) from exc
+        raise _as_profile_error("target profile", path, FamilyModel, content, exc) from exc
+
+
+def parse_rules(path: Path, content: dict[str, Any]) -> RulesModel:
+    """Check the shape of a file of scheme rules; arguments and errors as for a family file."""
+    try:
+        return RulesModel.model_validate(content)
+    except ValidationError as exc:
+        raise _as_profile_error("scheme rules", path, RulesModel, content, exc) from exc

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -23,19 +23,69 @@ __all__ = [
     "Precision",
     "Provenance",
     "ProvenanceKind",
+    "QdqPlacement",
     "QuantScheme",
+    "SchemeRules",
     "TargetProfile",
     "WeightScheme",
     "content_digest",
     "profile_content",
 ]
 
-ActivationScheme = Literal["uint8-asymmetric", "int8-asymmetric", "int8-symmetric"]
+ActivationScheme = Literal[
+    "uint8-asymmetric", "int8-asymmetric", "int8-symmetric", "int16-symmetric"
+]
 WeightScheme = Literal[
     "int8-per-channel-symmetric", "int8-per-tensor-symmetric", "uint8-per-tensor-asymmetric"
 ]
-Precision = Literal["fp32", "fp16", "int8", "int16x8"]
+Precision = Literal["fp32", "fp16", "int8", "int16x8", "int8-dynamic", "int4-weights"]
+QdqPlacement = Literal["operators", "inputs", "everything"]
 ProvenanceKind = Literal["datasheet", "measured", "assumed"]
+
+
+def _nothing() -> Mapping[str, Any]:
+    return MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchemeRules:
+    """What a runtime's 8-bit kernels want of a Q/DQ graph, operator by operator.
+
+    Operators are ONNX names. What is in none of the lists stays in float.
+
+    Attributes:
+        name: The file under ``targets/schemes`` that says all this.
+        placement: Where Q/DQ pairs stand. ``operators``: around each operator that has a
+            kernel, results included (onnxruntime). ``inputs``: before each operator that has
+            one, results left to the next (TensorRT, OpenVINO). ``everything``: on every tensor
+            that can be 8 bits wide, the graph's own inputs and outputs included (LiteRT).
+        compute: Operators that multiply and accumulate; they decide what is worth quantizing.
+        elementwise: Operators with an 8-bit kernel that gives its result a scale of its own.
+        same_scale: Operators that move or choose values; inputs and outputs share a scale.
+        fused_after: Per operator, the activations that its kernel absorbs.
+        fixed_outputs: Per operator, the half-open real interval its result spans; the steps of
+            the data type divide it evenly.
+        per_tensor_weights: Operators whose weights have one scale, whatever the scheme says.
+        float_results: Compute operators whose kernel can leave its result in float.
+        kept_float: Operators that have a kernel and are better left in float, with the reason.
+        narrow_weights: Whether weights go from -127 rather than from -128.
+        bias: ``int32``, with the scale of input times weight; or ``float``.
+        provenance: Where each of these comes from, by ``key`` or ``key.Operator``.
+    """
+
+    name: str
+    placement: QdqPlacement
+    compute: tuple[str, ...]
+    elementwise: tuple[str, ...] = ()
+    same_scale: tuple[str, ...] = ()
+    fused_after: Mapping[str, tuple[str, ...]] = field(default_factory=_nothing)
+    fixed_outputs: Mapping[str, tuple[float, float]] = field(default_factory=_nothing)
+    per_tensor_weights: tuple[str, ...] = ()
+    float_results: tuple[str, ...] = ()
+    kept_float: Mapping[str, str] = field(default_factory=_nothing)
+    narrow_weights: bool = True
+    bias: Literal["int32", "float"] = "int32"
+    provenance: tuple[Provenance, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +93,12 @@ class QuantScheme:
     """How 8-bit numbers stand for real ones on a backend; the quantizer obeys it.
 
     ``reduce_range`` keeps weights to 7 bits, for processors whose 8-bit sums saturate.
+    ``rules`` say what the kernels want, operator by operator.
     """
 
     activations: ActivationScheme
     weights: WeightScheme
+    rules: SchemeRules
     reduce_range: bool = False
 
 
@@ -150,7 +202,14 @@ class TargetProfile:
     @property
     def assumed(self) -> tuple[str, ...]:
         """The figures, by path, that nobody has measured or found in a document."""
-        return tuple(entry.field for entry in self.provenance if entry.kind == "assumed")
+        stated = [(entry.field, entry.kind) for entry in self.provenance]
+        for backend in self.backends:
+            if backend.scheme is not None:
+                stated += [
+                    (f"backends.{backend.id}.scheme.rules.{entry.field}", entry.kind)
+                    for entry in backend.scheme.rules.provenance
+                ]
+        return tuple(field for field, kind in stated if kind == "assumed")
 
 
 def _plain(value: object) -> Any:
