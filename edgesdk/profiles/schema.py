@@ -186,7 +186,6 @@ class RulesModel(_Strict):
 
     schema_: Literal[1] = Field(alias="schema")
     name: Id
-    notes: Text = ""
     placement: QdqPlacement
     compute: SomeOperators
     elementwise: Operators = Field(default_factory=list)
