@@ -1,0 +1,178 @@
+"""What the quantizer promises, checked against what was measured, and the table of both."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from quantize_peer import PEERS
+from quantize_stats import mcnemar
+
+__all__ = ["check_all", "table"]
+
+Check = dict[str, Any]
+
+#: A model is won where ours is the best or this close to it: less is noise of the rounding.
+SAME_DB = 0.1
+
+
+def _check(name: str, ok: bool | None, detail: str) -> Check:
+    return {"name": name, "ok": ok, "detail": detail}
+
+
+def check_all(found: dict[str, Any], right: dict[tuple[str, str], np.ndarray]) -> list[Check]:
+    """Give every promise with whether it holds; None where it was not measured."""
+    models = found["models"]
+    checks = [*_check_labelled(models, right), _check_mean(models), _check_distance(models)]
+    return [*checks, *_check_time(models), *_check_memory(models), *_check_latency(models),
+            *_check_budget(models)]  # fmt: skip
+
+
+def _peers(tools: dict[str, Any], key: str) -> dict[str, Any]:
+    return {t: tools[t][key] for t in PEERS if tools.get(t, {}).get(key) is not None}
+
+
+def _check_labelled(
+    models: dict[str, Any], right: dict[tuple[str, str], np.ndarray]
+) -> Iterator[Check]:
+    for name, model in models.items():
+        ours = right.get((name, "ours"))
+        peers = {t: right[name, t] for t in PEERS if (name, t) in right}
+        if ours is None or not peers:
+            if model["labelled"]:
+                yield _check(f"{name}: accuracy", None, "not measured")
+            continue
+        best = max(peers, key=lambda tool: int(peers[tool].sum()))
+        p = mcnemar(ours, peers[best])
+        worse = p < 0.05 and ours.sum() < peers[best].sum()
+        detail = f"{ours.mean():.3f} against {peers[best].mean():.3f} of {best}, p {p:.3f}"
+        yield _check(f"{name}: accuracy not significantly worse", not worse, detail)
+
+
+def _check_mean(models: dict[str, Any]) -> Check:
+    rows = []
+    for model in models.values():
+        scores = _peers(model["tools"], "score")
+        ours = model["tools"].get("ours", {}).get("score")
+        if model["labelled"] and ours and scores:
+            rows.append((ours["rate"], max(score["rate"] for score in scores.values())))
+    if not rows:
+        return _check("mean accuracy at least the best peers'", None, "not measured")
+    ours, best = (statistics.mean(column) for column in zip(*rows, strict=True))
+    detail = f"{ours:.4f} against {best:.4f} over {len(rows)} models"
+    return _check("mean accuracy at least the best peers'", ours >= best - 0.002, detail)
+
+
+def _check_distance(models: dict[str, Any]) -> Check:
+    won, lost = [], []
+    for name, model in models.items():
+        ours = model["tools"].get("ours", {}).get("sqnr_worst_db")
+        peers = _peers(model["tools"], "sqnr_worst_db")
+        if ours is not None and peers:
+            (won if ours >= max(peers.values()) - SAME_DB else lost).append(name)
+    total = len(won) + len(lost)
+    detail = f"{len(won)} of {total}" + (f", not {', '.join(lost)}" if lost else "")
+    ok = len(won) >= 0.8 * total if total else None
+    return _check("distance to float at least the best peer's on 4 of 5 models", ok, detail)
+
+
+def _check_time(models: dict[str, Any]) -> Iterator[Check]:
+    for name, model in models.items():
+        tools = model["tools"]
+        ours = tools.get("ours", {}).get("seconds")
+        for peer, bound in (("ort-percentile", 0.25), ("nncf", 1.0)):
+            other = tools.get(peer, {}).get("seconds")
+            if ours and other:
+                text = f"{ours:.2f} s against {other:.2f} s, {ours / other:.2f}"
+                yield _check(f"{name}: time of {peer}, {bound:g}", ours / other <= bound, text)
+        bare = tools.get("float", {}).get("seconds")
+        if ours and bare:
+            yield _check(f"{name}: float passes", None, f"{ours / bare:.1f} (aim: 4)")
+
+
+def _check_memory(models: dict[str, Any]) -> Iterator[Check]:
+    for name, model in models.items():
+        tools = model["tools"]
+        ours = tools.get("ours", {}).get("peak_bytes", {})
+        few, many = ours.get("8"), ours.get("512")
+        peer = tools.get("ort-minmax", {}).get("peak_bytes", {}).get("8")
+        if few and many:
+            text = f"{many / 2**20:.0f} MiB with 512, {few / 2**20:.0f} with 8"
+            yield _check(f"{name}: memory with 512 samples", many <= 1.1 * few, text)
+        if few and peer:
+            text = f"{few / 2**20:.0f} MiB against {peer / 2**20:.0f}"
+            yield _check(f"{name}: memory of onnxruntime MinMax", few <= peer, text)
+
+
+def _check_latency(models: dict[str, Any]) -> Iterator[Check]:
+    for name, model in models.items():
+        for threads, found in model.get("latency", {}).items():
+            ratios = found.get("of_peer", {})
+            if not ratios:
+                continue
+            same = abs(found["of_float"]["float-again"][0] - 1)
+            fastest = min((p for p in ratios), key=lambda peer: found["ms"][peer])
+            ratio, low, high = ratios[fastest]
+            text = f"{ratio:.3f} [{low:.3f}, {high:.3f}] of {fastest}"
+            ok = None if same > 0.02 else low <= 1.02
+            text += f" (void: float against itself differs by {same:.1%})" if ok is None else ""
+            yield _check(f"{name}: latency, {threads} threads", ok, text)
+            ours = found["of_float"]["ours"][1]
+            if ours > 1:
+                findings = model["tools"]["ours"].get("findings") or []
+                text = f"{ours:.2f} of float, {len(findings)} findings"
+                yield _check(f"{name}: slower than float is said", bool(findings), text)
+
+
+def _check_budget(models: dict[str, Any]) -> Iterator[Check]:
+    for name, model in models.items():
+        ours, peer = (model["tools"].get(f"{t}-budget", {}) for t in ("ours", "nncf"))
+        if not ours.get("evaluations") or not peer:
+            continue
+        rate, goal = ours["score"]["rate"], model["tools"]["float"]["score"]["rate"] - 0.01
+        text = f"{ours['evaluations']} evaluations to {rate:.3f} (goal {goal:.3f})"
+        text += f", nncf {peer.get('evaluations', peer.get('error'))}"
+        if peer.get("score"):
+            text += f" to {peer['score']['rate']:.3f}"
+        fewer = peer.get("evaluations") is None or ours["evaluations"] < peer["evaluations"]
+        yield _check(f"{name}: accuracy budget", fewer and rate >= goal - 1e-9, text)
+
+
+def table(found: dict[str, Any]) -> str:
+    """Give everything as Markdown."""
+    lines = [
+        "| model | tool | right | agrees | SQNR worst, mean dB | time s | quantize MiB | "
+        "ms (1 thread) | ms (all) |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, model in found["models"].items():
+        for tool, entry in model["tools"].items():
+            lines.append(_row(name, tool, entry, model.get("latency", {})))
+            if entry.get("error"):
+                lines.append(f"| | | {entry['error'][:200]} | | | | | | |")
+    for name, reason in found["missing"].items():
+        lines.append(f"| {name} | not available | {reason} | | | | | | |")
+    checks = found.get("checks", [])
+    if checks:
+        lines += ["", "| promise | holds | measured |", "|---|---|---|"]
+        words = {True: "yes", False: "**no**", None: "-"}
+        lines += [f"| {c['name']} | {words[c['ok']]} | {c['detail']} |" for c in checks]
+    return "\n".join([*lines, "", f"{found.get('seconds', 0):.0f} s"])
+
+
+def _row(name: str, tool: str, entry: dict[str, Any], latency: dict[str, Any]) -> str:
+    score, record = entry.get("score"), entry.get("quantize", {})
+    right = f"{score['right']:.0f}/{score['count']} = {score['rate']:.3f}" if score else ""
+    agrees = f"{entry['agrees']:.3f}" if "agrees" in entry else ""
+    ratio = ""
+    if "sqnr_worst_db" in entry and tool != "float":
+        ratio = f"{entry['sqnr_worst_db']:.1f}, {entry['sqnr_mean_db']:.1f}"
+    seconds = entry.get("seconds", record.get("seconds"))
+    time = f"{seconds:.2f}" if seconds else ""
+    peak = f"{record['peak_bytes'] / 2**20:.0f}" if record.get("peak_bytes") else ""
+    ms = [latency.get(t, {}).get("ms", {}).get(tool) for t in ("one", "all")]
+    shown = [f"{value:.3f}" if value else "" for value in ms]
+    cells = [name, tool, right, agrees, ratio, time, peak, *shown]
+    return "| " + " | ".join(cells) + " |"
