@@ -117,6 +117,8 @@ def _open(model: ir.Model, wanted: list[str]) -> Any:
         )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ONLY_FATAL
+    # its threads wait busily otherwise, on the cores that the sums need
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     with tempfile.TemporaryDirectory(prefix="edgesdk-moments-") as folder:
         path = save_model(copy, Path(folder), "tapped")[0]
         try:

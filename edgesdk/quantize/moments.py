@@ -5,12 +5,13 @@ convolution's column is the patch under its kernel, as im2col lays it out. The e
 weights ``Q`` over the data is ``tr((W - Q) H (W - Q)^T)`` with ``H = E[x x^T]``, so all that
 rounding or pruning must know of the data is ``H`` and, for the bias, ``E[x]`` (Frantar and
 Alistarh, Optimal Brain Compression, arXiv:2208.11580). Positions are subsampled with a fixed
-stride and sums are float64, so the same samples give the same numbers.
+stride; products of a few hundred columns are float32 and their sums float64. The same samples
+give the same numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sized
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,10 @@ __all__ = [
 
 #: Columns wait in float32 up to this size, so that one product serves many of them.
 _BUFFER_BYTES = 1 << 20
+#: Moments have settled with so many columns for each of a column's elements.
+_COLUMNS_PER_ELEMENT = 16
+#: Assumed where the number of samples is not known before they are read.
+_USUAL_SAMPLES = 128
 _CAP_BYTES = 256 << 20
 _LARGEST_WIDTH = 2304
 
@@ -89,7 +94,7 @@ def collect_moments(
     cap_bytes: int = _CAP_BYTES,
     largest_width: int = _LARGEST_WIDTH,
     columns_per_sample: int = 256,
-    fewest_columns: int = 64,
+    fewest_columns: int = 16,
     seed: int = 0,
     on_progress: OnProgress = ignore_progress,
 ) -> CollectedMoments:
@@ -107,14 +112,15 @@ def collect_moments(
         cap_bytes: The sums of one pass take at most so much memory.
         largest_width: Layers with longer columns are refused.
         columns_per_sample: At most so many columns of each sample and layer are used.
-        fewest_columns: Narrow layers need less: four for each element of a column, and at
-            least so many.
+        fewest_columns: Narrow layers need less: sixteen for each element of a column in all
+            samples together, and of each sample at least so many.
         seed: Where the strides begin.
         on_progress: Told of every sample of every pass.
 
     Raises:
         QuantizeError: There are no samples, or the model does not run on them.
     """
+    each = len(samples) if isinstance(samples, Sized) else _USUAL_SAMPLES
     layers, left = _choose(model, names, largest_width, cap_bytes)
     passes = _pack(set(layers.values()), cap_bytes)
     if len(passes) > 1 and iter(samples) is samples:
@@ -122,10 +128,11 @@ def collect_moments(
     found: dict[Layer, Moments | None] = {}
     count = 0
     for number, chosen in enumerate(passes):
-        sums = [
-            _Sums(layer, min(columns_per_sample, max(fewest_columns, 4 * layer.width)), seed)
-            for layer in chosen
-        ]
+        sums = []
+        for layer in chosen:
+            enough = -(-_COLUMNS_PER_ELEMENT * layer.width // max(each, 1))
+            most = min(columns_per_sample, max(fewest_columns, enough))
+            sums.append(_Sums(layer, most, seed))
         step = "moments" if len(passes) == 1 else f"moments, pass {number + 1}/{len(passes)}"
         count = 0
         for values in Tap(model, {layer.source for layer in chosen}).stream(samples):
@@ -224,25 +231,27 @@ class _Sums:
         self._total = np.zeros((layer.groups, layer.width))
         self._columns = 0
         self._waiting: list[np.ndarray] = []
+        # with many groups the sums are larger than a sample's columns
+        self._buffer_bytes = max(_BUFFER_BYTES, self._second.nbytes * (layer.groups > 1))
 
     def add(self, array: np.ndarray, number: int) -> None:
         """Take the columns of sample ``number`` in."""
         columns = self.layer.columns(array, most=self._most, start=self._seed + number)
         self._waiting.append(columns)
-        if sum(one.nbytes for one in self._waiting) >= _BUFFER_BYTES:
+        if sum(one.nbytes for one in self._waiting) >= self._buffer_bytes:
             self._flush()
 
     def _flush(self) -> None:
         import numpy as np
 
-        columns = np.concatenate(self._waiting, axis=1).astype(np.float64)
+        columns = np.concatenate(self._waiting, axis=1).astype(np.float32, copy=False)
         self._waiting.clear()
         with np.errstate(all="ignore"):  # what is not finite is refused at the end
-            if len(columns) == 1:
+            if len(columns) == 1:  # a product that BLAS knows to be symmetric
                 self._second[0] += columns[0].T @ columns[0]
             else:
                 self._second += columns.transpose(0, 2, 1) @ columns
-            self._total += columns.sum(axis=1)
+            self._total += (np.ones((1, columns.shape[1]), np.float32) @ columns)[:, 0]
         self._columns += columns.shape[1]
 
     def finish(self) -> Moments | None:
