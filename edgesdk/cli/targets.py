@@ -90,7 +90,7 @@ def show_target(
             narrow = ", reduced range" if scheme.reduce_range else ""
             out.line(
                 f"{backend.id} quantizes to activations {scheme.activations}, "
-                f"weights {scheme.weights}{narrow}"
+                f"weights {scheme.weights}{narrow}, by the rules of {scheme.rules.name}"
             )
     if profile.notes:
         out.line(f"\n{profile.notes.strip()}")
@@ -102,15 +102,21 @@ def show_target(
 
 
 @app.command("schema")
-def schema(fmt: FormatOption = Format.TEXT) -> None:
+def schema(
+    rules: Annotated[
+        bool, typer.Option("--rules", help="The schema of scheme rules instead.")
+    ] = False,
+    fmt: FormatOption = Format.TEXT,
+) -> None:
     """Print the JSON Schema of target files, for editors."""
-    from edgesdk.profiles.schema import profile_schema
+    from edgesdk.profiles.schema import profile_schema, rules_schema
 
     out = Output("targets-schema", fmt)
+    wanted = rules_schema() if rules else profile_schema()
     if out.json:
-        out.document({"json_schema": profile_schema()})
+        out.document({"json_schema": wanted})
     else:
-        write_json(profile_schema())
+        write_json(wanted)
 
 
 def _summary(profile: TargetProfile) -> dict[str, object]:

@@ -202,14 +202,15 @@ class TargetProfile:
     @property
     def assumed(self) -> tuple[str, ...]:
         """The figures, by path, that nobody has measured or found in a document."""
-        stated = [(entry.field, entry.kind) for entry in self.provenance]
-        for backend in self.backends:
-            if backend.scheme is not None:
-                stated += [
-                    (f"backends.{backend.id}.scheme.rules.{entry.field}", entry.kind)
-                    for entry in backend.scheme.rules.provenance
-                ]
-        return tuple(field for field, kind in stated if kind == "assumed")
+        own = [entry.field for entry in self.provenance if entry.kind == "assumed"]
+        rules = [
+            f"backends.{backend.id}.scheme.rules.{entry.field.split('.')[0]}"
+            for backend in self.backends
+            if backend.scheme is not None
+            for entry in backend.scheme.rules.provenance
+            if entry.kind == "assumed"
+        ]
+        return tuple(dict.fromkeys(own + rules))
 
 
 def _plain(value: object) -> Any:

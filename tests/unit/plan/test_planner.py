@@ -11,6 +11,7 @@ from edgesdk.errors import PlacementError, RecipeError
 from edgesdk.model.values import NodeFacts, SourceModel
 from edgesdk.plan import BuildPlan, ModelFacts, Recipe, plan_build
 from edgesdk.plan.memory import predict_memory_bytes
+from edgesdk.profiles.rules import load_scheme_rules
 from edgesdk.profiles.values import (
     AgentNeeds,
     BackendProfile,
@@ -70,7 +71,9 @@ def backend(name: str, kind: str, **more: Any) -> BackendProfile:
         "accelerator": False,
         "precisions": ("int8", "fp32"),
         "scheme": QuantScheme(
-            activations="uint8-asymmetric", weights="int8-per-channel-symmetric"
+            activations="uint8-asymmetric",
+            weights="int8-per-channel-symmetric",
+            rules=load_scheme_rules("onnxruntime-cpu"),
         ),
         "runtime_version": "1.0",
         "max_opset": None,

@@ -21,7 +21,8 @@ backends:
     kind: onnxruntime
     runtime: onnxruntime
     precisions: [int8, fp32]
-    scheme: {activations: int8-asymmetric, weights: int8-per-channel-symmetric}
+    scheme: {activations: int8-asymmetric, weights: int8-per-channel-symmetric,
+             rules: onnxruntime-cpu}
     runtime_version: "1.19.2"
     max_opset: 21
     max_ir: 10
@@ -42,10 +43,41 @@ variants:
 """
 
 
+RULES = """
+schema: 1
+name: acme
+placement: operators
+compute: [Conv, Gemm]
+elementwise: [Add, Sigmoid]
+same_scale: [MaxPool, Reshape]
+fused_after: {Conv: [Relu, Clip]}
+fixed_outputs: {Sigmoid: [0, 1]}
+per_tensor_weights: [Gemm]
+float_results: [Gemm]
+kept_float: {Softmax: it is better}
+narrow_weights: true
+bias: int32
+provenance:
+  - fields: [placement, compute, elementwise, same_scale, fused_after, fixed_outputs,
+             per_tensor_weights, float_results, kept_float, narrow_weights, bias]
+    kind: assumed
+    source: a test
+    checked: "2026-01-15"
+"""
+
+
 @pytest.fixture
 def family() -> dict[str, Any]:
     """The content of a family file that is right, to be made wrong in one place."""
     content = yaml.safe_load(GOOD)
+    assert isinstance(content, dict)
+    return content
+
+
+@pytest.fixture
+def rules() -> dict[str, Any]:
+    """The content of a file of scheme rules that is right, to be made wrong in one place."""
+    content = yaml.safe_load(RULES)
     assert isinstance(content, dict)
     return content
 
@@ -62,10 +94,11 @@ Refusal = Callable[[dict[str, Any]], ProfileError]
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Write a family file and give its path."""
+    """Write a family file, or one of rules, and give its path."""
 
     def write_it(content: dict[str, Any] | str, name: str = "family.yaml") -> Path:
         path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
         text = content if isinstance(content, str) else yaml.safe_dump(content)
         path.write_text(text, encoding="utf-8")
         return path

@@ -7,13 +7,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from edgesdk._resources import resource_dir
 from edgesdk.errors import ProfileError
 from edgesdk.profiles import default_target, find_target, load_catalog
+from edgesdk.profiles.values import Precision
 
 Write = Callable[..., Path]
 
@@ -67,11 +68,13 @@ def test_the_example_of_the_readme_is_a_target(write: Write, tmp_path: Path) -> 
     assert kinds["identify.device_tree_model"] == "datasheet"
 
 
-def test_the_readme_names_every_file_and_every_quirk() -> None:
+def test_the_readme_names_every_file_quirk_and_precision() -> None:
     folder = resource_dir("targets")
     readme = (folder / "README.md").read_text(encoding="utf-8")
     quirks = {q for p in load_catalog().values() for b in p.backends for q in b.quirks}
-    for word in {path.name for path in folder.glob("*.yaml")} | quirks:
+    files = {path.name for path in folder.rglob("*.yaml")}
+    precisions = set(get_args(Precision))
+    for word in files | quirks | precisions:
         assert f"`{word}`" in readme
 
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from edgesdk.errors import ProfileError
 from edgesdk.profiles.family import load_family
-from edgesdk.profiles.values import QuantScheme
+from edgesdk.profiles.rules import load_scheme_rules
+from edgesdk.profiles.values import QuantScheme, profile_content
 
 Write = Callable[..., Path]
 Refusal = Callable[[dict[str, Any]], ProfileError]
@@ -34,7 +35,9 @@ def test_variants_share_what_the_family_says(family: Family, write: Write) -> No
     assert one.source == path
     first = one.backends[0]
     assert first.scheme == QuantScheme(
-        activations="int8-asymmetric", weights="int8-per-channel-symmetric"
+        activations="int8-asymmetric",
+        weights="int8-per-channel-symmetric",
+        rules=load_scheme_rules("onnxruntime-cpu"),
     )
     assert (first.runtime_version, first.max_opset, first.max_ir) == ("1.19.2", 21, 10)
     assert dict(first.options) == {"device": "CPU"}
@@ -290,6 +293,79 @@ def test_a_scheme_without_a_whole_number_precision_is_refused(
     assert "backends[0].scheme is given, but no precision is a whole number" in (
         str(refusal(family))
     )
+
+
+def test_a_scheme_names_its_rules(family: Family, refusal: Refusal) -> None:
+    del family["backends"][0]["scheme"]["rules"]
+    assert str(refusal(family)).endswith(": backends[0].scheme.rules is missing")
+
+
+def test_unknown_rules_get_near_misses_and_the_list(family: Family, refusal: Refusal) -> None:
+    family["backends"][0]["scheme"]["rules"] = "onnxruntime-cp"
+    error = refusal(family)
+    assert (
+        "backends[0].scheme.rules is 'onnxruntime-cp', and no file has that name "
+        "(expected one of edgetpu, litert-int8, onnxruntime-cpu, openvino, tensorrt)"
+    ) in str(error)
+    assert error.hint == "did you mean onnxruntime-cpu?"
+
+
+def test_unknown_rules_of_a_variant_are_named_there(family: Family, refusal: Refusal) -> None:
+    scheme = {**family["backends"][0]["scheme"], "rules": "other"}
+    family["variants"][1]["backends"] = {"ort-cpu": {"scheme": scheme}}
+    assert "variants[1].backends.ort-cpu.scheme.rules is 'other', and" in str(refusal(family))
+
+
+def test_rules_beside_the_family_go_before_shipped_ones(
+    family: Family, rules: dict[str, Any], write: Write
+) -> None:
+    shipped, _ = load_family(write(family))
+    write({**rules, "name": "onnxruntime-cpu"}, "schemes/onnxruntime-cpu.yaml")
+    write(rules, "schemes/acme.yaml")
+    own, _ = load_family(write(family))
+    assert own.backends[0].scheme is not None
+    assert own.backends[0].scheme.rules.compute == ("Conv", "Gemm")
+    assert own.digest != shipped.digest
+    assert own.assumed[-1] == "backends.ort-cpu.scheme.rules.bias"
+    family["backends"][0]["scheme"]["rules"] = "acme"
+    named, _ = load_family(write(family))
+    assert named.backends[0].scheme is not None
+    assert named.backends[0].scheme.rules.name == "acme"
+
+
+def test_rules_are_part_of_what_a_profile_says(
+    family: Family, rules: dict[str, Any], write: Write
+) -> None:
+    family["backends"][0]["scheme"]["rules"] = "acme"
+    write(rules, "schemes/acme.yaml")
+    before, _ = load_family(write(family))
+    rules["narrow_weights"] = False
+    write(rules, "schemes/acme.yaml")
+    after, _ = load_family(write(family))
+    assert after.digest != before.digest
+    content = profile_content(after)["backends"][0]["scheme"]["rules"]
+    assert content["fused_after"] == {"Conv": ["Relu", "Clip"]}
+    assert content["fixed_outputs"] == {"Sigmoid": [0.0, 1.0]}
+    assert content["narrow_weights"] is False
+
+
+def test_broken_rules_are_named_and_not_the_family(
+    family: Family, rules: dict[str, Any], write: Write
+) -> None:
+    family["backends"][0]["scheme"]["rules"] = "acme"
+    path = write({**rules, "computes": []}, "schemes/acme.yaml")
+    with pytest.raises(ProfileError) as caught:
+        load_family(write(family))
+    assert str(caught.value).startswith(
+        f"cannot use scheme rules {path}: computes is not a known key (expected one of schema,"
+    )
+    assert caught.value.hint == "did you mean compute?"
+
+
+@pytest.mark.parametrize("name", ["int8-dynamic", "int4-weights", "fp16"])
+def test_no_other_precision_needs_a_scheme(family: Family, write: Write, name: str) -> None:
+    family["backends"][1]["precisions"] = [name]
+    assert load_family(write(family))[0].backends[1].precisions == (name,)
 
 
 def test_a_ceiling_needs_the_release_that_has_it(family: Family, refusal: Refusal) -> None:

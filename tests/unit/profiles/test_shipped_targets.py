@@ -74,7 +74,10 @@ def test_every_profile_says_where_its_figures_come_from(profile: TargetProfile) 
     assert "agent.python" in fields
     for backend in profile.backends:
         assert f"backends.{backend.id}.precisions" in fields
-    assert set(profile.assumed) <= set(fields)
+    assert {figure.split(".scheme.rules.")[0] for figure in profile.assumed} <= {
+        *fields,
+        *(f"backends.{backend.id}" for backend in profile.backends),
+    }
 
 
 @pytest.mark.parametrize("profile", PROFILES, ids=named)
@@ -85,6 +88,37 @@ def test_every_profile_but_of_accelerators_has_a_backend_that_builds(
     assert "onnxruntime" in kinds or kinds == ["litert"]
     accelerators = [backend.accelerator for backend in profile.backends]
     assert accelerators == sorted(accelerators, reverse=True), "accelerators come first"
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=named)
+def test_precisions_are_those_the_runtime_has(profile: TargetProfile) -> None:
+    for backend in profile.backends:
+        assert backend.scheme is not None
+        assert backend.precisions[0] == "int8", "best first"
+        if backend.kind == "onnxruntime":
+            version = tuple(map(int, (backend.runtime_version or "9.9").split(".")[:2]))
+            assert ("int4-weights" in backend.precisions) == (version >= (1, 19))
+            assert ("fp16" in backend.precisions) == (version >= (1, 17))
+            assert backend.max_opset is None or version < (1, 19) or backend.max_opset >= 21
+        else:
+            assert "int4-weights" not in backend.precisions
+
+
+RULES_OF = {
+    "onnxruntime": "onnxruntime-cpu",
+    "openvino": "openvino",
+    "tensorrt": "tensorrt",
+    "litert": "litert-int8",
+    "vx": "litert-int8",
+    "edgetpu": "edgetpu",
+}
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=named)
+def test_a_backend_has_the_rules_of_its_runtime(profile: TargetProfile) -> None:
+    for backend in profile.backends:
+        assert backend.scheme is not None
+        assert backend.scheme.rules.name == RULES_OF[backend.kind]
 
 
 def test_this_computer_has_no_ceilings() -> None:
