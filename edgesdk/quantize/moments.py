@@ -11,7 +11,7 @@ give the same numbers.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sized
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ __all__ = [
     "Moments",
     "NoMoments",
     "collect_moments",
+    "moments_by_pass",
     "rows_to_weight",
     "weight_rows",
     "why_no_moments",
@@ -86,6 +87,15 @@ class CollectedMoments:
     passes: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Limits:
+    cap_bytes: int
+    largest_width: int
+    columns_per_sample: int
+    fewest_columns: int
+    seed: int
+
+
 def collect_moments(
     model: ir.Model,
     names: Collection[str],
@@ -103,7 +113,8 @@ def collect_moments(
     Conv of any rank and group, Gemm and MatMul with constant weights are taken, others listed
     with the reason. Where all the sums exceed ``cap_bytes`` the samples are gone through
     several times. What can be gone through only once is then kept in memory; so give a list,
-    or something that starts anew.
+    or something that starts anew. What comes back holds the moments of all passes; take
+    `moments_by_pass` where that is too much.
 
     Args:
         model: A float graph; it is not changed.
@@ -120,19 +131,63 @@ def collect_moments(
     Raises:
         QuantizeError: There are no samples, or the model does not run on them.
     """
+    limits = _Limits(
+        cap_bytes=cap_bytes,
+        largest_width=largest_width,
+        columns_per_sample=columns_per_sample,
+        fewest_columns=fewest_columns,
+        seed=seed,
+    )
+    parts = list(_passes(model, names, samples, limits, on_progress))
+    return CollectedMoments(
+        moments={name: seen for part in parts for name, seen in part.moments.items()},
+        left=tuple(one for part in parts for one in part.left),
+        samples=parts[-1].samples,
+        passes=parts[-1].passes,
+    )
+
+
+def moments_by_pass(
+    model: ir.Model,
+    names: Collection[str],
+    samples: Iterable[Sample],
+    *,
+    cap_bytes: int = _CAP_BYTES,
+    on_progress: OnProgress = ignore_progress,
+) -> Iterator[CollectedMoments]:
+    """Give the moments of one pass after the other, as `collect_moments` would all together.
+
+    Whoever lets go of a part before asking for the next needs memory for two passes. What has
+    no moments is listed in the first part.
+
+    Raises:
+        QuantizeError: As `collect_moments`.
+    """
+    limits = _Limits(
+        cap_bytes=cap_bytes,
+        largest_width=_LARGEST_WIDTH,
+        columns_per_sample=256,
+        fewest_columns=16,
+        seed=0,
+    )
+    yield from _passes(model, names, samples, limits, on_progress)
+
+
+def _passes(
+    model: ir.Model,
+    names: Collection[str],
+    samples: Iterable[Sample],
+    limits: _Limits,
+    on_progress: OnProgress,
+) -> Iterator[CollectedMoments]:
     each = len(samples) if isinstance(samples, Sized) else _USUAL_SAMPLES
-    layers, left = _choose(model, names, largest_width, cap_bytes)
-    passes = _pack(set(layers.values()), cap_bytes)
+    layers, left = _choose(model, names, limits.largest_width, limits.cap_bytes)
+    passes = _pack(set(layers.values()), limits.cap_bytes)
+    ops = {node.name: node.op_type for node in model.graph}
     if len(passes) > 1 and iter(samples) is samples:
         samples = list(samples)
-    found: dict[Layer, Moments | None] = {}
-    count = 0
     for number, chosen in enumerate(passes):
-        sums = []
-        for layer in chosen:
-            enough = -(-_COLUMNS_PER_ELEMENT * layer.width // max(each, 1))
-            most = min(columns_per_sample, max(fewest_columns, enough))
-            sums.append(_Sums(layer, most, seed))
+        sums = [_Sums(layer, _most(layer, each, limits), limits.seed) for layer in chosen]
         step = "moments" if len(passes) == 1 else f"moments, pass {number + 1}/{len(passes)}"
         count = 0
         for values in Tap(model, {layer.source for layer in chosen}).stream(samples):
@@ -145,15 +200,29 @@ def collect_moments(
                 "cannot collect moments: there are no samples",
                 hint="give some 100 typical inputs with --calib",
             )
-        found |= {total.layer: total.finish() for total in sums}
-    ops = {node.name: node.op_type for node in model.graph}
-    moments = {name: seen for name, layer in layers.items() if (seen := found[layer])}
-    for name in sorted(layers.keys() - moments.keys()):
+        found = {total.layer: total.finish() for total in sums}
+        del sums
+        mine = {name: found[layer] for name, layer in layers.items() if layer in found}
         reason = "its input is empty or not finite on the samples"
-        left.append(NoMoments(name=name, op=ops[name], reason=reason))
-    return CollectedMoments(
-        moments=moments, left=tuple(left), samples=count, passes=len(passes)
-    )
+        left += [
+            NoMoments(name=name, op=ops[name], reason=reason)
+            for name, seen in mine.items()
+            if seen is None
+        ]
+        yield CollectedMoments(
+            moments={name: seen for name, seen in mine.items() if seen is not None},
+            left=tuple(left),
+            samples=count,
+            passes=len(passes),
+        )
+        left = []
+    if not passes:
+        yield CollectedMoments(moments={}, left=tuple(left), samples=0, passes=0)
+
+
+def _most(layer: Layer, samples: int, limits: _Limits) -> int:
+    enough = -(-_COLUMNS_PER_ELEMENT * layer.width // max(samples, 1))
+    return min(limits.columns_per_sample, max(limits.fewest_columns, enough))
 
 
 def why_no_moments(

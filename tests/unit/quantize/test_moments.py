@@ -16,6 +16,7 @@ from edgesdk.errors import QuantizeError
 from edgesdk.progress import Progress
 from edgesdk.quantize.moments import (
     collect_moments,
+    moments_by_pass,
     rows_to_weight,
     weight_rows,
     why_no_moments,
@@ -205,6 +206,18 @@ def test_a_low_cap_takes_several_passes_and_gives_the_same() -> None:
         np.testing.assert_allclose(
             apart.moments[name].second, whole.moments[name].second, rtol=1e-5, atol=1e-6
         )
+
+
+def test_passes_can_be_taken_one_after_the_other() -> None:
+    whole = collect_moments(_deep(), (*NAMES, "p"), list(_pairs(5)))
+    parts = list(
+        moments_by_pass(_deep(), (*NAMES, "p"), list(_pairs(5)), cap_bytes=27 * 27 * 8)
+    )
+    assert [sorted(part.moments) for part in parts] == [["c1"], ["c2", "c3", "c4"], ["fc"]]
+    assert [len(part.left) for part in parts] == [1, 0, 0]
+    for part in parts:
+        for name, seen in part.moments.items():
+            np.testing.assert_allclose(seen.mean, whole.moments[name].mean, atol=1e-6)
 
 
 def test_samples_that_can_be_read_only_once_are_kept_for_the_next_pass() -> None:
