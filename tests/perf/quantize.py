@@ -111,12 +111,16 @@ class Run:
                 entry |= {key: record[key] for key in ("error", "findings") if key in record}
                 entry["quantize"] = record
                 if "error" not in record:
+                    entry["quantizers"] = stats.count_quantizers(out)
+                    entry["file_bytes"] = out.stat().st_size
                     try:
                         self.note_scores(case, tool, reference, stats.run_case(case, out))
                     except Exception as exc:  # noqa: BLE001 - a file that does not run is a result
                         text = " ".join(str(exc).split())
                         entry["error"] = f"does not run in onnxruntime: {text[:240]}"
                         out.unlink(missing_ok=True)
+                if entry.get("quantizers") == 0:
+                    entry["error"] = "quantized nothing"
                 self.say(case, tool, entry.get("error") or f"{record['seconds']:.2f} s")
 
     def note_scores(
@@ -133,16 +137,17 @@ class Run:
             entry["agrees"] = float(np.mean(same))
             if case.kind == "agree":
                 self.right[case.name, tool] = same
+        entry |= stats.extra_scores(case, reference, outputs)
         ratios = stats.sqnr_of_outputs(case, reference, outputs)
         entry["sqnr_db"] = {n: (v if math.isfinite(v) else None) for n, v in ratios.items()}
         capped = [min(max(v, -99.0), 199.0) for v in ratios.values()]
         entry["sqnr_worst_db"], entry["sqnr_mean_db"] = min(capped), statistics.mean(capped)
 
     def measure_time(self) -> None:
-        """Time what is compared in rounds, each tool in turn; onnxruntime's slow one once."""
+        """Time what is compared closely in rounds, each tool in turn; the slow ones once."""
         for case in self.cases:
             once = [t for t in self.tools if t in ("ort-percentile", "ort-entropy")]
-            rounds = ["float", *(t for t in self.tools if t not in once)]
+            rounds = ["float", *(t for t in self.tools if t in ("nncf", "ours"))]
             scratch = self.file(case, "timed")
             for tool in once:
                 self.entry(case, tool).setdefault("quantize", {})
@@ -189,7 +194,10 @@ class Run:
         for case in self.cases:
             float_file = case.folder / "model.onnx"
             files = {"float": float_file, "float-again": float_file}
-            files |= {t: self.file(case, t) for t in self.tools if self.file(case, t).exists()}
+            for tool in self.tools:
+                file = self.file(case, tool)
+                if file.exists() and "error" not in self.entry(case, tool):
+                    files[tool] = file
             arms = [f"{name}={path}" for name, path in files.items()]
             found = self.found["models"][case.name]["latency"] = {}
             for threads in (1, 0):
@@ -279,7 +287,12 @@ def main() -> int:
         run.measure_latency(BLOCKS // 2 if wanted.quick else BLOCKS)
     if "budget" in stages:
         run.measure_budget()
-    run.found["checks"] = check_all(run.found, run.right) if run.ours else []
+    sound = {
+        (name, tool): row
+        for (name, tool), row in run.right.items()
+        if "error" not in run.found["models"][name]["tools"][tool]
+    }
+    run.found["checks"] = check_all(run.found, sound) if run.ours else []
     run.found["seconds"] = time.perf_counter() - begun
     if wanted.json:
         wanted.json.write_text(json.dumps(run.found, indent=1), encoding="utf-8")

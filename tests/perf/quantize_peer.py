@@ -13,6 +13,7 @@ import itertools
 import json
 import logging
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -28,6 +29,8 @@ __all__ = ["PEERS", "TOOLS", "peer_python"]
 
 #: What the peers' environment is made of; they are compared at these versions.
 REQUIREMENTS = ("onnxruntime==1.32.0", "nncf==3.4.0", "onnx==1.23.2")
+#: What a tool may take; one that wants more fails alone and not with all that runs beside it.
+MOST_BYTES = 16 * 2**30
 #: The tools we are measured against; ort-prepared is the best that onnxruntime can do by hand.
 PEERS = ("ort-minmax", "ort-percentile", "ort-entropy", "nncf")
 
@@ -245,6 +248,7 @@ def main() -> None:
     os.dup2(2, 1)  # some tools draw bars on the standard output
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
+    resource.setrlimit(resource.RLIMIT_DATA, (MOST_BYTES, MOST_BYTES))
     record: dict[str, Any] = {"tool": tool, "model": name, "samples": int(count)}
     begun = time.perf_counter()
     try:
