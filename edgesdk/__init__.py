@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from edgesdk.profiles.catalog import default_target, find_target, load_catalog
     from edgesdk.profiles.values import TargetProfile
     from edgesdk.progress import OnProgress, Progress
+    from edgesdk.quantize.api import quantize
+    from edgesdk.quantize.values import Quantized
     from edgesdk.report.files import write_report
     from edgesdk.report.read import read_report
     from edgesdk.tensors import TensorInfo
@@ -67,6 +69,7 @@ __all__ = [
     "OpenedTflite",
     "Preprocess",
     "Progress",
+    "Quantized",
     "Recipe",
     "Session",
     "SourceModel",
@@ -90,6 +93,7 @@ __all__ = [
     "open_model",
     "open_tflite",
     "plan_build",
+    "quantize",
     "read_bundle",
     "read_report",
     "resolve_device",
@@ -129,6 +133,8 @@ _HOMES = {
     "profiles.catalog": ("default_target", "find_target", "load_catalog"),
     "profiles.values": ("TargetProfile",),
     "progress": ("OnProgress", "Progress"),
+    "quantize.api": ("quantize",),
+    "quantize.values": ("Quantized",),
     "report.files": ("write_report",),
     "report.read": ("read_report",),
     "tensors": ("TensorInfo",),

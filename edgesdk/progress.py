@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["OnProgress", "Progress", "ignore_progress"]
+__all__ = ["OnNote", "OnProgress", "Progress", "ignore_note", "ignore_progress"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +23,13 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
+#: Takes a remark for people, of one or more lines.
+OnNote = Callable[[str], None]
 
 
 def ignore_progress(progress: Progress) -> None:
     """Take a progress report and do nothing: the default of every ``on_progress``."""
+
+
+def ignore_note(text: str) -> None:
+    """Take a remark and do nothing: the default of every ``on_note``."""

@@ -14,7 +14,7 @@ from edgesdk.build.checks import Checks, kernel_spread, make_checks, synthetic_s
 from edgesdk.build.provenance import cpu_features, tool_versions
 from edgesdk.build.reference import HostModel, TfliteOnHost, open_part, open_reference
 from edgesdk.bundle import Bundle, BundleWriter
-from edgesdk.errors import BuildError, QuantizeError
+from edgesdk.errors import BuildError
 from edgesdk.model.convert import fit_opset
 from edgesdk.model.open import OpenedModel
 from edgesdk.model.save import save_model
@@ -23,7 +23,8 @@ from edgesdk.model.tflite import OpenedTflite
 from edgesdk.model.values import Finding, SourceModel
 from edgesdk.plan import BuildPlan, PlannedPart, Recipe
 from edgesdk.profiles.values import BackendProfile, TargetProfile
-from edgesdk.progress import OnProgress, Progress, ignore_progress
+from edgesdk.progress import OnNote, OnProgress, Progress, ignore_note, ignore_progress
+from edgesdk.quantize.means import MEANS
 from edgesdk.tensors import TensorInfo
 from edgesdk.wire.manifest import MANIFEST_SCHEMA, canonical_bytes, part_file_name
 from edgesdk.wire.tensors import DTYPE_BYTES
@@ -33,11 +34,10 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from edgesdk.data.dataset import Dataset
+    from edgesdk.quantize.judge import LabelledJudge
 
 __all__ = ["build_bundle"]
 
-#: Per-channel Q/DQ exists since this operator set.
-_QDQ_OPSET = 13
 #: Outputs whose cosine to the float model's is below this are worth a warning.
 _FAR_COSINE = 0.98
 #: ... unless no element differs by more than this: a detector that sees nothing gives numbers
@@ -67,12 +67,27 @@ def build_bundle(
     plan: BuildPlan,
     *,
     calib: Dataset | None,
+    labelled: Dataset | None = None,
     out: Path,
+    state_dir: Path | None = None,
+    on_note: OnNote = ignore_note,
     on_progress: OnProgress = ignore_progress,
 ) -> Bundle:
     """Build what ``plan`` says and write it to the folder ``out``.
 
     The same model, target, recipe, data, package versions and CPU features give the same id.
+
+    Args:
+        opened: The model.
+        profile: The target.
+        recipe: What the user wants.
+        plan: Made from these three.
+        calib: Calibration data; its labels measure a budget too.
+        labelled: Data with labels to measure a budget on instead.
+        out: Where the bundle goes.
+        state_dir: Where a long quantization keeps what a stopped one can go on from.
+        on_note: Told what concerns this computer only, such as times, and is in no bundle.
+        on_progress: Told of every step.
 
     Raises:
         BuildError: A step failed; nothing is left at ``out``, or what was there before.
@@ -91,6 +106,9 @@ def build_bundle(
             plan=plan,
             planned=planned,
             calib=calib,
+            labelled=labelled,
+            state_dir=state_dir,
+            on_note=on_note,
             writer=writer,
             folder=Path(scratch),
             step=_Stepper(len(plan.steps), on_progress),
@@ -105,7 +123,7 @@ def build_bundle(
                 checks = _checks(job, opened.source, built, reference)
         job.step.done("check")
         _judge(built.as_built, checks)
-        manifest = _manifest(job, opened.source)
+        manifest = _manifest(job, opened.source, built.as_built["precision"])
         manifest["parts"] = [_part(job, opened.source, built)]
         manifest["checks"] = checks.records
         manifest["as_built"] = built.as_built
@@ -156,6 +174,9 @@ class _Job:
     plan: BuildPlan
     planned: PlannedPart
     calib: Dataset | None
+    labelled: Dataset | None
+    state_dir: Path | None
+    on_note: OnNote
     writer: BundleWriter
     folder: Path
     step: _Stepper
@@ -167,17 +188,17 @@ def _compile(job: _Job, opened: OpenedModel) -> _Built:
     skipped: list[Finding] = []
     model = simplify(opened.ir, on_finding=skipped.append)
     job.step.done("simplify")
-    lowest = _QDQ_OPSET if precision == "int8" else 1
-    model = fit_opset(model, lowest=lowest, highest=backend.max_opset, max_ir=backend.max_ir)
-    job.step.done("fit opset")
     as_built: dict[str, Any] = {
         "precision": precision,
         "left_float": [],
         "findings": [asdict(finding) for finding in skipped],
     }
-    if precision == "int8":
-        model = _quantize(job, model, as_built)
+    if precision != "fp32":
+        model = _quantize(job, opened.source, model, as_built)
         job.step.done("quantize")
+    # a quantizer writes what it needs, whatever the target reads
+    model = fit_opset(model, lowest=1, highest=backend.max_opset, max_ir=backend.max_ir)
+    job.step.done("fit opset")
     files = save_model(model, job.folder, "part-0")
     return _Built(
         files=files,
@@ -189,33 +210,69 @@ def _compile(job: _Job, opened: OpenedModel) -> _Built:
     )
 
 
-def _quantize(job: _Job, model: ir.Model, as_built: dict[str, Any]) -> ir.Model:
-    from edgesdk.quantize import quantize
+def _quantize(
+    job: _Job, source: SourceModel, model: ir.Model, as_built: dict[str, Any]
+) -> ir.Model:
+    from edgesdk.quantize.modes import Wanted, convert
+    from edgesdk.quantize.state import State
 
-    backend = job.backend
-    if job.calib is None or backend.scheme is None:
-        raise QuantizeError(
-            f"cannot quantize for {backend.id}: "
-            + ("there is no calibration data" if job.calib is None else "it names no scheme"),
-            hint="give typical inputs with --calib, or use --precision fp32",
-        )
-    done = quantize(
-        model,
-        itertools.islice(job.calib.samples(), job.recipe.calib_samples),
+    backend, recipe, calib = job.backend, job.recipe, job.calib
+    wanted = Wanted(
+        precision=job.planned.precision,
         scheme=backend.scheme,
-        keep_float=job.recipe.keep_float,
+        precisions=backend.precisions,
+        runtime=backend.runtime,
+        kind=backend.kind,
+        max_opset=backend.max_opset,
+        max_ir=backend.max_ir,
+        keep_float=recipe.keep_float,
+        means=MEANS if recipe.means is None else recipe.means,
+        max_drop=recipe.max_drop,
+        prune=recipe.prune,
+        requantize=recipe.requantize,
+        same_machine=_is_same_machine(job),
+    )
+    labelled = job.labelled if job.labelled is not None else calib
+    key = [part.digest for part in (calib, labelled) if part is not None]
+    state = State(job.state_dir, source.sha256, job.plan.target_sha256, recipe.sha256, *key)
+    count = recipe.calib_samples
+    total = None if calib is None or calib.count is None else min(calib.count, count)
+    done = convert(
+        model,
+        None if calib is None else (lambda: itertools.islice(calib.samples(), count)),
+        wanted,
+        total=total,
+        judge=_judge_on(job, labelled),
+        state=state,
         on_progress=job.on_progress,
     )
-    as_built["left_float"] = [
-        {"name": n.name, "op": n.op, "reason": n.reason} for n in done.left_float
-    ]
-    as_built["quantized_nodes"] = done.quantized_nodes
-    as_built["quantized_weights"] = done.quantized_weights
-    as_built["calibration_samples"] = done.samples
-    # the quantizer writes the newest IR version it knows, whatever the target reads
-    return fit_opset(
-        done.model, lowest=_QDQ_OPSET, highest=backend.max_opset, max_ir=backend.max_ir
+    state.clear()
+    as_built.update(done.to_json())
+    for finding in done.findings:
+        if finding.code == "slower-than-float":
+            job.on_note(f"{finding.severity}: {finding.message}\n  hint: {finding.hint}")
+        else:
+            as_built["findings"].append(asdict(finding))
+    return done.model
+
+
+def _judge_on(job: _Job, data: Dataset | None) -> LabelledJudge | None:
+    from edgesdk.quantize.judge import LabelledJudge
+
+    if data is None or data.labels is None:
+        return None
+    return LabelledJudge(
+        data.samples,
+        data.labels,
+        batch=data.batch,
+        total=data.count,
+        on_progress=job.on_progress,
     )
+
+
+def _is_same_machine(job: _Job) -> bool:
+    """Say whether the target is whatever computer this is, so that times here mean something."""
+    return job.profile.default and job.backend.runtime == "onnxruntime"
 
 
 def _take_tflite(opened: OpenedTflite) -> _Built:
@@ -249,7 +306,7 @@ def _checks(
         job.writer,
         part=built.part,
         reference=reference,
-        precision=job.planned.precision,
+        precision=built.as_built["precision"],
         steps=steps,
         limit=job.recipe.checks,
     )
@@ -280,10 +337,10 @@ def _judge(as_built: dict[str, Any], checks: Checks) -> None:
         seen = "not a number" if cosine is None else f"{cosine:.3f}"
         precision = as_built["precision"]
         hint = "compare both with your own data before you rely on it"
-        if precision == "int8":
+        if precision not in ("fp32", "as-is"):
             hint = (
-                "measure it with --data; keep what loses most in float (keep_float in a "
-                "recipe), or build with --precision fp32"
+                "measure it with --data; bound the loss with --max-drop; keep what loses most "
+                "in float (keep_float in a recipe), or build with --precision fp32"
             )
         finding = Finding(
             code="far-from-float",
@@ -336,7 +393,7 @@ def _part(job: _Job, source: SourceModel, built: _Built) -> dict[str, Any]:
         "backend": planned.backend,
         "runtime": planned.runtime,
         "format": planned.format,
-        "precision": planned.precision,
+        "precision": built.as_built["precision"],
         "files": files,
         "inputs": _values(source.inputs),
         "outputs": _values(source.outputs),
@@ -350,12 +407,12 @@ def _part(job: _Job, source: SourceModel, built: _Built) -> dict[str, Any]:
     }
 
 
-def _manifest(job: _Job, source: SourceModel) -> dict[str, Any]:
+def _manifest(job: _Job, source: SourceModel, precision: str) -> dict[str, Any]:
     profile, recipe, plan, calib = job.profile, job.recipe, job.plan, job.calib
     return {
         "schema": MANIFEST_SCHEMA,
         "name": source.name,
-        "precision": plan.precision,
+        "precision": precision,
         "model": {
             "name": source.name,
             "format": source.format,

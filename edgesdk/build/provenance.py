@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from pathlib import Path
 
-__all__ = ["cpu_features", "sums_saturate", "tool_versions"]
+from edgesdk.quantize.host import cpu_flags
+
+__all__ = ["cpu_features", "tool_versions"]
 
 _PACKAGES = ("edgesdk", "numpy", "onnx", "onnx-ir", "onnxruntime", "onnxscript")
 #: The instruction sets by which onnxruntime chooses its kernels, as /proc/cpuinfo names them.
@@ -39,23 +40,6 @@ def cpu_features() -> dict[str, object]:
     return {"machine": platform.machine(), "features": _features()}
 
 
-def sums_saturate() -> bool:
-    """Say whether this CPU adds products of 8-bit numbers in 16 bits, which may overflow.
-
-    That is x86 without VNNI (``vpmaddubsw``); see
-    https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html.
-    """
-    exact = {"avx512_vnni", "avx_vnni", "amx_int8"}
-    return platform.machine() in ("x86_64", "AMD64") and exact.isdisjoint(_features())
-
-
 def _features() -> list[str]:
-    flags: set[str] = set()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip().lower() in ("flags", "features"):
-                flags.update(value.split())
-                break
+    flags = cpu_flags()
     return [name for name in _FEATURES if name in flags]

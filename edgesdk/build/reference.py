@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from edgesdk.build.provenance import sums_saturate
 from edgesdk.errors import BuildError, CompileError
 from edgesdk.model.save import save_model
+from edgesdk.quantize.host import sums_saturate
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgesdk.cli.modelinput import note_as_built, note_findings, prepare_build
+from edgesdk.cli.modelinput import note_as_built, note_findings, prepare_build, state_folder
 from edgesdk.cli.options import (
     CalibOption,
+    DataOption,
     FormatOption,
+    MaxDropOption,
     ModelArgument,
     PrecisionOption,
     RecipeOption,
@@ -42,6 +44,8 @@ def build(
     calib: CalibOption = None,
     recipe: RecipeOption = None,
     precision: PrecisionOption = None,
+    max_drop: MaxDropOption = None,
+    data: DataOption = None,
     shape: ShapeOption = None,
     targets_dir: TargetsDirOption = None,
     fmt: FormatOption = Format.TEXT,
@@ -62,8 +66,11 @@ def build(
         calib=calib,
         recipe=recipe,
         precision=precision,
+        max_drop=max_drop,
+        data=data,
     )
     note_findings(out, inputs.findings)
+    notes: list[str] = []
     with progress_bars() as on_progress:
         bundle = build_bundle(
             inputs.opened,
@@ -71,7 +78,10 @@ def build(
             inputs.recipe,
             inputs.plan,
             calib=inputs.calib,
+            labelled=inputs.labelled,
             out=out_dir,
+            state_dir=state_folder(settings),
+            on_note=notes.append,
             on_progress=on_progress,
         )
     out.document(
@@ -83,6 +93,8 @@ def build(
     )
     show_bundle(out, bundle)
     note_as_built(out, bundle)
+    for note in notes:
+        out.note(note)
     out.line(f"\ndeploy it: edgesdk deploy {bundle.folder}")
 
 
@@ -152,10 +164,68 @@ def _opset(part: Mapping[str, object]) -> object:
 def _as_built(record: object) -> str | None:
     if not isinstance(record, dict) or "quantized_nodes" not in record:
         return None
-    kept = record.get("left_float") or []
-    ops = sorted({str(each.get("op")) for each in kept if isinstance(each, dict)})
+    lines = [_nodes_line(record)]
+    kernels = record.get("int8_kernels")
+    if isinstance(kernels, dict):
+        lines.append(
+            f"{kernels.get('found')} of {kernels.get('planned')} compute nodes in 8-bit kernels"
+        )
+    nearness = record.get("sqnr_db")
+    if isinstance(nearness, dict) and nearness:
+        shown = ", ".join(
+            f"{name} {'exact or lost' if value is None else f'{value:.1f} dB'}"
+            for name, value in list(nearness.items())[:_MOST_OUTPUTS]
+        )
+        lines.append(f"signal over noise against float: {shown}")
+    lines += [_mean_line(mean) for mean in record.get("means") or [] if isinstance(mean, dict)]
+    budget = record.get("budget")
+    if isinstance(budget, dict):
+        lines.append(_budget_line(budget))
+    pruned = record.get("pruned")
+    if isinstance(pruned, dict):
+        lines.append(
+            f"pruned {pruned.get('pattern')}: weights {size_text(pruned['bytes_before'])} to "
+            f"{size_text(pruned['bytes_after'])} compressed"
+        )
+    return "\n".join(lines)
+
+
+_MOST_OUTPUTS = 4
+
+
+def _nodes_line(record: Mapping[str, object]) -> str:
+    kept = record.get("left_float")
+    nodes = kept if isinstance(kept, list) else []
+    ops = sorted({str(each.get("op")) for each in nodes if isinstance(each, dict)})
+    text = f"{record['quantized_nodes']} nodes in {record.get('precision')}"
+    if record.get("calibration_samples"):
+        text += f" with {record.get('calibration_samples')} samples"
+    return f"{text}, {len(nodes)} left in float ({', '.join(ops)})" if nodes else text
+
+
+def _mean_line(mean: Mapping[str, object]) -> str:
+    state = "on" if mean.get("on") else "off"
+    return f"{mean.get('name')} {state}: {mean.get('before_db')} to {mean.get('after_db')} dB"
+
+
+def _budget_line(budget: Mapping[str, object]) -> str:
     text = (
-        f"{record['quantized_nodes']} nodes quantized "
-        f"with {record.get('calibration_samples')} samples"
+        f"{budget.get('metric')} drops by {_number(budget.get('after'))} "
+        f"(limit {_number(budget.get('limit'))})"
     )
-    return f"{text}, {len(kept)} left in float ({', '.join(ops)})" if kept else text
+    kept = budget.get("kept")
+    if not isinstance(kept, list | tuple) or not kept:
+        return text
+    added = budget.get("bytes_added")
+    text += (
+        f", from {_number(budget.get('before'))}, with {len(kept)} nodes back in float: "
+        f"{size_text(added if isinstance(added, int) else 0)} more"
+    )
+    expected = budget.get("expected_time")
+    if isinstance(expected, float):
+        text += f", {expected:.2f} times the time (assumed)"
+    return f"{text}; {budget.get('evaluations')} evaluations"
+
+
+def _number(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, int | float) else "?"

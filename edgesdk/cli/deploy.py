@@ -31,6 +31,7 @@ from edgesdk.cli.options import (
     DataOption,
     FormatOption,
     InventoryOption,
+    MaxDropOption,
     PrecisionOption,
     RecipeOption,
     ShapeOption,
@@ -84,6 +85,7 @@ def deploy(  # long, because every line of it is an option
     data: DataOption = None,
     recipe: RecipeOption = None,
     precision: PrecisionOption = None,
+    max_drop: MaxDropOption = None,
     shape: ShapeOption = None,
     baseline: Annotated[
         bool,
@@ -135,6 +137,7 @@ def deploy(  # long, because every line of it is an option
             data=data,
             recipe=recipe,
             precision=precision,
+            max_drop=max_drop,
             shapes=shape,
             baseline=baseline,
             bench=not no_bench,

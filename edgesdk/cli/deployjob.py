@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from edgesdk.cli.modelinput import BuildInputs, lint_data, open_data, prepare_build
+from edgesdk.cli.modelinput import BuildInputs, lint_data, prepare_build, state_folder
 from edgesdk.cli.progress import progress_bars
 from edgesdk.cli.runfolder import BASELINE, BUNDLE, prepare_run_folder, run_folder
 from edgesdk.cli.targets import profile_folder
@@ -48,6 +48,7 @@ class Wanted:
     data: str | None = None
     recipe: Path | None = None
     precision: str | None = None
+    max_drop: str | None = None
     shapes: list[str] | None = None
     baseline: bool = False
     bench: bool = True
@@ -145,6 +146,7 @@ def _from_bundle(settings: Settings, wanted: Wanted) -> Job:
         ("--calib", wanted.calib),
         ("--recipe", wanted.recipe),
         ("--precision", wanted.precision),
+        ("--max-drop", wanted.max_drop),
         ("--shape", wanted.shapes),
         ("--baseline", wanted.baseline or None),
     ):
@@ -193,6 +195,8 @@ def _from_model(settings: Settings, wanted: Wanted) -> Job:
         calib=wanted.calib,
         recipe=wanted.recipe,
         precision=wanted.precision,
+        max_drop=wanted.max_drop,
+        data=wanted.data,
     )
     if wanted.baseline and inputs.plan.precision in (_FLOAT, "as-is"):
         raise InputError(
@@ -200,14 +204,17 @@ def _from_model(settings: Settings, wanted: Wanted) -> Job:
             hint="give --calib for an int8 build, or leave --baseline out",
             precision=inputs.plan.precision,
         )
-    dataset = open_data(wanted.data, inputs.opened, inputs.recipe)
+    dataset = inputs.labelled
     folder = wanted.out_dir or run_folder(
         settings, model=inputs.opened.source.name, target=inputs.profile.name
     )
     prepare_run_folder(folder)
-    floats = _build(_as_float(inputs), folder / BASELINE) if wanted.baseline else None
+    state = state_folder(settings)
+    floats = None
+    if wanted.baseline:
+        floats = _build(_as_float(inputs), folder / BASELINE, state)
     opened = inputs.opened
-    bundle = _build(inputs, folder / BUNDLE)
+    bundle = _build(inputs, folder / BUNDLE, state)
     of_data = lint_data(dataset, inputs.recipe.preprocess, manifest=bundle.manifest)
     return Job(
         bundle=bundle,
@@ -224,12 +231,12 @@ def _as_float(inputs: BuildInputs) -> BuildInputs:
     """Give the same build without quantization; its check vectors come from the same data."""
     from edgesdk.plan.planner import model_facts, plan_build
 
-    recipe = replace(inputs.recipe, precision=_FLOAT)
+    recipe = replace(inputs.recipe, precision=_FLOAT, max_drop=None, prune=None)
     plan = plan_build(model_facts(inputs.opened), inputs.profile, recipe)
     return replace(inputs, recipe=recipe, plan=plan)
 
 
-def _build(inputs: BuildInputs, out: Path) -> Bundle:
+def _build(inputs: BuildInputs, out: Path, state_dir: Path) -> Bundle:
     from edgesdk.build.pipeline import build_bundle
 
     with progress_bars() as on_progress:
@@ -239,6 +246,8 @@ def _build(inputs: BuildInputs, out: Path) -> Bundle:
             inputs.recipe,
             inputs.plan,
             calib=inputs.calib,
+            labelled=inputs.labelled,
             out=out,
+            state_dir=state_dir,
             on_progress=on_progress,
         )

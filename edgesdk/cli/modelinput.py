@@ -34,6 +34,7 @@ __all__ = [
     "pick_target",
     "prepare_build",
     "source_record",
+    "state_folder",
 ]
 
 
@@ -41,7 +42,8 @@ __all__ = [
 class BuildInputs:
     """Everything that a build starts from; ``plan`` was made from the first four.
 
-    ``findings`` say what is allowed in the calibration data and probably not meant.
+    ``findings`` say what is allowed in the calibration data and probably not meant;
+    ``labelled`` is what a budget is measured on if not on the labels of ``calib``.
     """
 
     opened: OpenedModel | OpenedTflite
@@ -50,6 +52,7 @@ class BuildInputs:
     calib: Dataset | None
     plan: BuildPlan
     findings: tuple[DataFinding, ...] = ()
+    labelled: Dataset | None = None
 
 
 def pick_target(settings: Settings, name: str | None) -> TargetProfile:
@@ -119,6 +122,8 @@ def prepare_build(
     calib: str | None,
     recipe: Path | None,
     precision: str | None,
+    max_drop: str | None = None,
+    data: str | None = None,
 ) -> BuildInputs:
     """Do everything that comes before a build and can be wrong in what the user gave.
 
@@ -130,10 +135,11 @@ def prepare_build(
     from edgesdk.plan.recipe import load_recipe
 
     profile = pick_target(settings, target)
-    wanted = load_recipe(recipe, precision=precision)
+    wanted = load_recipe(recipe, precision=precision, max_drop=max_drop)
     with busy(f"read {model.name}"):
         opened = open_source(model, shapes)
         dataset = open_data(calib, opened, wanted)
+        labelled = open_data(data, opened, wanted)
         if opened.source.format == "onnx":
             wanted = wanted.resolve(calibrated=dataset is not None)
         plan = plan_build(model_facts(opened), profile, wanted)
@@ -145,6 +151,7 @@ def prepare_build(
         calib=dataset,
         plan=plan,
         findings=findings,
+        labelled=labelled,
     )
 
 
@@ -183,6 +190,11 @@ def note_findings(out: Output, findings: tuple[DataFinding, ...]) -> None:
         out.note(f"{finding.severity}: {finding.message}")
         if finding.hint and finding.severity != "info":
             out.note(f"  hint: {finding.hint}")
+
+
+def state_folder(settings: Settings) -> Path:
+    """Give where a long build keeps what a stopped one can go on from."""
+    return settings.runs_dir / "unfinished"
 
 
 def note_as_built(out: Output, bundle: Bundle) -> None:

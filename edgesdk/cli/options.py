@@ -16,6 +16,7 @@ __all__ = [
     "DeviceArgument",
     "FormatOption",
     "InventoryOption",
+    "MaxDropOption",
     "ModelArgument",
     "PrecisionOption",
     "RecipeOption",
@@ -83,8 +84,18 @@ PrecisionOption = Annotated[
     str | None,
     typer.Option(
         "--precision",
-        metavar="fp32|int8",
-        help="Default: int8 with calibration data, else fp32.",
+        metavar="P",
+        help="fp32, fp16, int8, int16x8, int8-dynamic, int4-weights or auto. Default: int8 "
+        "with calibration data, else fp32.",
+    ),
+]
+MaxDropOption = Annotated[
+    str | None,
+    typer.Option(
+        "--max-drop",
+        metavar="1%",
+        help="The largest loss allowed: points of the metric on labelled data, or power of the "
+        "error at the worst output. Default: 1% where there are labels.",
     ),
 ]
 

@@ -113,7 +113,7 @@ def show_nodes(out: Output, made: BuildPlan) -> None:
     if shared:
         out.line()
     out.table(
-        ("node", "name", "op", "backend", "precision", "refused by"),
+        ("node", "name", "op", "backend", "precision", "refused by", "in float because"),
         [
             (
                 node.index,
@@ -126,6 +126,7 @@ def show_nodes(out: Output, made: BuildPlan) -> None:
                     for each in node.refusals
                     if each not in shared
                 ),
+                node.why_float or "",
             )
             for node in made.nodes
         ],

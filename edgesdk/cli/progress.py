@@ -102,6 +102,7 @@ def progress_bars() -> Iterator[OnProgress]:
     from rich.console import Console
     from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
+    from rich.progress import TimeRemainingColumn
 
     with Bars(
         SpinnerColumn(),
@@ -109,6 +110,8 @@ def progress_bars() -> Iterator[OnProgress]:
         BarColumn(bar_width=30),
         TextColumn("{task.fields[amount]}"),
         TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
     ) as bars:

@@ -14,7 +14,7 @@ from edgesdk.plan.memory import predict_memory_bytes
 from edgesdk.plan.recipe import Recipe
 from edgesdk.plan.values import BuildPlan, PlannedNode, PlannedPart
 from edgesdk.profiles.values import BackendProfile, TargetProfile
-from edgesdk.quantize.scope import why_float
+from edgesdk.quantize.scope import why_not_converted
 
 __all__ = ["model_facts", "plan_build"]
 
@@ -44,17 +44,23 @@ def plan_build(model: ModelFacts, profile: TargetProfile, recipe: Recipe) -> Bui
     better = backends[: backends.index(chosen)]
     precision = _precision(model, chosen.profile, recipe)
     folded = _folded(model.nodes)
-    nodes = tuple(
-        PlannedNode(
-            index=node.index,
-            name=node.name,
-            op=node.op,
-            backend=chosen.profile.id,
-            precision=_node_precision(folded.get(node.index, node), precision, recipe),
-            refusals=_refusals(node, better, reasons),
+    scheme = chosen.profile.scheme
+    rules = None if scheme is None else scheme.rules
+    nodes = []
+    for node in model.nodes:
+        asked = folded.get(node.index, node)
+        why = why_not_converted(asked, precision, rules, recipe.keep_float)
+        nodes.append(
+            PlannedNode(
+                index=node.index,
+                name=node.name,
+                op=node.op,
+                backend=chosen.profile.id,
+                precision=precision if why is None else "fp32",
+                refusals=_refusals(node, better, reasons),
+                why_float=why,
+            )
         )
-        for node in model.nodes
-    )
     part = PlannedPart(
         index=0,
         backend=chosen.profile.id,
@@ -71,10 +77,10 @@ def plan_build(model: ModelFacts, profile: TargetProfile, recipe: Recipe) -> Bui
         recipe_sha256=recipe.sha256,
         precision=precision,
         steps=_steps(model, precision),
-        nodes=nodes,
+        nodes=tuple(nodes),
         parts=(part,),
         memory_bytes=predict_memory_bytes(
-            model, {n.index for n in nodes if n.precision == "int8"}
+            model, {n.index for n in nodes if n.precision in ("int8", "auto")}
         ),
         assumed=profile.assumed,
     )
@@ -114,6 +120,8 @@ def _precision(model: ModelFacts, backend: BackendProfile, recipe: Recipe) -> st
     if model.source.format == "tflite":
         return "as-is"
     wanted = recipe.precision or "fp32"
+    if wanted == "auto":
+        return wanted
     if wanted not in backend.precisions:
         raise RecipeError(
             f"cannot build {wanted} for {backend.id}: it runs {', '.join(backend.precisions)}",
@@ -134,12 +142,6 @@ def _folded(nodes: Sequence[NodeFacts]) -> dict[int, NodeFacts]:
     return found
 
 
-def _node_precision(node: NodeFacts, precision: str, recipe: Recipe) -> str:
-    if precision == "int8" and why_float(node, recipe.keep_float) is not None:
-        return "fp32"
-    return precision
-
-
 def _refusals(
     node: NodeFacts, better: Sequence[Backend], reasons: dict[str, list[str | None]]
 ) -> tuple[Refusal, ...]:
@@ -157,8 +159,9 @@ def _refusals(
 def _steps(model: ModelFacts, precision: str) -> tuple[str, ...]:
     if model.source.format == "tflite":
         return ("check", "bundle")
-    quantize = ("quantize",) if precision == "int8" else ()
-    return ("simplify", "fit-opset", *quantize, "check", "bundle")
+    if precision == "fp32":
+        return ("simplify", "fit-opset", "check", "bundle")
+    return ("simplify", "quantize", "fit-opset", "check", "bundle")
 
 
 def _nothing_takes_it(

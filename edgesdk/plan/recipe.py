@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,11 +15,22 @@ from edgesdk.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     from edgesdk.data.preprocess import Preprocess
+    from edgesdk.quantize.prune_spec import PruneSpec
 
-__all__ = ["PRECISIONS", "Recipe", "load_recipe", "recipe_schema"]
+__all__ = ["CALIBRATED", "PRECISIONS", "Recipe", "load_recipe", "parse_share", "recipe_schema"]
 
-Precision = Literal["fp32", "int8"]
-PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
+Precision = Literal["fp32", "fp16", "int8", "int16x8", "int8-dynamic", "int4-weights", "auto"]
+PRECISIONS: tuple[Precision, ...] = (
+    "fp32",
+    "fp16",
+    "int8",
+    "int16x8",
+    "int8-dynamic",
+    "int4-weights",
+    "auto",
+)
+#: Precisions whose scales come from calibration data.
+CALIBRATED: tuple[Precision, ...] = ("int8", "int16x8")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +38,14 @@ class Recipe:
     """What the user wants of a build.
 
     Attributes:
-        precision: ``"fp32"``, ``"int8"``, or None: int8 where calibration data is given.
+        precision: One of `PRECISIONS`, or None: int8 where calibration data is given. ``auto``
+            takes the first that keeps the budget.
+        max_drop: The largest loss allowed: 0.01 is one point of the metric on labelled data, or
+            one per cent of noise power at the worst output without labels. None: one point
+            where there are labels.
+        means: Accuracy means that may be tried; None for all.
+        prune: What to prune before quantizing; None for nothing.
+        requantize: Take a model that arrives quantized apart and quantize it anew.
         calib_samples: At most that many samples are used to calibrate.
         prefer: Backend ids to try first, in this order.
         avoid: Backend ids not to use.
@@ -37,6 +56,10 @@ class Recipe:
     """
 
     precision: Precision | None = None
+    max_drop: float | None = None
+    means: tuple[str, ...] | None = None
+    prune: PruneSpec | None = None
+    requantize: bool = False
     calib_samples: int = 128
     prefer: tuple[str, ...] = ()
     avoid: tuple[str, ...] = ()
@@ -48,6 +71,7 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """Give the recipe as plain data."""
         record = asdict(self)
+        record["prune"] = self.prune.text if self.prune else None
         record["preprocess"] = self.preprocess.to_json() if self.preprocess else None
         return record
 
@@ -61,12 +85,17 @@ class Recipe:
         """Give the recipe with its precision decided.
 
         Raises:
-            RecipeError: int8 is asked for and there is no calibration data.
+            RecipeError: What is asked for needs calibration data and there is none.
         """
-        if self.precision == "int8" and not calibrated:
+        if self.precision in CALIBRATED and not calibrated:
             raise RecipeError(
-                "cannot quantize to int8: there is no calibration data",
+                f"cannot quantize to {self.precision}: there is no calibration data",
                 hint="give 100 typical inputs or so with --calib, or use --precision fp32",
+            )
+        if self.prune is not None and not calibrated:
+            raise RecipeError(
+                f"cannot prune by {self.prune.text}: there is no calibration data",
+                hint="give 100 typical inputs or so with --calib, or leave prune out",
             )
         return replace(self, precision=self.precision or ("int8" if calibrated else "fp32"))
 
@@ -83,6 +112,26 @@ def load_recipe(path: Path | None = None, **overrides: object) -> Recipe:
         record = read_yaml(path, what="recipe", error=RecipeError, hint=hint)
     record |= {name: value for name, value in overrides.items() if value is not None}
     return _to_recipe(record, "the recipe" if path is None else str(path))
+
+
+def parse_share(text: str | float) -> float:
+    """Read ``1%`` or ``0.01``.
+
+    Raises:
+        RecipeError: It is no share from 0 to 1.
+    """
+    plain = str(text).strip()
+    try:
+        value = float(plain[:-1]) / 100 if plain.endswith("%") else float(plain)
+    except ValueError:
+        value = math.nan
+    if not 0.0 <= value <= 1.0:
+        raise RecipeError(
+            f"cannot allow a drop of {plain[:40]!r}: it is no share (expected 0% to 100%)",
+            hint="write 1% or 0.01",
+            max_drop=plain[:40],
+        )
+    return value
 
 
 def recipe_schema() -> dict[str, Any]:

@@ -7,9 +7,19 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgesdk.data.preprocess import Preprocess
-from edgesdk.plan.recipe import Recipe
+from edgesdk.plan.recipe import Precision, Recipe, parse_share
+from edgesdk.quantize.prune_spec import parse_prune
 
 __all__ = ["RecipeFile"]
+
+
+Means = Literal[
+    "bias-correction",
+    "equalization",
+    "range-mse",
+    "range-percentile",
+    "compensated-rounding",
+]
 
 
 class RecipeFile(BaseModel):
@@ -17,9 +27,19 @@ class RecipeFile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    precision: Literal["fp32", "int8"] | None = Field(
+    precision: Precision | None = Field(
         None, description="int8 needs calibration data; left out: int8 where there is some"
     )
+    max_drop: float | str | None = Field(
+        None, description="the largest loss allowed, like 1%; left out: 1% where labels are"
+    )
+    means: tuple[Means, ...] | None = Field(
+        None, description="accuracy means that may be tried; left out: all of them"
+    )
+    prune: str | None = Field(
+        None, description="2:4, unstructured:0.5 or channels:0.3; left out: nothing"
+    )
+    requantize: bool = Field(False, description="quantize anew what arrives quantized")
     calib_samples: int = Field(128, ge=1, le=1_000_000)
     prefer: tuple[str, ...] = Field((), description="backend ids to try first")
     avoid: tuple[str, ...] = Field((), description="backend ids not to use")
@@ -35,4 +55,8 @@ class RecipeFile(BaseModel):
         record = self.model_dump()
         block = record.pop("preprocess")
         preprocess = Preprocess.from_json(block) if block is not None else None
+        if record["max_drop"] is not None:
+            record["max_drop"] = parse_share(record["max_drop"])
+        if record["prune"] is not None:
+            record["prune"] = parse_prune(record["prune"])
         return Recipe(**record, preprocess=preprocess)

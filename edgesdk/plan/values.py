@@ -17,7 +17,8 @@ class PlannedNode:
     Attributes:
         index: Position in the source graph; names may be missing or repeat.
         backend: Id of the backend that runs it.
-        precision: ``int8`` where the quantizer means to quantize it, else the float precision.
+        precision: The one it is meant to have; ``fp32`` where the quantizer leaves it alone.
+        why_float: Why it stays in float in a build of another precision; None elsewhere.
         refusals: Why each better backend does not run it.
     """
 
@@ -27,6 +28,7 @@ class PlannedNode:
     backend: str
     precision: str
     refusals: tuple[Refusal, ...]
+    why_float: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

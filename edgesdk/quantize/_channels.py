@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx_ir as ir
 
-__all__ = ["Chain", "Reader", "choose_channels", "columns_of", "find_chain", "own_weight"]
+__all__ = [
+    "Chain",
+    "Reader",
+    "choose_channels",
+    "columns_of",
+    "find_chain",
+    "own_bias",
+    "own_weight",
+]
 
 #: Each output channel depends on the same input channel and no other.
 _EACH_ALONE = frozenset(
@@ -66,7 +74,7 @@ def find_chain(conv: ir.Node, keep: Collection[str]) -> Chain | str:
         return rows
     if _groups(conv) != 1:
         return "it has groups"
-    if (why := _own_bias(conv)) is not None:
+    if (why := own_bias(conv)) is not None:
         return why
     chain = Chain(producer=conv, channels=int(rows[0]))
     waiting = [(conv.outputs[0], False)]
@@ -93,7 +101,8 @@ def own_weight(node: ir.Node) -> tuple[int, ...] | str:
     return tuple(int(extent) for extent in weight.const_value.shape.numpy())
 
 
-def _own_bias(node: ir.Node) -> str | None:
+def own_bias(node: ir.Node) -> str | None:
+    """Say why a bias may not be changed, or None if it may, or there is none."""
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     if bias is None:
         return None
@@ -147,11 +156,11 @@ def _why_not_layer(chain: Chain, node: ir.Node, position: int, *, flat: bool) ->
     if _groups(node) > 1:
         if not _groups(node) == shape[0] == chain.channels or shape[1] != 1:
             return "it has groups of several channels"
-        return _own_bias(node)
+        return own_bias(node)
     width = weight_rows(node).shape[1]
     if width % chain.channels or (node.op_type == "Conv" and shape[1] != chain.channels):
         return "its weights do not fit the channels"
-    return why_no_moments(node) or (_own_bias(node) if node.op_type == "Conv" else None)
+    return why_no_moments(node) or (own_bias(node) if node.op_type == "Conv" else None)
 
 
 def _groups(node: ir.Node) -> int:
@@ -167,21 +176,25 @@ def _is_flatten(node: ir.Node) -> bool:
 def _is_spatial_mean(node: ir.Node) -> bool:
     """Say whether it averages over axes behind the channels and keeps these axes."""
     keepdims = node.attributes.get("keepdims")
-    return bool(_mean_axes(node)) and (keepdims is None or keepdims.as_int() == 1)
+    if node.op_type != "ReduceMean":
+        return False
+    return bool(_space(node)) and (keepdims is None or keepdims.as_int() == 1)
 
 
 def _drops_space(node: ir.Node) -> bool:
-    """Say whether it averages over all axes behind the channels, which go."""
+    """Say whether all axes behind the channels go, averaged or with one position each."""
     source, keepdims = node.inputs[0], node.attributes.get("keepdims")
-    if source is None or source.shape is None or keepdims is None or keepdims.as_int() == 1:
+    if source is None or source.shape is None:
         return False
-    return len(_mean_axes(node)) == len(source.shape) - 2 > 0
+    if node.op_type == "ReduceMean" and (keepdims is None or keepdims.as_int() == 1):
+        return False
+    return len(_space(node)) == len(source.shape) - 2 > 0
 
 
-def _mean_axes(node: ir.Node) -> set[int]:
-    """Give the axes of a ReduceMean, if all lie behind the channels."""
+def _space(node: ir.Node) -> set[int]:
+    """Give the axes that a ReduceMean or Squeeze names, if all lie behind the channels."""
     source = node.inputs[0]
-    if node.op_type != "ReduceMean" or source is None or source.shape is None:
+    if node.op_type not in ("ReduceMean", "Squeeze") or source is None or source.shape is None:
         return set()
     attribute = node.attributes.get("axes")
     axes: list[int] = [] if attribute is None else [int(axis) for axis in attribute.as_ints()]

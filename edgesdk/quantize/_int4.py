@@ -21,6 +21,8 @@ __all__ = [
     "Int4Weight",
     "QuantizeRow",
     "Rounding",
+    "as_bytes",
+    "as_tensors",
     "compensating",
     "output_error",
     "quantize_int4",
@@ -236,3 +238,41 @@ def _upper_factor(second_moment: np.ndarray, damping: float) -> np.ndarray:
         f"{len(second_moment)}, are not positive (expected E[x x^T] of a layer's input)",
         hint="collect them from more samples",
     )
+
+
+def as_tensors(weight: Int4Weight) -> dict[str, np.ndarray]:
+    """Give integers, scales and zero points as DequantizeLinear reads them."""
+    import ml_dtypes
+
+    four_bits = ml_dtypes.int4 if weight.zero is None else ml_dtypes.uint4
+    arrays = {"int4": weight.integers.astype(four_bits), "scale": weight.scale}
+    if weight.zero is not None:
+        arrays["zero"] = weight.zero.astype(four_bits)
+    return arrays
+
+
+def as_bytes(weight: Int4Weight) -> dict[str, np.ndarray]:
+    """Give them as onnxruntime's MatMulNBits reads them, two numbers to a byte.
+
+    Integers are uint8 ``[N, blocks, block / 2]``, scales ``[N * blocks]`` and zero points
+    uint8 ``[N * ceil(blocks / 2)]``; without zero points 8 stands for 0.
+    """
+    import numpy as np
+
+    count, columns = weight.scale.shape
+    nibbles = np.zeros((count * weight.block, columns), np.uint8)
+    nibbles[: len(weight.integers)] = weight.integers + (8 if weight.zero is None else 0)
+    arrays = {
+        "int4": _pairs(nibbles.T.reshape(columns, count, weight.block)),
+        "scale": weight.scale.T.reshape(-1),
+    }
+    if weight.zero is not None:
+        zero = np.pad(weight.zero.T.astype(np.uint8), ((0, 0), (0, count % 2)))
+        arrays["zero"] = _pairs(zero).reshape(-1)
+    return arrays
+
+
+def _pairs(nibbles: np.ndarray) -> np.ndarray:
+    """Put two numbers of the last axis into a byte, the first into its low half."""
+    packed: np.ndarray = nibbles[..., 0::2] | (nibbles[..., 1::2] << 4)
+    return packed

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx_ir as ir
 
-__all__ = ["shrink_chain"]
+__all__ = ["add_to_bias", "shrink_chain"]
 
 #: The refit itself needs less than the choice, which inverts the moments of all channels.
 _REFIT_DAMP = 1e-4
@@ -71,14 +71,15 @@ def _set_reader(node: ir.Node, rows: np.ndarray, gain: np.ndarray) -> None:
     if node.op_type == "Conv":
         kernel = old.shape[2:]
         _set(weight, rows.reshape(len(rows), -1, *kernel).astype(old.dtype))
-        _add_to_bias(node, gain.astype(old.dtype))
+        add_to_bias(node, gain.astype(old.dtype))
         return
     turned = node.attributes.get("transB")
     is_turned = turned is not None and turned.as_int() != 0
     _set(weight, (rows if is_turned else rows.T).astype(old.dtype))
 
 
-def _add_to_bias(node: ir.Node, gain: np.ndarray) -> None:
+def add_to_bias(node: ir.Node, gain: np.ndarray) -> None:
+    """Add one number per output channel to a Conv's bias; it gets one where it has none."""
     import onnx_ir as ir
 
     bias = node.inputs[2] if len(node.inputs) > 2 else None

@@ -1,249 +1,273 @@
-"""Static int8 quantization through onnxruntime's quantizer. The only module that imports it."""
+"""Static quantization: observe once, try accuracy means on held-out samples, keep what pays."""
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-import logging
-import tempfile
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from edgesdk.errors import QuantizeError
-from edgesdk.model.nodes import node_facts
-from edgesdk.model.save import save_model
+from edgesdk.model.values import Finding
 from edgesdk.profiles.values import QuantScheme
 from edgesdk.progress import OnProgress, Progress, ignore_progress
-from edgesdk.quantize.scope import QUANTIZED_OPS, why_float
+from edgesdk.quantize.budget import Budget, keep_budget
+from edgesdk.quantize.compare import noise_by_output, noise_db, open_candidate, sqnr_db
+from edgesdk.quantize.kernels import Kernels, count_kernels
+from edgesdk.quantize.layout import Layout, lay_out
+from edgesdk.quantize.lints import lint_calibration, unusable_tensors
+from edgesdk.quantize.means import MEANS
+from edgesdk.quantize.observe import observe
+from edgesdk.quantize.prepare import prepare
+from edgesdk.quantize.state import State
+from edgesdk.quantize.trial import Choice, Trial, watch_for
+from edgesdk.quantize.values import BudgetOutcome, LeftFloat, Mean, Quantized
 
 if TYPE_CHECKING:
     import numpy as np
     import onnx_ir as ir
 
-__all__ = ["LeftFloat", "Quantized", "quantize"]
+__all__ = ["quantize_static"]
 
 Sample = dict[str, "np.ndarray"]
 
+#: What a means has to gain on held-out samples to be switched on, in dB.
+_GAIN_DB = 0.3
+#: Rounding that compensates needs some multiply-accumulates of float64; more is not worth it.
+_ROUNDING_WORK = 2e9
 _MOST_REASONS = 4
-
-#: Severities of onnxruntime's own log; warnings is where it starts.
-_WARNINGS, _ONLY_FATAL = 2, 4
+_NO_KERNEL = "onnxruntime made no 8-bit kernel of it (seen in the graph that it runs)"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeftFloat:
-    """A node that was not quantized."""
+@dataclass(slots=True, kw_only=True)
+class _Job:
+    """What every step of one quantization needs, and what has been found so far."""
 
-    name: str
-    op: str
-    reason: str
+    trial: Trial
+    means: Collection[str]
+    on_progress: OnProgress
+    tried: list[Mean] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quantized:
-    """A Q/DQ graph and what was done to get it."""
-
-    model: ir.Model
-    samples: int
-    quantized_nodes: int
-    quantized_weights: int
-    left_float: tuple[LeftFloat, ...]
+    def noise(self, choice: Choice, trial: Trial | None = None) -> float:
+        """Give a choice's noise in dB on the held-out samples."""
+        model, _ = (trial or self.trial).realize(choice)
+        return noise_db(noise_by_output(open_candidate(model), self.trial.observed.kept))
 
 
-def quantize(
+def quantize_static(
     model: ir.Model,
     samples: Iterable[Sample],
     *,
     scheme: QuantScheme,
+    precision: str = "int8",
     keep_float: Collection[str] = (),
+    runtime: str = "onnxruntime",
+    means: Collection[str] = MEANS,
+    budget: Budget | None = None,
+    total: int | None = None,
+    state: State | None = None,
     on_progress: OnProgress = ignore_progress,
 ) -> Quantized:
     """Quantize ``model`` with the ranges seen in ``samples``.
 
     Args:
-        model: A float graph of opset 13 or newer (per-channel Q/DQ needs it).
-        samples: Model inputs by name, each with its batch dimension.
-        scheme: Data types and granularity, from the target profile.
+        model: A simplified float graph of opset 13 or newer (21 for 16 bits); it stays as it is.
+        samples: Model inputs by name, each with its batch dimension; gone through once.
+        scheme: Numbers and rules, from the target profile.
+        precision: For the record: ``int8`` or ``int16x8``.
         keep_float: Node names and operator types that stay in float.
-        on_progress: Told of every sample.
+        runtime: What will run it; for onnxruntime its kernels are counted here.
+        means: The accuracy means that may be tried; see `MEANS`.
+        budget: What the graph may lose; nodes go back to float until it is kept.
+        total: How many samples there will be, if known.
+        state: Where to leave what a later run can go on from.
+        on_progress: Told of samples and candidates.
 
     Raises:
-        QuantizeError: No samples, no node to quantize, values that are not finite, or the
-            quantizer failed.
+        QuantizeError: No samples, no node to quantize, values that are not finite, a budget
+            that cannot be kept.
     """
-    reader = _Reader(samples, on_progress)
-    with tempfile.TemporaryDirectory(prefix="edgesdk-quantize-") as scratch:
-        source = save_model(model, Path(scratch), "float")[0]
-        out = Path(scratch) / "int8.onnx"
-        excluded = [n.name for n in node_facts(model) if why_float(n, keep_float) is not None]
-        try:
-            _run_quantizer(source, out, reader, scheme, excluded)
-        except QuantizeError as exc:
-            if model.graph.opset_imports.keys() & {"com.microsoft"} and exc.__cause__:
-                exc.hint = "give the model from before onnxruntime optimized it; or " + exc.hint
-            raise
-        quantized = _load(out)
-    facts = node_facts(quantized)
-    done = _count_quantized(quantized)
-    weights = _count_int8_weights(quantized)
-    if not done:
-        why = dict.fromkeys(why_float(node, keep_float) for node in node_facts(model))
-        reasons = "; ".join([reason for reason in why if reason is not None][:_MOST_REASONS])
-        raise QuantizeError(
-            f"cannot quantize {model.graph.name or 'the model'}: no node was quantized "
-            f"({reasons or 'it has none'})",
-            hint="build with --precision fp32",
-        )
+    state = state or State(None)
+    float_model = prepare(model)
+    keep = tuple(keep_float)
+    layout = lay_out(float_model, scheme.rules, keep_float=keep)
+    _refuse_nothing(float_model, layout)
+    watched, chains = watch_for(float_model, layout)
+    observed = observe(
+        float_model, watched, samples, total=total, state=state, on_progress=on_progress
+    )
+    trial = Trial(
+        model=float_model, scheme=scheme, keep_float=keep, observed=observed, chains=chains
+    )
+    job = _Job(trial=trial, means=means, on_progress=on_progress)
+    job.findings.extend(lint_calibration(float_model, layout, observed))
+    choice = Choice().keeping(_keep_unusable(layout, unusable_tensors(observed)))
+    _refuse_nothing(float_model, trial.layout(choice))
+    counted = runtime == "onnxruntime" and scheme.rules.placement == "operators"
+    if counted and not scheme.activations.startswith("int16"):
+        choice = _keep_what_does_not_fuse(job, choice)
+    choice = _choose_means(job, choice)
+    outcome = None
+    if budget is not None:
+        choice, outcome = keep_budget(trial, choice, budget, state, on_progress)
+        if outcome.after > budget.limit:
+            job.findings.append(_budget_broken(outcome))
+    return _finish(job, choice, outcome, precision=precision, counted=counted)
+
+
+def _finish(
+    job: _Job,
+    choice: Choice,
+    outcome: BudgetOutcome | None,
+    *,
+    precision: str,
+    counted: bool,
+) -> Quantized:
+    trial = job.trial
+    kept = trial.observed.kept
+    judged = noise_by_output(open_candidate(trial.realize(choice)[0]), kept) if kept else {}
+    model, layout = trial.finished().realize(choice)
+    kernels: Kernels | None = None
+    if counted:
+        kernels = count_kernels(model, layout)
+    else:
+        open_candidate(model)  # it has to load, whoever runs it
+    ops = {node.name or "": node.op_type for node in trial.model.graph}
     left = tuple(
-        LeftFloat(name=node.name, op=node.op, reason=reason)
-        for node in facts
-        if node.op not in ("QuantizeLinear", "DequantizeLinear")
-        and (reason := why_float(node, keep_float)) is not None
+        LeftFloat(name=name, op=ops[name], reason=reason)
+        for name, reason in layout.left.items()
     )
+    if kernels is not None and kernels.float_nodes:
+        job.findings.append(_not_fused(kernels))
     return Quantized(
-        model=quantized,
-        samples=reader.count,
-        quantized_nodes=done,
-        quantized_weights=weights,
+        model=model,
+        precision=precision,
+        samples=trial.observed.samples,
+        quantized_nodes=len(layout.node_names),
+        quantized_weights=len({use.tensor for use in layout.weights}),
         left_float=left,
+        means=tuple(job.tried),
+        ranges=choice.ranges,
+        sqnr_db={name: _short(sqnr_db(value)) for name, value in judged.items()},
+        kernels=None if kernels is None else (kernels.whole, kernels.planned),
+        budget=outcome,
+        findings=tuple(job.findings),
     )
 
 
-class _Reader:
-    """Feeds samples to the quantizer and checks them on the way."""
-
-    def __init__(self, samples: Iterable[Sample], on_progress: OnProgress) -> None:
-        self._samples: Iterator[Sample] = iter(samples)
-        self._on_progress = on_progress
-        self.count = 0
-
-    def get_next(self) -> Sample | None:
-        """Give the next sample, or None at the end (the quantizer's protocol)."""
-        import numpy as np
-
-        sample = next(self._samples, None)
-        if sample is None:
-            return None
-        for name, array in sample.items():
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise QuantizeError(
-                    f"cannot calibrate with sample {self.count}: input {name!r} holds NaN or "
-                    "infinite values",
-                    hint="look at how the sample was made",
-                    sample=self.count,
-                )
-        self.count += 1
-        self._on_progress(Progress(step="calibrate", done=self.count, unit="samples"))
-        return sample
-
-    def __iter__(self) -> Iterator[Sample]:
-        return iter(self.get_next, None)
-
-    def __next__(self) -> Sample:
-        sample = self.get_next()
-        if sample is None:
-            raise StopIteration
-        return sample
+def _short(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)
 
 
-def _run_quantizer(
-    source: Path, out: Path, reader: _Reader, scheme: QuantScheme, excluded: list[str]
-) -> None:
-    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
-
-    activation = scheme.activations.split("-")[0]
-    weight = scheme.weights.split("-")[0]
-    types = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
-    first = reader.get_next()
-    if first is None:
-        raise QuantizeError(
-            "cannot calibrate: there are no samples",
-            hint="give some 100 typical inputs with --calib",
-        )
-    feed = _Chain(first, reader)
-    try:
-        with _quiet_logging():
-            quantize_static(
-                source,
-                out,
-                feed,
-                quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=sorted(QUANTIZED_OPS),
-                per_channel="per-channel" in scheme.weights,
-                reduce_range=scheme.reduce_range,
-                activation_type=types[activation],
-                weight_type=types[weight],
-                nodes_to_exclude=excluded,
-                extra_options={
-                    "ActivationSymmetric": scheme.activations.endswith("-symmetric"),
-                    "WeightSymmetric": scheme.weights.endswith("-symmetric"),
-                },
-            )
-    except QuantizeError:
-        raise
-    except Exception as exc:
-        raise QuantizeError(
-            f"cannot quantize the model: {' '.join(repr(exc).split())[:300]}",
-            hint="build with --precision fp32, or keep nodes out with keep_float in a recipe",
-        ) from exc
+def _refuse_nothing(model: ir.Model, layout: Layout) -> None:
+    if layout.compute:
+        return
+    reasons = [reason for reason in dict.fromkeys(layout.left.values()) if reason]
+    raise QuantizeError(
+        f"cannot quantize {model.graph.name or 'the model'}: no node was quantized "
+        f"({'; '.join(reasons[:_MOST_REASONS]) or 'it has none'})",
+        hint="build with --precision fp32",
+    )
 
 
-class _Chain:
-    """The first sample, which was read to see that there is one, then the others."""
-
-    def __init__(self, first: Sample, rest: _Reader) -> None:
-        self._samples = itertools.chain((first,), rest)
-
-    def get_next(self) -> Sample | None:
-        """Give the next sample, or None at the end (the quantizer's protocol)."""
-        return next(self._samples, None)
-
-
-@contextlib.contextmanager
-def _quiet_logging() -> Iterator[None]:
-    """Keep the quantizer's advice, and its runtime's remarks, off the user's terminal."""
-    import onnxruntime
-
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    onnxruntime.set_default_logger_severity(_ONLY_FATAL)
-    try:
-        yield
-    finally:
-        logging.disable(before)
-        onnxruntime.set_default_logger_severity(_WARNINGS)
+def _keep_unusable(layout: Layout, reasons: Mapping[str, str]) -> dict[str, str]:
+    """Keep in float what reads or makes a tensor that has no range."""
+    kept: dict[str, str] = {}
+    for unit in layout.units.values():
+        names = [unit.node.inputs[position] for position in unit.reads]
+        touched = [value.name for value in (*names, *unit.results) if value is not None]
+        why = next((reasons[name] for name in touched if name and name in reasons), None)
+        if why is not None:
+            kept.update(dict.fromkeys(unit.names, why))
+    return kept
 
 
-def _load(path: Path) -> ir.Model:
-    import onnx_ir as ir
+def _keep_what_does_not_fuse(job: _Job, choice: Choice) -> Choice:
+    """Give back to float what the runtime would compute in float between conversions."""
+    for _ in range(3):
+        model, layout = job.trial.realize(choice)
+        stuck = count_kernels(model, layout).float_nodes
+        if not stuck:
+            break
+        more = {name: _NO_KERNEL for node in stuck for name in layout.units[node].names}
+        tried = choice.keeping(more)
+        if not job.trial.layout(tried).compute:
+            break
+        choice = tried
+    return choice
 
-    model = ir.load(path)
-    ir.external_data.load_to_model(model)
-    return model
 
-
-def _count_quantized(model: ir.Model) -> int:
-    """Count nodes whose data input comes out of a DequantizeLinear."""
-    count = 0
-    for node in model.graph:
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+def _choose_means(job: _Job, choice: Choice) -> Choice:
+    """Switch means on one after the other, each only if it gains on held-out samples."""
+    wanted = [name for name in MEANS if name in job.means]
+    if not job.trial.observed.kept or not wanted:
+        return choice
+    best = job.noise(choice)
+    for number, name in enumerate(wanted):
+        tried = _with(choice, name, job)
+        if tried is None:
             continue
-        producers = [v.producer() for v in node.inputs[:1] if v is not None]
-        count += any(p is not None and p.op_type == "DequantizeLinear" for p in producers)
-    return count
+        noise = job.noise(tried)
+        on = noise < best - _GAIN_DB
+        job.tried.append(
+            Mean(name=name, on=on, before_db=round(-best, 2), after_db=round(-noise, 2))
+        )
+        if on:
+            choice, best = tried, noise
+        job.on_progress(
+            Progress(step="try means", done=number + 1, total=len(wanted), unit="means")
+        )
+    job.on_progress(
+        Progress(step="try means", done=len(wanted), total=len(wanted), unit="means")
+    )
+    return choice
 
 
-def _count_int8_weights(model: ir.Model) -> int:
-    """Count 8-bit constants that a DequantizeLinear turns back (a bias is 32 bits)."""
-    import onnx_ir as ir
+def _with(choice: Choice, name: str, job: _Job) -> Choice | None:
+    """Give the choice with one more means on; None where it has nothing to work on."""
+    if name == "bias-correction":
+        return replace(choice, correct=True)
+    if name == "equalization":
+        return replace(choice, equalize=True) if job.trial.chains else None
+    if name == "range-mse":
+        return replace(choice, ranges="mse")
+    if name == "range-percentile":
+        return replace(choice, ranges="percentile")
+    work = _rounding_work(job.trial.layout(choice))
+    return replace(choice, rounding=True) if work <= _ROUNDING_WORK else None
 
-    eight_bits = (ir.DataType.INT8, ir.DataType.UINT8)
-    found = set()
-    for node in model.graph:
-        value = node.inputs[0] if node.op_type == "DequantizeLinear" else None
-        constant = value.const_value if value is not None else None
-        if value is not None and constant is not None and constant.dtype in eight_bits:
-            found.add(value.name)
-    return len(found)
+
+def _rounding_work(layout: Layout) -> float:
+    """Estimate what compensated rounding costs: columns squared times rows, and cubed."""
+    total = 0.0
+    for unit in layout.compute:
+        weight = unit.node.inputs[1]
+        tensor = None if weight is None else weight.const_value
+        if tensor is None:
+            continue
+        shape = tuple(tensor.shape.numpy())
+        rows = shape[0] if unit.node.op_type == "Conv" else shape[-1]
+        width = tensor.size // max(rows, 1)
+        total += float(width) ** 2 * (rows + width)
+    return total
+
+
+def _not_fused(kernels: Kernels) -> Finding:
+    names = ", ".join(repr(name) for name in kernels.float_nodes[:4])
+    return Finding(
+        code="not-fused",
+        severity="warning",
+        message=f"onnxruntime makes 8-bit kernels of {kernels.whole} of {kernels.planned} "
+        f"compute nodes; {names} and their like run in float between conversions",
+        hint="keep them in float (keep_float in a recipe), or report the model",
+    )
+
+
+def _budget_broken(outcome: BudgetOutcome) -> Finding:
+    return Finding(
+        code="budget-not-kept",
+        severity="warning",
+        message=f"{outcome.metric} drops by {outcome.after:.4g} in 8 bits (expected at most "
+        f"{outcome.limit:g}), and no mix of both precisions keeps that",
+        hint="build with another precision, or give more calibration samples",
+    )

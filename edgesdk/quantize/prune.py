@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Literal
 from edgesdk.errors import QuantizeError
 from edgesdk.model.values import Finding
 from edgesdk.progress import OnProgress, ignore_progress
-from edgesdk.quantize._channels import Chain, find_chain, own_weight
-from edgesdk.quantize._shrink import shrink_chain
+from edgesdk.quantize._channels import Chain, find_chain, own_bias, own_weight
+from edgesdk.quantize._shrink import add_to_bias, shrink_chain
 from edgesdk.quantize._sparse import by_magnitude, channel_fours, prune_rows, saliency
 from edgesdk.quantize._taps import Sample
 from edgesdk.quantize.moments import (
@@ -50,8 +50,10 @@ __all__ = [
 ]
 
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-#: No layer loses more than this share of its weights, however little it seems to need them.
-_MOST_OF_A_LAYER = 0.95
+#: A layer loses at least this share of the sparsity that was asked for,
+_LEAST_OF_SHARE = 0.8
+#: and beyond that sparsity at most this share of what is left.
+_MOST_OF_REST = 0.3
 _MUCH = 0.1
 _MOST_NAMES = 4
 
@@ -136,13 +138,7 @@ def prune(
     else:
         layers, left = _prune_weights(job, "2:4" if pattern == "2:4" else sparsity)
     if not layers:
-        reasons = "; ".join(dict.fromkeys(one.reason for one in left[:_MOST_NAMES]))
-        raise QuantizeError(
-            f"cannot prune {model.graph.name or 'the model'} by {pattern}: no layer takes it "
-            f"({reasons or 'it has none'})",
-            hint="leave pruning out, or try another pattern",
-            pattern=pattern,
-        )
+        raise _nothing_pruned(model.graph.name or "the model", pattern, left)
     return Pruned(
         model=copy,
         layers=tuple(layers),
@@ -150,6 +146,15 @@ def prune(
         before=before,
         after=model_size(copy),
         findings=tuple(_findings(layers)),
+    )
+
+
+def _nothing_pruned(name: str, pattern: Pattern, left: list[Left]) -> QuantizeError:
+    reasons = "; ".join(list(dict.fromkeys(one.reason for one in left))[:_MOST_NAMES])
+    return QuantizeError(
+        f"cannot prune {name} by {pattern}: no layer takes it ({reasons or 'it has none'})",
+        hint="leave pruning out, or try another pattern",
+        pattern=pattern,
     )
 
 
@@ -200,6 +205,8 @@ def _why_not(
     shape = own_weight(node)
     if isinstance(shape, str):
         return shape
+    if node.op_type == "Conv" and shape[1] == 1 and sparsity != "2:4" and _is_depthwise(node):
+        return "it is depthwise: few weights, and none to make up for another's loss"
     if sparsity == "2:4":
         channels = shape[1] if node.op_type == "Conv" else weight_rows(node).shape[1]
         if channels % 4:
@@ -226,38 +233,46 @@ def _shares(
     found = collect_moments(job.model, chosen, job.samples, on_progress=job.on_progress)
     left += [Left(name=one.name, op=one.op, reason=one.reason) for one in found.left]
     lost = {
-        name: saliency(weight_rows(chosen[name]), seen.second, job.damp)
+        name: saliency(weight_rows(chosen[name]), _moments_for(chosen[name], seen), job.damp)
         for name, seen in found.moments.items()
     }
-    for name, share in _allocate(lost, sparsity).items():
+    shares = _allocate(lost, sparsity, _ends(job.model, chosen))
+    for name, share in shares.items():
         yield chosen[name], found.moments[name], share
 
 
-def _allocate(lost: dict[str, np.ndarray], sparsity: float) -> dict[str, float]:
+def _allocate(
+    lost: dict[str, np.ndarray], sparsity: float, spared: Collection[str]
+) -> dict[str, float]:
     """Share the sparsity out so that the last weight of each layer costs the same.
 
-    Losses are shares of each layer's output energy, so one threshold serves all layers.
+    Losses are shares of each layer's output energy, so one threshold serves all layers. They
+    are of single weights and say little of what many lose together, so no layer goes far from
+    the average; ``spared`` ones, which see the input or make the answer, not above it.
     """
     import numpy as np
 
     ordered = {name: np.sort(scores, axis=None) for name, scores in lost.items()}
+    least, most = _LEAST_OF_SHARE * sparsity, sparsity + _MOST_OF_REST * (1 - sparsity)
     wanted = sparsity * sum(scores.size for scores in ordered.values())
     low, high = -700.0, 10.0  # of the logarithm
     shares: dict[str, float] = {}
     for _ in range(60):
         middle = (low + high) / 2
-        shares = {
-            name: min(
-                float(np.searchsorted(scores, math.exp(middle), "right")) / scores.size,
-                _MOST_OF_A_LAYER,
-            )
-            for name, scores in ordered.items()
-        }
+        for name, scores in ordered.items():
+            below = float(np.searchsorted(scores, math.exp(middle), "right")) / scores.size
+            shares[name] = min(max(below, least), sparsity if name in spared else most)
         if sum(shares[name] * scores.size for name, scores in ordered.items()) < wanted:
             low = middle
         else:
             high = middle
     return shares
+
+
+def _ends(model: ir.Model, chosen: Collection[str]) -> set[str]:
+    """Give the first of the chosen layers, and the last."""
+    order = [node.name or "" for node in model.graph if node.name in chosen]
+    return {order[0], order[-1]}
 
 
 def _prune_layer(
@@ -274,11 +289,17 @@ def _prune_layer(
     if node.op_type == "Conv" and share == "2:4":
         channels = int(weight.const_value.shape.numpy()[1])
         order = channel_fours(channels, rows.shape[1] // channels)
-    moved, second = rows[:, order], seen.second[:, order[:, None], order[None, :]]
+    moved = rows[:, order]
+    second = _moments_for(node, seen)[:, order[:, None], order[None, :]]
     done = prune_rows(moved, second, sparsity=share, damp=damp)
     plain = by_magnitude(moved, sparsity=share)
-    array = rows_to_weight(node, done[:, np.argsort(order)])
+    new = done[:, np.argsort(order)]
+    array = rows_to_weight(node, new)
     dtype = weight.const_value.numpy().dtype
+    if _takes_mean(node):
+        change = (rows - new).reshape(len(seen.mean), -1, rows.shape[1])
+        gain = (change @ seen.mean[:, :, None]).reshape(-1)
+        add_to_bias(node, gain.astype(dtype))
     weight.const_value = ir.Tensor(np.ascontiguousarray(array.astype(dtype)), name=weight.name)
     energy = max(float(output_error(moved, second).sum()), 1e-300)
     return PrunedLayer(
@@ -289,6 +310,15 @@ def _prune_layer(
         error_before=float(output_error(moved - plain, second).sum()) / energy,
         error_after=float(output_error(moved - done, second).sum()) / energy,
     )
+
+
+def _takes_mean(node: ir.Node) -> bool:
+    """Say whether a bias can take up what the mean of the output loses."""
+    return node.op_type == "Conv" and own_bias(node) is None
+
+
+def _moments_for(node: ir.Node, seen: Moments) -> np.ndarray:
+    return seen.centred if _takes_mean(node) else seen.second
 
 
 def _prune_channels(

@@ -75,11 +75,9 @@ def round_weights(
         )
     real = real.reshape(groups, -1, width)
     how = _How(limits=(low, high), damp=damp, order=order, sweeps=sweeps)
-    if groups == 1 or width <= _WIDEST_TOGETHER:
-        whole = _round_groups(real, grouped, how)
-    else:
-        ones = [slice(at, at + 1) for at in range(groups)]
-        whole = np.concatenate([_round_groups(real[at], grouped[at], how) for at in ones])
+    together = groups == 1 or width <= _WIDEST_TOGETHER
+    parts = [slice(None)] if together else [slice(at, at + 1) for at in range(groups)]
+    whole = np.concatenate([_round_groups(real[at], grouped[at], how) for at in parts])
     return whole.reshape(len(weight), width).astype(np.int32)
 
 

@@ -12,7 +12,9 @@ from edgesdk.model.values import Finding
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["BudgetOutcome", "Converted", "LeftFloat", "Mean", "Quantized"]
+    from edgesdk.quantize.prune import PrunedLayer
+
+__all__ = ["BudgetOutcome", "Converted", "LeftFloat", "Mean", "PrunedWeights", "Quantized"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +90,25 @@ class BudgetOutcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PrunedWeights:
+    """What pruning did before quantizing.
+
+    Attributes:
+        pattern: As asked for.
+        layers: What each layer lost.
+        bytes_before: Size of all weights, compressed, in bytes.
+        bytes_after: The same afterwards.
+        drop: What the metric lost; None where there are no labels.
+    """
+
+    pattern: str
+    layers: tuple[PrunedLayer, ...]
+    bytes_before: int
+    bytes_after: int
+    drop: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Quantized:
     """A quantized graph and what was done to get it.
 
@@ -104,6 +125,7 @@ class Quantized:
         kernels: Compute nodes that onnxruntime runs in 8-bit kernels, and how many were meant
             to; None where that cannot be looked up here.
         budget: How a budget was kept; None where none was given.
+        pruned: What was pruned; None for nothing.
         findings: What a person should know.
         measured_ms: Median times on this computer, for people; not part of any record.
     """
@@ -119,6 +141,7 @@ class Quantized:
     sqnr_db: Mapping[str, float | None] | None = None
     kernels: tuple[int, int] | None = None
     budget: BudgetOutcome | None = None
+    pruned: PrunedWeights | None = None
     findings: tuple[Finding, ...] = ()
     measured_ms: Mapping[str, float] | None = None
 
@@ -148,4 +171,5 @@ class Quantized:
             if self.kernels is None
             else {"found": self.kernels[0], "planned": self.kernels[1]},
             "budget": None if self.budget is None else asdict(self.budget),
+            "pruned": None if self.pruned is None else asdict(self.pruned),
         }

@@ -4,10 +4,12 @@ The standard form is DequantizeLinear of a blocked INT4 or UINT4 tensor (opset 2
 MatMul. onnxruntime, 1.20 and later, fuses the two into its MatMulNBits, which by default
 computes with 8-bit activations in blocks; measured with 1.20 and 1.32 on one core with VNNI,
 one row of 1024 by 1024 weights takes 0.15 of float's time, of 256 by 256 as much as float, and
-64 rows take 1.3 times as long. Two things are laid out for it: a MatMul has a DequantizeLinear
-of its own, and in a body of control flow the weights lie in that body, because onnxruntime
-fails to load a model where they lie outside. Where opset 21 is out of reach, MatMulNBits is
-written as such, for onnxruntime only.
+64 rows take 1.3 times as long. In a body of control flow the weights lie in that body, because
+onnxruntime fails to load a model where they lie outside.
+
+For onnxruntime MatMulNBits is written as such where opset 21 is out of reach, and where it does
+not fuse (found by trying): before Relu or Clip (1.32), in two dimensions before Add, which it
+makes a Gemm first (1.20), and where several products read the same weights (both).
 
 A table that Gather reads becomes 4-bit blocks along its rows for onnxruntime, whose
 GatherBlockQuantized looks rows up; DequantizeLinear before Gather would turn all of the table
@@ -39,6 +41,8 @@ from edgesdk.quantize._int4 import (
     Int4Weight,
     QuantizeRow,
     Rounding,
+    as_bytes,
+    as_tensors,
     compensating,
     quantize_int4,
 )
@@ -121,23 +125,7 @@ def to_int4_weights(
         rounding=rounding,
         second_moments=second_moments or {},
     )
-    kept = kept_nodes(copy, keep_float)
-    left: list[LeftFloat] = []
-    done = 0
-    for node in list(copy.graph.all_nodes()):
-        if node.domain or node.op_type not in _LOOKED_AT or reads_no_table(node):
-            continue
-        reason = _NEVER.get(node.op_type)
-        if node in kept:
-            reason = KEPT
-        elif node.op_type == "Gather":
-            reason = work.table(node)
-        elif reason is None:
-            reason = work.matrix(node)
-        if reason is None:
-            done += 1
-        else:
-            left.append(left_float(node, reason))
+    done, left = work.rewrite(kept_nodes(copy, keep_float))
     if not done:
         raise nothing_done(model, "quantize", "quantized", left, otherwise=NO_WEIGHTS)
     tidy(copy)
@@ -172,6 +160,7 @@ class _Int4:
         rounding: Rounding | None,
         second_moments: Mapping[str, np.ndarray],
     ) -> None:
+        self._model = model
         self._names = Names(model)
         self._own = runtime == "onnxruntime"
         self._block = block
@@ -180,10 +169,35 @@ class _Int4:
         self._rounding = rounding
         self._second_moments = second_moments
         self._tables = TableRewriter(self._names, least)
-        #: (weights, graph, transposed, multiplied by, rounded for) -> the constants' values
+        #: Weights that several products read.
+        self._shared = {
+            value
+            for node in model.graph.all_nodes()
+            for value in node.inputs[1:2]
+            if value is not None
+            and node.op_type in ("Gemm", "MatMul")
+            and len(value.uses()) > 1
+        }
+        #: (weights, graph, transposed, multiplied by, rounded for, form) -> constants
         self._weights: dict[tuple[object, ...], list[ir.Value]] = {}
 
-    def matrix(self, node: ir.Node) -> str | None:
+    def rewrite(self, kept: Collection[ir.Node]) -> tuple[int, list[LeftFloat]]:
+        """Rewrite what can be; say how many nodes it was, and why others stay."""
+        left: list[LeftFloat] = []
+        done = 0
+        for node in list(self._model.graph.all_nodes()):
+            if node.domain or node.op_type not in _LOOKED_AT or reads_no_table(node):
+                continue
+            reason = KEPT if node in kept else _NEVER.get(node.op_type)
+            if reason is None:
+                reason = self._table(node) if node.op_type == "Gather" else self._matrix(node)
+            if reason is None:
+                done += 1
+            else:
+                left.append(left_float(node, reason))
+        return done, left
+
+    def _matrix(self, node: ir.Node) -> str | None:
         """Replace the weights of a MatMul or Gemm, or say why not."""
         reason = why_not_matrix(node, self._least)
         if reason is not None:
@@ -210,7 +224,7 @@ class _Int4:
         replace_node(node, nodes, nodes[-1].outputs[0])
         return None
 
-    def table(self, node: ir.Node) -> str | None:
+    def _table(self, node: ir.Node) -> str | None:
         """Replace a table that Gather reads, or say why not."""
         reason = self._tables.why_not(node)
         if reason is not None or not self._own or self._why_not_standard:
@@ -223,8 +237,8 @@ class _Int4:
         key, block = (table,), self._block_of(tensor.shape.numpy()[1])
         if key not in self._weights:
             weight = quantize_int4(tensor.numpy().T, block=block)
-            constants = self._constants(table.graph, f"{table.name}", weight, turn=True)
-            self._weights[key] = constants
+            arrays = {name: array.T for name, array in as_tensors(weight).items()}
+            self._weights[key] = self._add(table.graph, table.name or "", arrays)
         data, *rest = self._weights[key]
         new = make_node(
             self._names,
@@ -257,17 +271,15 @@ class _Int4:
         assert weights is not None
         name = node.name or node.outputs[0].name or node.op_type
         alpha = float_of(node, "alpha", 1.0)
-        rounded_for = name if name in self._second_moments or self._rounding else ""
-        key = (weights, graph, transposed, alpha, rounded_for)
+        rounded_for = name if name in self._second_moments else ""
+        packed = bool(self._why_not_standard) or (self._own and not self._fuses(node))
+        key = (weights, graph, transposed, alpha, rounded_for, packed)
         if key not in self._weights:
             weight = self._quantized(weights, name, block, alpha=alpha, transposed=transposed)
-            self._weights[key] = (
-                self._packed(graph, f"{weights.name}", weight)
-                if self._why_not_standard
-                else self._constants(graph, f"{weights.name}", weight)
-            )
+            arrays = as_bytes(weight) if packed else as_tensors(weight)
+            self._weights[key] = self._add(graph, weights.name or "", arrays)
         constants = self._weights[key]
-        if self._why_not_standard:
+        if packed:
             attributes: dict[str, int | float | str] = {
                 "K": size[0],
                 "N": size[1],
@@ -295,6 +307,28 @@ class _Int4:
         product = make_node(self._names, "MatMul", [real, back.outputs[0]], name=f"{name}.int4")
         return [back, product]
 
+    def _add(
+        self, graph: ir.Graph, name: str, arrays: Mapping[str, np.ndarray]
+    ) -> list[ir.Value]:
+        return [
+            add_constant(graph, self._names, f"{name}.{suffix}", array)
+            for suffix, array in arrays.items()
+        ]
+
+    def _fuses(self, node: ir.Node) -> bool:
+        """Say whether onnxruntime turns the standard form into its kernel here."""
+        real, value = node.inputs[0], node.outputs[0]
+        if node.inputs[1] in self._shared or (node.op_type == "Gemm" and len(node.inputs) > 2):
+            return False
+        while len(value.uses()) == 1:
+            user = value.consumers()[0]
+            if user.domain or user.op_type != "Add":
+                return user.op_type not in ("Clip", "Relu")
+            if real is None or real.shape is None or real.shape.rank() == 2:
+                return False
+            value = user.outputs[0]
+        return True
+
     def _quantized(
         self, weights: ir.Value, name: str, block: int, *, alpha: float, transposed: bool
     ) -> Int4Weight:
@@ -309,52 +343,6 @@ class _Int4:
         if moment is not None:
             moment = _checked(moment, name, len(array))
         return quantize_int4(array, block=block, second_moment=moment, rounding=self._rounding)
-
-    def _constants(
-        self, graph: ir.Graph, name: str, weight: Int4Weight, *, turn: bool = False
-    ) -> list[ir.Value]:
-        """Add integers, scales and zero points as DequantizeLinear reads them."""
-        import ml_dtypes
-        import numpy as np
-
-        four_bits = ml_dtypes.int4 if weight.zero is None else ml_dtypes.uint4
-        arrays = [("int4", weight.integers.astype(four_bits)), ("scale", weight.scale)]
-        if weight.zero is not None:
-            arrays.append(("zero", weight.zero.astype(four_bits)))
-        return [
-            add_constant(
-                graph,
-                self._names,
-                f"{name}.{suffix}",
-                np.ascontiguousarray(array.T if turn else array),
-            )
-            for suffix, array in arrays
-        ]
-
-    def _packed(self, graph: ir.Graph, name: str, weight: Int4Weight) -> list[ir.Value]:
-        """Add integers ``[N, blocks, block / 2]``, scales, zero points, for MatMulNBits."""
-        import numpy as np
-
-        count, columns = weight.scale.shape
-        offset = 8 if weight.zero is None else 0
-        nibbles = np.zeros((count * weight.block, columns), np.uint8)
-        nibbles[: len(weight.integers)] = weight.integers + offset
-        blocks = _pairs(nibbles.T.reshape(columns, count, weight.block))
-        values = [
-            add_constant(graph, self._names, f"{name}.int4", blocks),
-            add_constant(graph, self._names, f"{name}.scale", weight.scale.T.reshape(-1)),
-        ]
-        if weight.zero is not None:
-            zero = np.pad(weight.zero.T.astype(np.uint8), ((0, 0), (0, count % 2)))
-            packed = _pairs(zero).reshape(-1)
-            values.append(add_constant(graph, self._names, f"{name}.zero", packed))
-        return values
-
-
-def _pairs(nibbles: np.ndarray) -> np.ndarray:
-    """Put two numbers of the last axis into a byte, the first into its low half."""
-    packed: np.ndarray = nibbles[..., 0::2] | (nibbles[..., 1::2] << 4)
-    return packed
 
 
 def _checked(moment: np.ndarray, name: str, rows: int) -> np.ndarray:

@@ -1,0 +1,194 @@
+"""``edgesdk.quantize``: the quantizer on its own, from a model in any form to a graph to save."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgesdk.errors import DataError, ProfileError, QuantizeError
+from edgesdk.model.open import OpenedModel, open_model
+from edgesdk.model.simplify import simplify
+from edgesdk.profiles.values import BackendProfile, QuantScheme
+from edgesdk.progress import OnProgress, ignore_progress
+from edgesdk.quantize.judge import LabelledJudge, Metric
+from edgesdk.quantize.means import MEANS
+from edgesdk.quantize.modes import CALIBRATED, Wanted, convert
+from edgesdk.quantize.prune_spec import parse_prune
+from edgesdk.quantize.state import State
+from edgesdk.quantize.values import Quantized
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx
+    import onnx_ir as ir
+
+    from edgesdk.data.dataset import Dataset
+
+__all__ = ["quantize"]
+
+Sample = dict[str, "np.ndarray"]
+
+
+def quantize(
+    model: str | Path | OpenedModel | onnx.ModelProto | ir.Model,
+    data: str | Path | Dataset | Mapping[str, np.ndarray] | Iterable[Sample] | None,
+    *,
+    scheme: QuantScheme | str | None = None,
+    precision: str = "int8",
+    labels: np.ndarray | None = None,
+    metric: Metric | None = None,
+    max_drop: float | None = None,
+    keep_float: Collection[str] = (),
+    means: Collection[str] = MEANS,
+    prune: str | None = None,
+    requantize: bool = False,
+    state_dir: Path | None = None,
+    on_progress: OnProgress = ignore_progress,
+) -> Quantized:
+    """Quantize a model; the result has the graph, what was decided, and ``save(path)``.
+
+    Args:
+        model: An ONNX file, or a graph in memory; it stays as it is.
+        data: Calibration samples: what ``--calib`` takes, a `Dataset`, one array ``[N, ...]``
+            per input, or an iterable of dicts with the batch dimension in each array. It is
+            gone through more than once, so an iterator is read into memory.
+        scheme: Numbers and rules, or where they stand: ``"TARGET"`` or ``"TARGET/BACKEND"`` of
+            the target profiles. None: the default target's first backend with a scheme.
+        precision: ``int8``, ``int16x8``, ``fp16``, ``int8-dynamic``, ``int4-weights``, ``auto``.
+        labels: For the samples in ``data``, in their order; a `Dataset` brings its own.
+        metric: From outputs by name (rows first) and labels to a number of which more is
+            better; None chooses one by their shapes.
+        max_drop: The largest loss allowed: of the metric, or of power of the error over that of
+            the answer without labels. None: 0.01 where there are labels.
+        keep_float: Node names and operator types that stay in float.
+        means: Accuracy means that may be tried.
+        prune: ``2:4``, ``unstructured:0.5`` or ``channels:0.3``.
+        requantize: Take a quantized model apart and quantize it anew.
+        state_dir: A folder to keep what a stopped run can go on from.
+        on_progress: Told of samples and candidates.
+
+    Raises:
+        QuantizeError: It cannot be done, or only with a larger loss.
+        ModelError: The model file cannot be used.
+        DataError: The data cannot be used.
+        ProfileError: There is no such target or backend.
+    """
+    opened = _opened(model)
+    backend = _backend(scheme)
+    chosen = scheme if isinstance(scheme, QuantScheme) else backend.scheme if backend else None
+    samples, total, found_labels, batch = _samples(data, opened)
+    labels = found_labels if labels is None else labels
+    if samples is None and precision in CALIBRATED:
+        raise QuantizeError(
+            f"cannot quantize to {precision}: there is no calibration data",
+            hint="give some 100 typical inputs",
+        )
+    judge = None
+    if labels is not None and samples is not None:
+        judge = LabelledJudge(
+            samples,
+            labels,
+            batch=batch,
+            metric=metric,
+            total=total,
+            on_progress=on_progress,
+        )
+    wanted = Wanted(
+        precision=precision,
+        scheme=chosen,
+        precisions=backend.precisions if backend else ("int8", "int8-dynamic", "fp16", "fp32"),
+        runtime=backend.runtime if backend else "onnxruntime",
+        kind=backend.kind if backend else "onnxruntime",
+        max_opset=backend.max_opset if backend else None,
+        max_ir=backend.max_ir if backend else None,
+        keep_float=tuple(keep_float),
+        means=means,
+        max_drop=max_drop,
+        prune=None if prune is None else parse_prune(prune),
+        requantize=requantize,
+    )
+    state = State(state_dir, opened.source.sha256, repr(wanted), str(total))
+    done = convert(
+        simplify(opened.ir),
+        samples,
+        wanted,
+        total=total,
+        judge=judge,
+        state=state,
+        on_progress=on_progress,
+    )
+    state.clear()
+    return done
+
+
+def _opened(model: str | Path | OpenedModel | onnx.ModelProto | ir.Model) -> OpenedModel:
+    if isinstance(model, OpenedModel):
+        return model
+    if isinstance(model, str | Path):
+        return open_model(Path(model))
+    import tempfile
+
+    import onnx
+    import onnx_ir as ir
+
+    from edgesdk.model.save import save_model
+
+    graph = ir.serde.deserialize_model(model) if isinstance(model, onnx.ModelProto) else model
+    # one way in for every model: what checks a file checks this one too
+    with tempfile.TemporaryDirectory(prefix="edgesdk-quantize-") as folder:
+        opened = open_model(save_model(graph, Path(folder), "model")[0])
+        ir.external_data.load_to_model(opened.ir)
+        return opened
+
+
+def _backend(scheme: QuantScheme | str | None) -> BackendProfile | None:
+    """Find the backend whose scheme is meant; None where the numbers themselves were given."""
+    if isinstance(scheme, QuantScheme):
+        return None
+    from edgesdk.profiles.catalog import default_target, find_target
+
+    name, _, backend_id = (scheme or "").partition("/")
+    target = find_target(name) if name else default_target()
+    with_scheme = [one for one in target.backends if one.scheme is not None]
+    for one in with_scheme:
+        if backend_id in ("", one.id):
+            return one
+    raise ProfileError(
+        f"cannot quantize for {scheme}: {target.name} has no backend {backend_id!r} with a "
+        "scheme of whole numbers",
+        hint=f"it has {', '.join(one.id for one in with_scheme) or 'none at all'}",
+    )
+
+
+def _samples(
+    data: str | Path | Dataset | Mapping[str, np.ndarray] | Iterable[Sample] | None,
+    opened: OpenedModel,
+) -> tuple[Callable[[], Iterable[Sample]] | None, int | None, np.ndarray | None, int]:
+    """Give a function that starts the samples anew, their number, labels and rows of a batch."""
+    from edgesdk.data.dataset import Dataset, open_dataset
+
+    if data is None:
+        return None, None, None, 1
+    if isinstance(data, str | Path):
+        data = open_dataset(data, opened.source.inputs)
+    if isinstance(data, Dataset):
+        return data.samples, data.count, data.labels, data.batch
+    if isinstance(data, Mapping):
+        arrays = dict(data)
+        lengths = {len(array) for array in arrays.values()}
+        if len(lengths) != 1:
+            raise DataError(
+                "cannot calibrate: the arrays have different numbers of samples "
+                f"({', '.join(f'{name}: {len(array)}' for name, array in arrays.items())})",
+                hint="give one array per input, samples along the first axis",
+            )
+        count = lengths.pop()
+
+        def slices() -> Iterable[Sample]:
+            for index in range(count):
+                yield {name: array[index : index + 1] for name, array in arrays.items()}
+
+        return slices, count, None, 1
+    kept = data if isinstance(data, list) else list(data)
+    return (lambda: kept), len(kept), None, 1

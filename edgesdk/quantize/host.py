@@ -1,0 +1,159 @@
+"""onnxruntime on this computer, as the quantizer uses it: quiet, and from a graph in memory."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgesdk.errors import QuantizeError
+from edgesdk.model.save import SINGLE_FILE_BYTES, model_bytes, save_model
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx_ir
+
+__all__ = ["HostSession", "cpu_flags", "measure_ms", "sums_saturate"]
+
+#: Timing ends after this, whatever the rounds.
+_TIMING_S = 2.0
+
+Arrays = dict[str, "np.ndarray"]
+
+
+class HostSession:
+    """A graph in onnxruntime on this computer.
+
+    Args:
+        model: The graph; it stays as it is.
+        optimize: ``extended`` fuses Q/DQ pairs into 8-bit kernels; ``all`` changes layouts for
+            speed as well; ``off`` computes Q/DQ pairs in float, exactly as the graph says.
+        threads: None for one per core.
+        optimized: Where to write the graph as the runtime will run it.
+
+    Raises:
+        QuantizeError: The runtime does not load the graph.
+    """
+
+    def __init__(
+        self,
+        model: onnx_ir.Model,
+        *,
+        optimize: str = "all",
+        threads: int | None = None,
+        optimized: Path | None = None,
+    ) -> None:
+        import onnxruntime as ort
+
+        levels = {
+            "off": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+            "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+            "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+        }
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        options.graph_optimization_level = levels[optimize]
+        options.intra_op_num_threads = threads or _threads()
+        # answers are compared in short sittings; spinning threads only disturb what runs between
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.enable_mem_pattern = False
+        options.enable_cpu_mem_arena = False
+        if optimized is not None:
+            options.optimized_model_filepath = str(optimized)
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        try:
+            self._session: Any = ort.InferenceSession(
+                self._source(model), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as exc:
+            raise QuantizeError(
+                f"cannot load {model.graph.name or 'the model'} in onnxruntime "
+                f"{ort.__version__}: {one_line(exc)}",
+                hint="does the model load in onnxruntime as it is?",
+            ) from exc
+        self.outputs = [value.name for value in self._session.get_outputs()]
+
+    def _source(self, model: onnx_ir.Model) -> bytes | str:
+        if _weight_bytes(model) <= SINGLE_FILE_BYTES:
+            return model_bytes(model)
+        self._folder = tempfile.TemporaryDirectory(prefix="edgesdk-quantize-")
+        return str(save_model(model, Path(self._folder.name), "model")[0])
+
+    def run(
+        self, inputs: Mapping[str, np.ndarray], names: Sequence[str] | None = None
+    ) -> Arrays:
+        """Give outputs by name; all of them unless ``names`` says which.
+
+        Raises:
+            QuantizeError: The runtime refuses the inputs.
+        """
+        wanted = list(self.outputs if names is None else names)
+        try:
+            values = self._session.run(wanted, dict(inputs))
+        except Exception as exc:
+            raise QuantizeError(
+                f"cannot run the model on this computer: {one_line(exc)}",
+                hint="do the calibration data fit the model's inputs?",
+            ) from exc
+        return dict(zip(wanted, values, strict=True))
+
+
+def measure_ms(
+    models: Sequence[onnx_ir.Model], inputs: Mapping[str, np.ndarray], *, rounds: int = 15
+) -> tuple[float, ...]:
+    """Time graphs on one input, in turn, and give the median of each in ms.
+
+    One thread: what is compared is the work, and it disturbs the least.
+    """
+    sessions = [HostSession(model, threads=1) for model in models]
+    times: list[list[float]] = [[] for _ in models]
+    begun = time.perf_counter()
+    for number in range(rounds + 2):
+        for session, taken in zip(sessions, times, strict=True):
+            start = time.perf_counter()
+            session.run(inputs)
+            if number >= 2 or rounds < 4:
+                taken.append((time.perf_counter() - start) * 1e3)
+        if number >= 4 and time.perf_counter() - begun > _TIMING_S:
+            break
+    return tuple(statistics.median(taken) for taken in times)
+
+
+def one_line(exc: BaseException) -> str:
+    """Give an exception's text on one line, not longer than a screen's few."""
+    return " ".join(str(exc).split())[:400]
+
+
+def cpu_flags() -> set[str]:
+    """Give the CPU's features as /proc/cpuinfo names them; empty where there is no such file."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip().lower() in ("flags", "features"):
+                return set(value.split())
+    return set()
+
+
+def sums_saturate() -> bool:
+    """Say whether this CPU adds products of 8-bit numbers in 16 bits, which may overflow.
+
+    That is x86 without VNNI (``vpmaddubsw``); see
+    https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html.
+    """
+    exact = {"avx512_vnni", "avx_vnni", "amx_int8"}
+    return platform.machine() in ("x86_64", "AMD64") and exact.isdisjoint(cpu_flags())
+
+
+def _threads() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+
+
+def _weight_bytes(model: onnx_ir.Model) -> int:
+    tensors = (value.const_value for value in model.graph.initializers.values())
+    return sum(tensor.nbytes for tensor in tensors if tensor is not None)

@@ -1,0 +1,438 @@
+"""Where Q/DQ pairs go: which nodes compute in 8 bits, on which tensors, and who shares scales.
+
+Made from the float graph and a scheme's rules, before any number is known. Nodes and tensors
+are known by name, so one layout fits every clone of the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from edgesdk.model.nodes import is_constant, node_facts
+from edgesdk.profiles.values import SchemeRules
+from edgesdk.quantize.scope import WEIGHT_INPUT, data_inputs, why_float
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx_ir
+
+__all__ = ["Layout", "Unit", "WeightUse", "constant_array", "lay_out"]
+
+Role = Literal["compute", "elementwise", "same-scale"]
+
+ALONE = "no neighbour computes in 8 bits, so converting would cost more than it saves"
+_MIXED = "the tensors it joins have scales that are fixed to different values"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightUse:
+    """A constant that a compute node multiplies with; ``axis`` None means one scale for all."""
+
+    node: str
+    position: int
+    tensor: str
+    axis: int | None
+
+
+@dataclass(slots=True)
+class Unit:
+    """One kernel: a node, with the activation it absorbs.
+
+    ``reads`` are the input positions that read 8-bit activations, ``constants`` those that read
+    a constant as if it were one.
+    """
+
+    node: onnx_ir.Node
+    role: Role
+    absorbed: onnx_ir.Node | None = None
+    reads: tuple[int, ...] = ()
+    constants: tuple[int, ...] = ()
+
+    @property
+    def results(self) -> tuple[onnx_ir.Value, ...]:
+        """What the kernel gives."""
+        last = self.absorbed or self.node
+        return tuple(value for value in last.outputs if value.name)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its nodes."""
+        nodes = (self.node,) if self.absorbed is None else (self.node, self.absorbed)
+        return tuple(node.name or "" for node in nodes)
+
+
+@dataclass(slots=True, kw_only=True)
+class Layout:
+    """The outcome.
+
+    Attributes:
+        units: Kernels of 8 bits, by the name of their node, in the order of the graph.
+        left: Why a node stays in float, by its name.
+        tensors: Group of every activation that gets a Q/DQ pair; a group shares one scale.
+        whole: Tensors that an 8-bit kernel makes: all readers read the dequantized form.
+        fixed: The interval of a group whose scale the rules fix.
+        weights: Constants of compute nodes.
+        biases: Node and position of constant biases to store as whole numbers.
+    """
+
+    units: dict[str, Unit] = field(default_factory=dict)
+    left: dict[str, str] = field(default_factory=dict)
+    tensors: dict[str, int] = field(default_factory=dict)
+    whole: set[str] = field(default_factory=set)
+    fixed: dict[int, tuple[float, float]] = field(default_factory=dict)
+    weights: list[WeightUse] = field(default_factory=list)
+    biases: list[tuple[str, int]] = field(default_factory=list)
+
+    @property
+    def node_names(self) -> set[str]:
+        """The names of all nodes that 8-bit kernels take up."""
+        return {name for unit in self.units.values() for name in unit.names}
+
+    @property
+    def compute(self) -> list[Unit]:
+        """The kernels that multiply and accumulate."""
+        return [unit for unit in self.units.values() if unit.role == "compute"]
+
+
+def lay_out(
+    model: onnx_ir.Model,
+    rules: SchemeRules,
+    *,
+    keep_float: Collection[str] = (),
+    kept: Mapping[str, str] | None = None,
+) -> Layout:
+    """Decide where Q/DQ pairs go.
+
+    Args:
+        model: A simplified float graph whose nodes and values have unique names.
+        rules: What the kernels want.
+        keep_float: Node names and operators that the recipe keeps in float.
+        kept: More nodes to keep in float, with the reason: what measuring decided.
+    """
+    left, units = _candidates(model, rules, keep_float, kept or {})
+    while True:
+        current = dict(units)
+        alone = set() if rules.placement == "everything" else _drop_lonely(current)
+        layout = Layout(units=current, left=dict(left))
+        for name in alone:
+            layout.left.update(dict.fromkeys(units[name].names, ALONE))
+        _choose_tensors(layout, model, rules)
+        mixed = _group(layout, rules)
+        if not mixed:
+            break
+        for name in mixed:
+            left.update(dict.fromkeys(units.pop(name).names, _MIXED))
+    order = {node.name or "": index for index, node in enumerate(model.graph)}
+    layout.left = dict(sorted(layout.left.items(), key=lambda item: order.get(item[0], -1)))
+    _choose_weights(layout, rules)
+    return layout
+
+
+def constant_array(value: onnx_ir.Value | None) -> np.ndarray | None:
+    """Give the numbers of a constant, or None where the value is known only at run time."""
+    if value is None or not is_constant(value):
+        return None
+    tensor = value.const_value
+    return None if tensor is None else tensor.numpy()
+
+
+def _candidates(
+    model: onnx_ir.Model,
+    rules: SchemeRules,
+    keep_float: Collection[str],
+    kept: Mapping[str, str],
+) -> tuple[dict[str, str], dict[str, Unit]]:
+    left: dict[str, str] = {}
+    roles: dict[str, Role] = {
+        **dict.fromkeys(rules.same_scale, "same-scale"),
+        **dict.fromkeys(rules.elementwise, "elementwise"),
+        **dict.fromkeys(rules.compute, "compute"),
+    }
+    units: dict[str, Unit] = {}
+    taken: set[str] = set()
+    for node, facts in zip(model.graph, node_facts(model), strict=True):
+        name = node.name or ""
+        if name in taken:
+            continue
+        reason = kept.get(name) or why_float(facts, rules, keep_float) or _why_not(node)
+        if reason is None and node.op_type not in roles:
+            reason = f"{node.op_type} is computed in 8 bits only as a part of another operator"
+        if reason is not None:
+            left[name] = reason
+            continue
+        unit = Unit(node, roles[node.op_type])
+        positions = data_inputs(node.op_type, len(node.inputs))
+        if node.op_type in WEIGHT_INPUT:
+            positions = (0,)
+        present = [p for p in positions if p < len(node.inputs) and node.inputs[p] is not None]
+        constant = [p for p in present if is_constant(node.inputs[p])]
+        unit.reads = tuple(p for p in present if p not in constant)
+        if unit.role != "compute":
+            unit.constants = tuple(constant)
+        unit.absorbed = _absorbed(node, rules, keep_float, kept)
+        if unit.absorbed is not None:
+            taken.add(unit.absorbed.name or "")
+        units[name] = unit
+    return left, units
+
+
+def _why_not(node: onnx_ir.Node) -> str | None:
+    """Look at what facts do not hold: the numbers of constants, and ranks."""
+    import numpy as np
+
+    if node.op_type in ("MatMul", "Conv", "ConvTranspose", "Gemm"):
+        reasons = [_why_not_operand(value) for value in node.inputs[:2]]
+        reasons.append(_why_not_bias(node))
+        reason = next((one for one in reasons if one is not None), None)
+        if reason is not None:
+            return reason
+    if node.op_type == "Pad" and len(node.inputs) > 2:
+        filler = constant_array(node.inputs[2])
+        if filler is not None and filler.size and float(filler.reshape(-1)[0]):
+            return "it pads with another value than 0"
+    for position in data_inputs(node.op_type, len(node.inputs)):
+        array = constant_array(node.inputs[position])
+        if array is not None and array.dtype.kind == "f" and not np.isfinite(array).all():
+            return "a constant of it holds NaN or infinite values"
+    return None
+
+
+def _why_not_operand(value: onnx_ir.Value | None) -> str | None:
+    import numpy as np
+
+    array = constant_array(value)
+    rank = array.ndim if array is not None else None
+    if array is None and value is not None and value.shape is not None:
+        rank = len(value.shape)
+    if rank is not None and rank < 2:
+        return "it has an operand of one dimension"
+    if array is not None and not array.size:
+        return "its weights are empty"
+    if array is not None and not np.isfinite(array).all():
+        return "its weights hold NaN or infinite values"
+    return None
+
+
+def _why_not_bias(node: onnx_ir.Node) -> str | None:
+    import numpy as np
+
+    value = node.inputs[2] if len(node.inputs) > 2 else None
+    if value is None:
+        return None
+    bias, weight = constant_array(value), constant_array(node.inputs[1])
+    if bias is not None and not np.isfinite(bias).all():
+        return "its bias holds NaN or infinite values"
+    if node.op_type != "Gemm" or weight is None:
+        return None if bias is not None else "its bias is not a constant"
+    transposed = node.attributes.get("transB")
+    wide = weight.shape[0 if transposed is not None and transposed.as_int() else 1]
+    if bias is None or bias.size != wide:
+        return "its third input is not one constant for each column"
+    return None
+
+
+def _absorbed(
+    node: onnx_ir.Node,
+    rules: SchemeRules,
+    keep_float: Collection[str],
+    kept: Mapping[str, str],
+) -> onnx_ir.Node | None:
+    """Find the activation after ``node`` that its kernel absorbs."""
+    wanted = rules.fused_after.get(node.op_type, ())
+    result = node.outputs[0]
+    uses = result.uses()
+    if not wanted or len(uses) != 1 or result.is_graph_output():
+        return None
+    after, position = next(iter(uses))
+    if position or after.domain or after.op_type not in wanted or after.graph is not node.graph:
+        return None
+    if {after.name, after.op_type} & set(keep_float) or after.name in kept:
+        return None
+    if after.op_type == "Clip" and any(
+        bound is not None and constant_array(bound) is None for bound in after.inputs[1:3]
+    ):
+        return None
+    return after
+
+
+def _drop_lonely(units: dict[str, Unit]) -> set[str]:
+    """Drop kernels that only convert back and forth; give the names of their nodes.
+
+    A kernel that computes stays. Any other stays where an 8-bit kernel makes one of its inputs
+    (a graph input will do for one that only moves values) and an 8-bit kernel reads its result.
+    """
+    dropped: set[str] = set()
+    while True:
+        makers = {value.name: name for name, unit in units.items() for value in unit.results}
+        readers: dict[str | None, int] = {}
+        for unit in units.values():
+            for position in unit.reads:
+                value = unit.node.inputs[position]
+                if value is not None:
+                    readers[value.name] = readers.get(value.name, 0) + 1
+        lonely = [
+            name
+            for name, unit in units.items()
+            if unit.role != "compute"
+            and not (
+                any(value.name in readers for value in unit.results) and _is_fed(unit, makers)
+            )
+        ]
+        if not lonely:
+            return dropped
+        for name in lonely:
+            del units[name]
+        dropped.update(lonely)
+
+
+def _is_fed(unit: Unit, makers: Mapping[str | None, str]) -> bool:
+    values = [unit.node.inputs[position] for position in unit.reads]
+    return any(
+        value is not None
+        and (value.name in makers or (unit.role == "same-scale" and value.is_graph_input()))
+        for value in values
+    )
+
+
+def _choose_tensors(layout: Layout, model: onnx_ir.Model, rules: SchemeRules) -> None:
+    """Choose the activations that get a Q/DQ pair, each a group of its own so far."""
+    chosen: dict[str, None] = {}
+    makers = {value.name for unit in layout.units.values() for value in unit.results}
+    if rules.placement == "inputs":
+        _spare_one_branch(layout)
+    for unit in layout.units.values():
+        for position in unit.reads:
+            value = unit.node.inputs[position]
+            assert value is not None
+            chosen[value.name or ""] = None
+    if rules.placement != "inputs":
+        for unit in layout.units.values():
+            may_be_float = unit.role == "compute" and unit.node.op_type in rules.float_results
+            for value in unit.results:
+                stays = may_be_float and value.name not in chosen
+                if not stays or rules.placement == "everything":
+                    chosen[value.name or ""] = None
+        layout.whole = {name for name in chosen if name in makers}
+    if rules.placement == "everything":
+        float_inputs = (v.name for v in model.graph.inputs if v.name in chosen)
+        layout.whole.update(name for name in float_inputs if name)
+    order = _value_order(model)
+    for index, name in enumerate(sorted(chosen, key=lambda name: order.get(name, -1))):
+        layout.tensors[name] = index
+
+
+def _value_order(model: onnx_ir.Model) -> dict[str, int]:
+    names = [value.name or "" for value in model.graph.inputs]
+    names += [value.name or "" for node in model.graph for value in node.outputs]
+    return {name: index for index, name in enumerate(names)}
+
+
+def _spare_one_branch(layout: Layout) -> None:
+    """Leave the branch of an Add that a convolution makes as it is, so that both can fuse."""
+    makers = {
+        value.name: unit
+        for unit in layout.units.values()
+        if unit.role == "compute" and unit.absorbed is None
+        for value in unit.results
+    }
+    for unit in layout.units.values():
+        if unit.node.op_type != "Add" or len(unit.reads) < 2:
+            continue
+        for position in unit.reads:
+            value = unit.node.inputs[position]
+            if value is not None and value.name in makers and len(value.uses()) == 1:
+                unit.reads = tuple(one for one in unit.reads if one != position)
+                break
+
+
+def _group(layout: Layout, rules: SchemeRules) -> list[str]:
+    """Join tensors that share a scale; give units that would join different fixed scales."""
+    parent = dict(layout.tensors)
+    root = _Union(parent)
+    joins = [unit for unit in layout.units.values() if unit.role == "same-scale"]
+    followers: set[str | None] = set()
+    for unit in joins:
+        around = [*(unit.node.inputs[p] for p in unit.reads), *unit.results]
+        names = [value.name or "" for value in around if value is not None]
+        here = [name for name in names if name in layout.tensors]
+        followers.update(value.name for value in unit.results)
+        for other in here[1:]:
+            root.join(here[0], other)
+    fixed: dict[str, tuple[float, float]] = {}
+    for unit in layout.units.values():
+        interval = rules.fixed_outputs.get((unit.absorbed or unit.node).op_type)
+        if interval is not None:
+            fixed.update({value.name or "": interval for value in unit.results})
+    members: dict[str, list[str]] = {}
+    for name in layout.tensors:
+        members.setdefault(root.find(name), []).append(name)
+    bad: set[str] = set()
+    layout.fixed = {}
+    for index, group in enumerate(members.values()):
+        intervals = {fixed.get(name) for name in group if name not in followers}
+        if len(intervals) > 1 and intervals != {None}:
+            bad.update(group)
+        for name in group:
+            layout.tensors[name] = index
+        known = intervals - {None}
+        if known:
+            interval = known.pop()
+            assert interval is not None
+            layout.fixed[index] = interval
+    return [unit.node.name or "" for unit in joins if any(v.name in bad for v in unit.results)]
+
+
+class _Union:
+    """Sets of names that grow together."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._parent = {name: name for name in names}
+
+    def find(self, name: str) -> str:
+        """Give the name that stands for the set."""
+        while self._parent[name] != name:
+            self._parent[name] = self._parent[self._parent[name]]
+            name = self._parent[name]
+        return name
+
+    def join(self, one: str, other: str) -> None:
+        """Make one set of two."""
+        self._parent[self.find(other)] = self.find(one)
+
+
+def _choose_weights(layout: Layout, rules: SchemeRules) -> None:
+    for unit in layout.compute:
+        node = unit.node
+        for position, value in enumerate(node.inputs[:2]):
+            array = constant_array(value)
+            if array is None or value is None:
+                continue
+            axis = _channel_axis(node, position, array.ndim)
+            if node.op_type in rules.per_tensor_weights:
+                axis = None
+            layout.weights.append(
+                WeightUse(
+                    node=node.name or "",
+                    position=position,
+                    tensor=value.name or "",
+                    axis=axis,
+                )
+            )
+        if node.op_type in WEIGHT_INPUT and len(node.inputs) > 2:
+            bias = constant_array(node.inputs[2])
+            if bias is not None and bias.size:
+                layout.biases.append((node.name or "", 2))
+
+
+def _channel_axis(node: onnx_ir.Node, position: int, rank: int) -> int | None:
+    """Give the axis of a weight that numbers the output channels."""
+    if node.op_type == "Conv":
+        return 0
+    if node.op_type == "ConvTranspose":
+        return 1
+    if node.op_type == "Gemm":
+        transposed = node.attributes.get("transB")
+        return 0 if transposed is not None and transposed.as_int() else 1
+    return 1 if position == 1 and rank == 2 else None

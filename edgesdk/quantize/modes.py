@@ -1,0 +1,425 @@
+"""One entry for every precision: prune if asked, convert, measure, and say what was decided."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from edgesdk.errors import QuantizeError
+from edgesdk.model.convert import fit_opset
+from edgesdk.model.values import Finding
+from edgesdk.profiles.values import QuantScheme
+from edgesdk.progress import OnProgress, ignore_progress
+from edgesdk.quantize.budget import Budget, worst_drop
+from edgesdk.quantize.compare import noise_by_output, open_candidate, sqnr_db
+from edgesdk.quantize.engine import quantize_static
+from edgesdk.quantize.host import HostSession, measure_ms, sums_saturate
+from edgesdk.quantize.judge import LabelledJudge
+from edgesdk.quantize.means import MEANS
+from edgesdk.quantize.observe import Kept
+from edgesdk.quantize.prepare import is_quantized, without_qdq
+from edgesdk.quantize.prune_spec import PruneSpec
+from edgesdk.quantize.state import State
+from edgesdk.quantize.values import Converted, PrunedWeights, Quantized
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx_ir as ir
+
+__all__ = ["CALIBRATED", "QDQ_OPSET", "Wanted", "convert", "lowest_opset"]
+
+Sample = dict[str, "np.ndarray"]
+
+#: Precisions whose scales come from calibration data.
+CALIBRATED = ("int8", "int16x8", "auto")
+#: Per-channel Q/DQ exists since this operator set, of 16 bits since the other.
+QDQ_OPSET, _WIDE_OPSET = 13, 21
+#: What ``auto`` tries, in this order, of what the backend has.
+_AUTO = ("int8", "int16x8", "int8-dynamic", "fp16")
+#: Where nobody names a limit, ``auto`` takes no more noise than this (16 dB).
+_AUTO_NOISE = 0.025
+_COMPARED_SAMPLES = 8
+#: A quantized graph that takes this much longer than float here is worth a remark.
+_SLOWER = 1.03
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a conversion shall do.
+
+    Attributes:
+        precision: ``fp16``, ``int8``, ``int16x8``, ``int8-dynamic``, ``int4-weights`` or
+            ``auto``.
+        scheme: Numbers and rules of 8 bits; None where the backend has none.
+        precisions: What the backend computes in, for ``auto``.
+        runtime: What will run the graph.
+        kind: The backend's kind, for what is known of its speed.
+        max_opset: The newest opset it loads; None for any.
+        max_ir: The newest IR version it loads; None for any.
+        keep_float: Node names and operator types that stay in float.
+        means: Accuracy means that may be tried.
+        max_drop: The largest loss allowed; None for 0.01 where there are labels.
+        prune: What to prune first; None for nothing.
+        requantize: Take a quantized graph apart and quantize it anew.
+        same_machine: Whether this computer stands for the device, so that times say something.
+    """
+
+    precision: str
+    scheme: QuantScheme | None = None
+    precisions: tuple[str, ...] = ()
+    runtime: str = "onnxruntime"
+    kind: str = "onnxruntime"
+    max_opset: int | None = None
+    max_ir: int | None = None
+    keep_float: tuple[str, ...] = ()
+    means: Collection[str] = MEANS
+    max_drop: float | None = None
+    prune: PruneSpec | None = None
+    requantize: bool = False
+    same_machine: bool = False
+
+
+def lowest_opset(precision: str) -> int:
+    """Give the oldest opset that a precision can be written in."""
+    if precision == "int16x8":
+        return _WIDE_OPSET
+    return QDQ_OPSET if precision != "fp32" else 1
+
+
+def convert(
+    model: ir.Model,
+    samples: Callable[[], Iterable[Sample]] | None,
+    wanted: Wanted,
+    *,
+    total: int | None = None,
+    judge: LabelledJudge | None = None,
+    state: State | None = None,
+    on_progress: OnProgress = ignore_progress,
+) -> Quantized:
+    """Convert a simplified float graph.
+
+    Args:
+        model: Stays as it is.
+        samples: Gives calibration samples anew at every call; None where there are none.
+        wanted: What to do.
+        total: How many samples there are, if known.
+        judge: Measures on labelled data; None where there is none.
+        state: Where to leave what a later run can go on from.
+        on_progress: Told of every step.
+
+    Raises:
+        QuantizeError: It cannot be done; see `quantize_static`.
+    """
+    job = _Job(
+        wanted=wanted,
+        samples=samples,
+        total=total,
+        judge=judge,
+        state=state or State(None),
+        on_progress=on_progress,
+    )
+    if is_quantized(model):
+        if not wanted.requantize:
+            return _passed_through(model, wanted)
+        model = without_qdq(model)
+        if is_quantized(model):
+            raise QuantizeError(
+                "cannot requantize the model: it has 8-bit operators that are no Q/DQ pairs",
+                hint="give the float model it was made from",
+            )
+    if judge is not None:
+        judge.set_reference(model)
+    pruned = None
+    if wanted.prune is not None:
+        model, pruned = job.pruned(model, wanted.prune)
+    done = job.auto(model) if wanted.precision == "auto" else job.one(model, wanted.precision)
+    if pruned is not None:
+        done = replace(done, pruned=pruned[0], findings=(*pruned[1], *done.findings))
+    return job.timed(model, done) if wanted.same_machine else done
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    wanted: Wanted
+    samples: Callable[[], Iterable[Sample]] | None
+    total: int | None
+    judge: LabelledJudge | None
+    state: State
+    on_progress: OnProgress
+
+    def one(self, model: ir.Model, precision: str) -> Quantized:
+        """Convert to one precision."""
+        wanted = self.wanted
+        goal = lowest_opset(precision)
+        fitted = fit_opset(model, lowest=goal, highest=wanted.max_opset, max_ir=wanted.max_ir)
+        if precision in ("int8", "int16x8"):
+            return self._static(fitted, precision)
+        if precision == "fp16":
+            from edgesdk.quantize.half import to_half
+
+            return self._compared(
+                model, to_half(fitted, keep_float=wanted.keep_float), precision
+            )
+        if precision == "int8-dynamic":
+            from edgesdk.quantize.dynamic import to_dynamic_int8
+
+            done = to_dynamic_int8(
+                fitted,
+                runtime=wanted.runtime,
+                keep_float=wanted.keep_float,
+                reduce_range=self._narrow(),
+            )
+            return self._compared(model, done, precision)
+        if precision == "int4-weights":
+            return self._compared(model, self._int4(fitted), precision)
+        raise QuantizeError(
+            f"cannot quantize to {precision!r}: there is no such precision",
+            hint=f"there are {', '.join(_AUTO)} and int4-weights",
+        )
+
+    def auto(self, model: ir.Model) -> Quantized:
+        """Take the first precision that keeps the budget; float where none does."""
+        tried: list[str] = []
+        can = [name for name in _AUTO if name in self.wanted.precisions]
+        for precision in can:
+            if precision in CALIBRATED and (self.samples is None or not self.wanted.scheme):
+                continue
+            try:
+                done = self.one(model, precision)
+                slower = self._slower(model, done)
+            except QuantizeError as exc:
+                tried.append(f"{precision}: {exc}")
+                continue
+            if slower:
+                tried.append(f"{precision}: {slower}")
+                continue
+            return replace(done, findings=(*done.findings, *_passed_over(tried)))
+        return Quantized(
+            model=fit_opset(
+                model, lowest=1, highest=self.wanted.max_opset, max_ir=self.wanted.max_ir
+            ),
+            precision="fp32",
+            samples=0,
+            quantized_nodes=0,
+            quantized_weights=0,
+            findings=_passed_over(tried),
+        )
+
+    def pruned(
+        self, model: ir.Model, spec: PruneSpec
+    ) -> tuple[ir.Model, tuple[PrunedWeights, tuple[Finding, ...]]]:
+        """Prune, and check the loss where there is a budget."""
+        from edgesdk.quantize.prune import prune
+        from edgesdk.quantize.prune_gain import speed_finding
+
+        if self.samples is None:
+            raise QuantizeError(
+                "cannot prune the model: there is no calibration data",
+                hint="give some 100 typical inputs with --calib",
+            )
+        samples = list(itertools.islice(self.samples(), _PRUNE_SAMPLES))
+        done = prune(
+            model,
+            samples,
+            pattern=spec.pattern,
+            sparsity=spec.sparsity,
+            keep=self.wanted.keep_float,
+            on_progress=self.on_progress,
+        )
+        findings = list(done.findings)
+        speed = speed_finding(spec, kind=self.wanted.kind)
+        if speed is not None:
+            findings.append(speed)
+        drop = None
+        if self.judge is not None:
+            drop = self.judge.drop(HostSession(done.model))
+            limit = self._limit()
+            if limit is not None and drop > limit:
+                raise QuantizeError(
+                    f"cannot prune by {spec.text}: {self.judge.metric} drops by {drop:.4g} "
+                    f"(expected at most {limit:g})",
+                    hint="prune less, allow more with --max-drop, or leave pruning out",
+                    drop=drop,
+                    limit=limit,
+                )
+        record = PrunedWeights(
+            pattern=spec.text,
+            layers=tuple(done.layers),
+            bytes_before=done.before.compressed_bytes,
+            bytes_after=done.after.compressed_bytes,
+            drop=drop,
+        )
+        return done.model, (record, tuple(findings))
+
+    def timed(self, model: ir.Model, done: Quantized) -> Quantized:
+        """Add times of both graphs here, and a remark where the new one is slower."""
+        samples = self._first(1)
+        if not samples:
+            return done
+        before, after = measure_ms((model, done.model), samples[0])
+        found = done.findings
+        if after > before * _SLOWER:
+            message = (
+                f"the {done.precision} graph takes {after:.3g} ms on this computer, the float "
+                f"one {before:.3g} ms"
+            )
+            finding = Finding(
+                code="slower-than-float",
+                severity="warning",
+                message=message,
+                hint="build with --precision fp32, unless size is what matters",
+            )
+            found = (*found, finding)
+        times = {"float": before, done.precision: after}
+        return replace(done, measured_ms=times, findings=found)
+
+    def _static(self, model: ir.Model, precision: str) -> Quantized:
+        scheme = self.wanted.scheme
+        if self.samples is None or scheme is None:
+            raise QuantizeError(
+                f"cannot quantize to {precision}: "
+                + ("there is no calibration data" if scheme else "the backend names no scheme"),
+                hint="give typical inputs with --calib, or use --precision fp32",
+            )
+        if precision == "int16x8":
+            scheme = replace(scheme, activations="int16-symmetric")
+        if self._narrow():
+            scheme = replace(scheme, reduce_range=True)
+        limit, budget = self._limit(), None
+        if limit is not None:
+            budget = Budget(
+                limit=limit,
+                judge=self.judge,
+                required=self.wanted.max_drop is not None or self.wanted.precision == "auto",
+            )
+        return quantize_static(
+            model,
+            self.samples(),
+            scheme=scheme,
+            precision=precision,
+            keep_float=self.wanted.keep_float,
+            runtime=self.wanted.runtime,
+            means=self.wanted.means,
+            budget=budget,
+            total=self.total,
+            state=self.state,
+            on_progress=self.on_progress,
+        )
+
+    def _limit(self) -> float | None:
+        if self.wanted.max_drop is not None:
+            return self.wanted.max_drop
+        if self.judge is not None:
+            return 0.01
+        return _AUTO_NOISE if self.wanted.precision == "auto" else None
+
+    def _narrow(self) -> bool:
+        """Say whether weights keep to 7 bits because this very computer's sums saturate."""
+        return self.wanted.same_machine and sums_saturate()
+
+    def _int4(self, model: ir.Model) -> Converted:
+        from edgesdk.quantize.moments import collect_moments
+        from edgesdk.quantize.weights_only import to_int4_weights
+
+        seconds = None
+        samples = self._first(_MOMENT_SAMPLES)
+        if samples:
+            names = [
+                node.name or "" for node in model.graph if node.op_type in ("MatMul", "Gemm")
+            ]
+            found = collect_moments(model, names, samples, on_progress=self.on_progress)
+            seconds = {name: one.second[0] for name, one in found.moments.items()}
+        return to_int4_weights(
+            model,
+            runtime=self.wanted.runtime,
+            max_opset=self.wanted.max_opset,
+            max_ir=self.wanted.max_ir,
+            second_moments=seconds,
+            keep_float=self.wanted.keep_float,
+        )
+
+    def _compared(self, model: ir.Model, done: Converted, precision: str) -> Quantized:
+        """Measure a graph that needed no ranges, and refuse one that breaks the budget."""
+        session = open_candidate(done.model)
+        kept = self._kept(model)
+        noise = noise_by_output(session, kept) if kept else {}
+        drop, metric = worst_drop(self.judge, session, noise)
+        limit, findings = self._limit(), list(done.findings)
+        if limit is not None and drop is not None and drop > limit:
+            problem = (
+                f"{metric} drops by {drop:.4g} in {precision} (expected at most {limit:g})"
+            )
+            if self.wanted.max_drop is not None or self.wanted.precision == "auto":
+                raise QuantizeError(
+                    f"cannot keep the budget: {problem}",
+                    hint="allow more with --max-drop, keep nodes in float (keep_float in a "
+                    "recipe), or build with --precision fp32",
+                    drop=drop,
+                    limit=limit,
+                )
+            findings.append(
+                Finding(code="budget-not-kept", severity="warning", message=problem)
+            )
+        return Quantized(
+            model=done.model,
+            precision=precision,
+            samples=len(kept),
+            quantized_nodes=done.converted_nodes,
+            quantized_weights=done.converted_nodes,
+            left_float=done.left_float,
+            sqnr_db={name: sqnr_db(value) for name, value in noise.items()} or None,
+            findings=tuple(findings),
+        )
+
+    def _kept(self, model: ir.Model) -> list[Kept]:
+        samples = self._first(_COMPARED_SAMPLES)
+        if not samples:
+            return []
+        session = HostSession(model)
+        return [Kept(inputs=one, answers=session.run(one)) for one in samples]
+
+    def _first(self, count: int) -> list[Sample]:
+        return [] if self.samples is None else list(itertools.islice(self.samples(), count))
+
+    def _slower(self, model: ir.Model, done: Quantized) -> str | None:
+        """Say by how much a graph is slower than float, where this computer can tell."""
+        samples = self._first(1)
+        if not self.wanted.same_machine or not samples:
+            return None
+        before, after = measure_ms((model, done.model), samples[0])
+        if after <= before * _SLOWER:
+            return None
+        return f"it takes {after:.3g} ms here, float {before:.3g} ms"
+
+
+_PRUNE_SAMPLES = 64
+_MOMENT_SAMPLES = 64
+
+
+def _passed_over(tried: list[str]) -> tuple[Finding, ...]:
+    return tuple(
+        Finding(code="precision-passed-over", severity="info", message=f"not taken: {text}")
+        for text in tried
+    )
+
+
+def _passed_through(model: ir.Model, wanted: Wanted) -> Quantized:
+    """Leave a graph that arrives quantized as it is, and say so."""
+    goal = 1 if wanted.precision == "auto" else lowest_opset("fp32")
+    finding = Finding(
+        code="already-quantized",
+        severity="warning",
+        message="the model arrives quantized, so it is deployed with its own numbers",
+        hint="to quantize it anew say requantize: true in a recipe; better, give the float "
+        "model it was made from",
+    )
+    return Quantized(
+        model=fit_opset(model, lowest=goal, highest=wanted.max_opset, max_ir=wanted.max_ir),
+        precision=wanted.precision if wanted.precision != "auto" else "int8",
+        samples=0,
+        quantized_nodes=0,
+        quantized_weights=0,
+        findings=(finding,),
+    )

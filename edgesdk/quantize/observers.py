@@ -1,0 +1,338 @@
+"""What is remembered of a tensor while samples stream by, in memory that does not grow.
+
+The least and the greatest number are exact, per channel where that is wanted. Everything else
+(percentiles, squared error, entropy, means) is taken from a sample of the tensor's positions:
+whole vectors across the channels, at places that go round as the stream goes on. When there are
+too many, every other one is forgotten and half as many are taken from then on. A tensor whose
+numbers all fit is thus known exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from edgesdk.quantize.grid import Grid
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["RANGE_METHODS", "RangeMethod", "TensorStats"]
+
+RangeMethod = Literal["min-max", "moving-average", "percentile", "mse", "entropy"]
+RANGE_METHODS: tuple[RangeMethod, ...] = (
+    "min-max",
+    "moving-average",
+    "percentile",
+    "mse",
+    "entropy",
+)
+
+#: Numbers kept of one tensor; twice as many may lie there for a moment.
+_KEPT_NUMBERS = 1 << 15
+#: Share of the sampled numbers that `percentile` leaves beyond each end.
+_TAIL = 1e-4
+#: Weight of a new sample in the moving average.
+_MOMENTUM = 0.1
+_BINS = 2048
+#: How far `mse` and `entropy` shrink a range, and in how many steps.
+_SHRINK_TO, _SHRINK_STEPS = 0.2, 48
+_PRIME = 7919
+
+
+@dataclass(slots=True)
+class TensorStats:
+    """What is known of one tensor.
+
+    Attributes:
+        axis: The axis of the channels; None takes the tensor as one channel.
+        by_channel: Whether `channel_low` and `channel_high` are kept.
+    """
+
+    axis: int | None = None
+    by_channel: bool = False
+    low: float = 0.0
+    high: float = 0.0
+    seen: int = 0
+    not_finite: int = 0
+    average: tuple[float, float] = (0.0, 0.0)
+    channel_low: np.ndarray | None = None
+    channel_high: np.ndarray | None = None
+    _rows: list[np.ndarray] = field(default_factory=list)
+    _count: int = 0
+    _take: int = 64
+    _every: int = 1
+    _turn: int = 0
+
+    def update(self, array: np.ndarray) -> None:
+        """Take in what one run gave for the tensor; an empty array changes nothing."""
+        import numpy as np
+
+        if not array.size:
+            return
+        cut = self._cut(array)
+        if self.by_channel:
+            low, high = cut.min(axis=2).min(axis=0), cut.max(axis=2).max(axis=0)
+            least, most = float(low.min()), float(high.max())
+        else:
+            least, most = float(array.min()), float(array.max())
+        if not (np.isfinite(least) and np.isfinite(most)):
+            self.not_finite += 1
+            return
+        if not self.seen:
+            self.low, self.high, self.average = least, most, (least, most)
+        else:
+            self.low, self.high = min(self.low, least), max(self.high, most)
+            old, new = self.average, (least, most)
+            self.average = (
+                old[0] + _MOMENTUM * (new[0] - old[0]),
+                old[1] + _MOMENTUM * (new[1] - old[1]),
+            )
+        if self.by_channel:
+            if self.channel_low is None or self.channel_high is None:
+                self.channel_low, self.channel_high = low, high
+            elif self.channel_low.shape == low.shape:
+                self.channel_low = np.minimum(self.channel_low, low)
+                self.channel_high = np.maximum(self.channel_high, high)
+            else:
+                self.by_channel = False
+        self.seen += 1
+        self._sample(cut)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The sampled positions, ``[positions, channels]`` float32; one channel without axis."""
+        import numpy as np
+
+        if not self._rows:
+            return np.zeros((0, 1), np.float32)
+        if len(self._rows) > 1:
+            self._rows = [np.concatenate(self._rows)]
+        return self._rows[0]
+
+    def range(self, method: RangeMethod, grid: Grid) -> tuple[float, float]:
+        """Give the range that a scale should cover, by one of `RANGE_METHODS`."""
+        if method == "moving-average":
+            return self.average
+        rows = self.rows
+        if method == "min-max" or self.low == self.high or not rows.size:
+            return self.low, self.high
+        if method == "percentile":
+            return _percentile(rows, self.low, self.high)
+        counts, edges = _histogram(rows, self.low, self.high)
+        if method == "mse":
+            return _least_squared_error(counts, edges, grid)
+        return _least_entropy(counts, edges, grid)
+
+    def scale_channels(self, factors: np.ndarray, ceiling: float | None = None) -> None:
+        """Rewrite history as if every channel had been multiplied by its factor (above 0)."""
+        import numpy as np
+
+        assert self.channel_low is not None
+        assert self.channel_high is not None
+        top = np.inf if ceiling is None else ceiling
+        self.channel_low = np.minimum(self.channel_low * factors, top)
+        self.channel_high = np.minimum(self.channel_high * factors, top)
+        self.low, self.high = float(self.channel_low.min()), float(self.channel_high.max())
+        self.average = (self.low, self.high)
+        self._rows = [np.minimum(self.rows * factors, top).astype(np.float32)]
+
+    def merge(self, other: TensorStats) -> TensorStats:
+        """Give the statistics of both streams, this one first."""
+        import numpy as np
+
+        if not other.seen or not self.seen:
+            whole = (self if self.seen else other).copy()
+            whole.not_finite = self.not_finite + other.not_finite
+            return whole
+        whole = self.copy()
+        whole.low, whole.high = min(self.low, other.low), max(self.high, other.high)
+        whole.seen += other.seen
+        whole.not_finite += other.not_finite
+        if self.channel_low is not None and other.channel_low is not None:
+            assert self.channel_high is not None
+            assert other.channel_high is not None
+            if self.channel_low.shape == other.channel_low.shape:
+                whole.channel_low = np.minimum(self.channel_low, other.channel_low)
+                whole.channel_high = np.maximum(self.channel_high, other.channel_high)
+            else:
+                whole.by_channel = False
+        if self.rows.shape[1] == other.rows.shape[1]:
+            whole._rows = [np.concatenate([self.rows, other.rows])]
+            whole._count = len(whole._rows[0])
+        return whole
+
+    def copy(self) -> TensorStats:
+        """Give a copy that can be scaled on its own."""
+        return TensorStats(
+            axis=self.axis,
+            by_channel=self.by_channel,
+            low=self.low,
+            high=self.high,
+            seen=self.seen,
+            not_finite=self.not_finite,
+            average=self.average,
+            channel_low=self.channel_low,
+            channel_high=self.channel_high,
+            _rows=[self.rows] if self._rows else [],
+            _count=self._count,
+            _take=self._take,
+            _every=self._every,
+            _turn=self._turn,
+        )
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Give everything as arrays, for `from_arrays`."""
+        import numpy as np
+
+        numbers = [self.low, self.high, *self.average]
+        counts = [self.seen, self.not_finite, self._count, self._take, self._every, self._turn]
+        arrays = {"numbers": np.array(numbers), "counts": np.array(counts), "rows": self.rows}
+        if self.by_channel and self.channel_low is not None and self.channel_high is not None:
+            arrays |= {"channel_low": self.channel_low, "channel_high": self.channel_high}
+        return arrays
+
+    def from_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take up what `to_arrays` gave.
+
+        Raises:
+            KeyError: Something is missing.
+            ValueError: Something has another shape.
+        """
+        self.low, self.high, *average = (float(one) for one in arrays["numbers"])
+        self.average = (average[0], average[1])
+        counts = (int(one) for one in arrays["counts"])
+        self.seen, self.not_finite, self._count, self._take, self._every, self._turn = counts
+        self._rows = [arrays["rows"]] if arrays["rows"].size else []
+        if "channel_low" in arrays:
+            self.channel_low, self.channel_high = arrays["channel_low"], arrays["channel_high"]
+
+    def _cut(self, array: np.ndarray) -> np.ndarray:
+        """View the array as ``[before, channels, after]``."""
+        if self.axis is None or array.ndim < 2:
+            return array.reshape(1, 1, -1)
+        axis = self.axis % array.ndim
+        before = 1
+        for extent in array.shape[:axis]:
+            before *= extent
+        return array.reshape(before, array.shape[axis], -1)
+
+    def _sample(self, cut: np.ndarray) -> None:
+        import numpy as np
+
+        self._turn += 1
+        if self._turn % self._every:
+            return
+        before, channels, after = cut.shape
+        places = before * after
+        limit = max(16, _KEPT_NUMBERS // channels)
+        self._take = min(self._take, limit) if channels > 1 else max(self._take, 1024)
+        take = min(self._take, places)
+        offset = (self._turn * _PRIME) % places
+        chosen = (offset + (np.arange(take) * places) // take) % places
+        rows = cut[chosen // after, :, chosen % after].astype(np.float32)
+        if self._rows and self._rows[0].shape[1] != channels:
+            return
+        self._rows.append(rows)
+        self._count += len(rows)
+        while self._count > 2 * limit:
+            self._rows = [np.concatenate(self._rows)[::2]]
+            self._count = len(self._rows[0])
+            if self._take > 1:
+                self._take = max(1, self._take // 2)
+            else:
+                self._every *= 2
+
+
+def _percentile(rows: np.ndarray, low: float, high: float) -> tuple[float, float]:
+    import numpy as np
+
+    ends = np.quantile(rows, (_TAIL, 1 - _TAIL))
+    return max(low, float(ends[0])), min(high, float(ends[1]))
+
+
+def _histogram(rows: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+    """Count the sampled numbers in even bins over the whole range; its ends count once each."""
+    import numpy as np
+
+    counts, edges = np.histogram(rows, bins=_BINS, range=(low, high))
+    counts = counts.astype(np.float64)
+    counts[0] += 1
+    counts[-1] += 1
+    return counts, edges
+
+
+def _ranges(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+    """Give candidate ranges: shrunk at the far end first, at both ends alike as well."""
+    import numpy as np
+
+    factors = np.linspace(1.0, _SHRINK_TO, _SHRINK_STEPS)
+    low, high = min(low, 0.0), max(high, 0.0)
+    if low == 0.0 or high == 0.0:
+        return low * factors, high * factors
+    reach = factors * max(-low, high)
+    lows = [low * factors, np.maximum(low, -reach)]
+    highs = [high * factors, np.minimum(high, reach)]
+    return np.concatenate(lows), np.concatenate(highs)
+
+
+def _least_squared_error(
+    counts: np.ndarray, edges: np.ndarray, grid: Grid
+) -> tuple[float, float]:
+    """Find the range whose grid loses the least squared error over the histogram."""
+    import numpy as np
+
+    middles = (edges[:-1] + edges[1:]) / 2
+    used = counts > 0
+    middles, weights = middles[used], counts[used]
+    lows, highs = _ranges(float(edges[0]), float(edges[-1]))
+    if grid.symmetric:
+        reach = np.maximum(-lows, highs)
+        lows, highs, steps = -reach, reach, 2.0 * grid.high
+    else:
+        steps = float(grid.steps)
+    scales = np.maximum((highs - lows) / steps, np.finfo(np.float32).tiny)
+    # beyond the ends the error is the distance, within them a uniform part of a step
+    beyond = np.maximum(middles - highs[:, None], 0) + np.maximum(lows[:, None] - middles, 0)
+    inside = (beyond == 0).astype(np.float64) @ weights
+    errors = (beyond**2) @ weights + inside * scales**2 / 12
+    best = int(errors.argmin())
+    return float(lows[best]), float(highs[best])
+
+
+def _least_entropy(counts: np.ndarray, edges: np.ndarray, grid: Grid) -> tuple[float, float]:
+    """Find the range whose grid keeps the most of the distribution, by relative entropy.
+
+    After Migacz, 8-bit inference with TensorRT, GTC 2017: what lies beyond a range is added to
+    its last bin, and the distribution is compared with itself on a grid of 128 levels.
+    """
+    import numpy as np
+
+    levels = min(128, grid.steps)
+    middles = (edges[:-1] + edges[1:]) / 2
+    counts = counts.copy()
+    # zero has a level of its own on every grid: its bin, which rectifiers fill, says nothing
+    counts[np.abs(middles).argmin()] = 0.0
+    lows, highs = _ranges(float(edges[0]), float(edges[-1]))
+    best, least = (float(edges[0]), float(edges[-1])), np.inf
+    for low, high in zip(lows, highs, strict=True):
+        inside = (middles >= low) & (middles <= high)
+        first, last = int(inside.argmax()), len(inside) - int(inside[::-1].argmax())
+        if last - first < levels or not counts[inside].any():
+            continue
+        part = counts[first:last]
+        whole = part.copy()
+        whole[0] += counts[:first].sum()
+        whole[-1] += counts[last:].sum()
+        cells = (np.arange(len(part)) * levels) // len(part)
+        sums = np.bincount(cells, part, levels)
+        filled = np.bincount(cells, (part > 0).astype(np.float64), levels)
+        coarse = np.where(part > 0, (sums / np.maximum(filled, 1))[cells], 0.0)
+        both = (whole > 0) & (coarse > 0)
+        p, q = whole / whole.sum(), coarse / coarse.sum()
+        lost = float(p[(whole > 0) & ~both].sum())
+        entropy = float((p[both] * np.log(p[both] / q[both])).sum()) + 20.0 * lost
+        if entropy < least:
+            best, least = (float(low), float(high)), entropy
+    return best

@@ -1,0 +1,103 @@
+"""What a long quantization leaves on disk so that a later run goes on where it stopped.
+
+Everything is keyed by a digest of model, data, scheme and options, so nothing stale is taken up.
+Files are small JSON or npz; what cannot be read is as good as not there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["State"]
+
+_MOST_BYTES = 1 << 30
+
+
+class State:
+    """A folder for one quantization; without one, nothing is kept.
+
+    Args:
+        folder: Where states lie; it is made when something is kept.
+        key: Says which quantization it is, by everything that shapes it.
+    """
+
+    def __init__(self, folder: Path | None, *key: str) -> None:
+        digest = hashlib.sha256("\n".join(key).encode()).hexdigest()[:32]
+        self.folder = None if folder is None else folder / digest
+        self._saved = time.monotonic()
+
+    def due(self, every_s: float = 5.0) -> bool:
+        """Say whether it is time to keep something again."""
+        if self.folder is None or time.monotonic() - self._saved < every_s:
+            return False
+        self._saved = time.monotonic()
+        return True
+
+    def read(self, name: str) -> dict[str, Any]:
+        """Give the record called ``name``; empty where there is none."""
+        if self.folder is None:
+            return {}
+        try:
+            path = self.folder / f"{name}.json"
+            if path.stat().st_size > _MOST_BYTES:
+                return {}
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return record if isinstance(record, dict) else {}
+
+    def write(self, name: str, record: Mapping[str, Any]) -> None:
+        """Keep a record; a disk that cannot be written to costs only the way back."""
+        self._replace(f"{name}.json", json.dumps(record).encode())
+
+    def read_arrays(self, name: str) -> dict[str, np.ndarray]:
+        """Give the arrays called ``name``; empty where there are none."""
+        import numpy as np
+
+        if self.folder is None:
+            return {}
+        try:
+            path = self.folder / f"{name}.npz"
+            if path.stat().st_size > _MOST_BYTES:
+                return {}
+            with np.load(path, allow_pickle=False) as archive:
+                return {key: archive[key] for key in archive.files}
+        except Exception:  # noqa: BLE001  (a damaged file is as good as none)
+            return {}
+
+    def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Keep arrays."""
+        import io
+
+        import numpy as np
+
+        if self.folder is None:
+            return
+        body = io.BytesIO()
+        np.savez(body, **dict(arrays))  # type: ignore[arg-type]
+        self._replace(f"{name}.npz", body.getvalue())
+
+    def clear(self) -> None:
+        """Forget everything: the quantization is done."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _replace(self, name: str, data: bytes) -> None:
+        if self.folder is None:
+            return
+        with contextlib.suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            part = self.folder / f"{name}.{os.getpid()}.part"
+            part.write_bytes(data)
+            part.replace(self.folder / name)
