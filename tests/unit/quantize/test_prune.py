@@ -136,7 +136,12 @@ def test_unstructured_reaches_its_share_and_spares_what_matters() -> None:
     zeros = sum(layer.sparsity * sizes[layer.name] for layer in done.layers)
     assert zeros / sum(sizes.values()) == pytest.approx(0.6, abs=0.01)
     shares = {layer.name: layer.sparsity for layer in done.layers}
-    assert shares["wide"] > shares["depthwise"]
+    assert shares.keys() == {"stem", "point", "wide", "head"}
+    assert max(shares["stem"], shares["head"]) <= 0.61  # the ends are spared
+    assert min(shares.values()) >= 0.47
+    assert [left.reason for left in done.left] == [
+        "it is depthwise: few weights, and none to make up for another's loss"
+    ]
     for layer in done.layers:
         assert layer.error_after <= layer.error_before
 
@@ -273,6 +278,9 @@ ENDS = {
     "mean that keeps its axes": (
         "m = ReduceMean <axes = [2, 3]> (r) f = Flatten (m) [end] y = MatMul (f, w4)"
     ),
+    "axes squeezed away": (
+        "m = GlobalAveragePool (r) q = Squeeze (m, axes) [end] y = MatMul (q, w4)"
+    ),
     "mean that drops its axes": (
         "m = ReduceMean <axes = [-1, -2], keepdims = 0> (r) [end] y = MatMul (m, w4)"
     ),
@@ -283,7 +291,8 @@ def _ended(end: str) -> str:
     return f"""
     <ir_version: 8, opset_import: ["" : 17]>
     g (float[N, 4, 4, 4] x) => (float[N, 3] y)
-    <float[16, 4, 3, 3] w, float[64, 3] w2, float[3, 64] w3, float[16, 3] w4>
+    <float[16, 4, 3, 3] w, float[64, 3] w2, float[3, 64] w3, float[16, 3] w4,
+     int64[2] axes = {{2, 3}}>
     {{ [first] a = Conv (x, w) r = Relu (a) {end} }}
     """
 
@@ -375,7 +384,8 @@ def test_layers_that_lost_much_are_named() -> None:
 
 def test_zeros_pack_better_and_no_zero_makes_a_file_smaller() -> None:
     done = prune(_model(), _samples(4), pattern="unstructured", sparsity=0.7)
-    assert done.after.plain_bytes == done.before.plain_bytes
+    gained = 4 * 24  # the bias that the one convolution without had to get
+    assert done.after.plain_bytes == done.before.plain_bytes + gained
     assert done.after.compressed_bytes < 0.7 * done.before.compressed_bytes
 
 
