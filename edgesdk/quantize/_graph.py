@@ -195,6 +195,10 @@ def tidy(model: ir.Model) -> None:
     from onnx_ir.passes import common
 
     common.RemoveUnusedNodesPass()(model)
+    for body in model.graph.subgraphs():  # the pass leaves the initializers of bodies
+        for name, value in list(body.initializers.items()):
+            if not (value.uses() or value.is_graph_input() or value.is_graph_output()):
+                del body.initializers[name]
     if any(node.domain == CONTRIB for node in model.graph.all_nodes()):
         model.graph.opset_imports.setdefault(CONTRIB, 1)
 

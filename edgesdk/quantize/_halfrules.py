@@ -75,6 +75,8 @@ class HalfRules:
         self._reasons: dict[ir.Node, str] = {}
         self._inputs: dict[ir.Node, frozenset[int]] = {}
         self._outputs: dict[ir.Node, frozenset[int]] = {}
+        for node in model.graph.all_nodes():
+            _fill_types(node, self._opsets)
         nodes = [node for node in model.graph.all_nodes() if _touches_float32(node)]
         kept = kept_nodes(model, keep_float)
         for node in nodes:
@@ -303,6 +305,30 @@ def _schema(node: ir.Node, opsets: dict[str, int]) -> onnx.defs.OpSchema | None:
         return onnx.defs.get_schema(node.op_type, opsets.get(domain, 0), domain)
     except onnx.defs.SchemaError:
         return None
+
+
+def _fill_types(node: ir.Node, opsets: dict[str, int]) -> None:
+    """Give results their types where the schema says that an input has the same, or names it.
+
+    Nodes that an opset conversion put in have none.
+    """
+    import onnx_ir as ir
+
+    missing = [value for value in node.outputs if value.name and value.type is None]
+    schema = _schema(node, opsets) if missing else None
+    if schema is None:
+        return
+    types = {
+        _variable(schema.inputs, position): value.type
+        for position, value in enumerate(node.inputs)
+        if value is not None and value.type is not None
+    }
+    for position, value in enumerate(node.outputs):
+        variable = _variable(schema.outputs, position)
+        if value in missing and variable in types:
+            value.type = types[variable]
+        elif value in missing and set(schema.outputs[0].types) == {"tensor(int64)"}:
+            value.type = ir.TensorType(ir.DataType.INT64)
 
 
 def _bodies(node: ir.Node) -> Iterator[ir.Graph]:

@@ -138,36 +138,45 @@ def _search(
     """Find each block's scale of least squared error; give that error, summed, as well."""
     import numpy as np
 
-    rows, columns = real.shape
-    count = -(-rows // block)
-    padded = np.zeros((count * block, columns))
-    padded[:rows] = real
-    weight = np.zeros(count * block)
-    weight[:rows] = importance
-    blocks = padded.reshape(count, block, columns)
-    weights = weight.reshape(count, block, 1)
     low, high = (-8, 7) if symmetric else (0, 15)
-    best_error = np.full((count, columns), np.inf)
-    best_scale = np.ones((count, columns))
-    best_zero = np.zeros((count, columns))
+    found = [
+        _search_block(
+            real[start : start + block],
+            importance[start : start + block, None],
+            low,
+            high,
+        )
+        for start in range(0, len(real), block)
+    ]
+    scale, zero, error = (np.stack(parts) for parts in zip(*found, strict=True))
+    grid = _Grid(scale=scale, zero=zero, low=low, high=high, block=block)
+    return grid, float(error.sum())
+
+
+def _search_block(
+    real: np.ndarray, importance: np.ndarray, low: int, high: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Give scale, zero point and error, each ``[N]``, of one block ``[rows, N]``."""
+    import numpy as np
+
+    best_error = np.full(real.shape[1], np.inf)
+    best_scale = np.ones(real.shape[1])
+    best_zero = np.zeros(real.shape[1])
+    most, least = np.maximum(real.max(axis=0), 0), np.minimum(real.min(axis=0), 0)
     for shrink in _SHRINK:
-        if symmetric:
-            span = np.abs(blocks).max(axis=1) * shrink
-            scale, zero = _scale(span / 7), np.zeros_like(span)
+        if low < 0:
+            scale = _scale(np.maximum(most, -least) * shrink / high)
+            zero = np.zeros_like(scale)
         else:
-            least = np.minimum(blocks.min(axis=1), 0) * shrink
-            most = np.maximum(blocks.max(axis=1), 0) * shrink
-            scale = _scale((most - least) / 15)
-            zero = np.clip(np.rint(-least / scale), 0, 15)
-        steps = np.clip(np.rint(blocks / scale[:, None]) + zero[:, None], low, high)
-        change = (steps - zero[:, None]) * scale[:, None] - blocks
-        error = (weights * change**2).sum(axis=1)
+            scale = _scale((most - least) * shrink / high)
+            zero = np.clip(np.rint(-least * shrink / scale), low, high)
+        steps = np.clip(np.rint(real / scale) + zero, low, high)
+        error = (importance * ((steps - zero) * scale - real) ** 2).sum(axis=0)
         better = error < best_error
         best_error = np.where(better, error, best_error)
         best_scale = np.where(better, scale, best_scale)
         best_zero = np.where(better, zero, best_zero)
-    grid = _Grid(scale=best_scale, zero=best_zero, low=low, high=high, block=block)
-    return grid, float(best_error.sum())
+    return best_scale, best_zero, best_error
 
 
 def _scale(span: np.ndarray) -> np.ndarray:

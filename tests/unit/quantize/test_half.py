@@ -211,6 +211,23 @@ def test_branches_are_converted_inside_and_give_float() -> None:
         assert far(model, done.model, x=normal(2, 4), flag=np.array(flag)) < 5e-3
 
 
+def test_weights_that_lie_in_a_branch_shrink_there() -> None:
+    text = """inner (float[2, 64] x, bool flag) => (float[2, 64] y)
+    { y = If (flag) <
+        then_branch = yes () => (float[2, 64] t) { t = MatMul (x, w) },
+        else_branch = no () => (float[2, 64] e) { e = Neg (x) }
+      > }"""
+    model = graph(text, {"w": normal(64, 64)})
+    (choice,) = list(model.graph)
+    branch = choice.attributes["then_branch"].as_graph()
+    weight = model.graph.initializers.pop("w")
+    branch.register_initializer(weight)
+    done = to_half(model)
+    assert size(done.model) < 0.55 * size(model)
+    for flag in (True, False):
+        assert far(model, done.model, x=normal(2, 64), flag=np.array(flag)) < 5e-3
+
+
 def test_a_kept_branch_stays_in_float_with_all_that_is_in_it() -> None:
     model = graph(TWO_BRANCHES, {"w": normal(4)})
     done = to_half(model, keep_float=("If",))
@@ -288,6 +305,16 @@ def test_nodes_that_name_the_type_of_their_result_name_half() -> None:
     done = to_half(model)
     assert done.left_float == ()
     assert far(model, done.model, x=normal(2, 3), n=np.array([2, 3])) < 5e-3
+
+
+def test_results_without_a_type_have_that_of_their_input() -> None:
+    text = "untyped (float[2] x) => (float[2] y) { a = Relu (x)\n b = Neg (a)\n y = Abs (b) }"
+    model = graph(text)
+    for node in list(model.graph)[:2]:
+        node.outputs[0].type = None
+    done = to_half(model)
+    assert (done.converted_nodes, done.left_float) == (3, ())
+    assert far(model, done.model, x=normal(2)) < 5e-3
 
 
 def test_an_empty_weight_converts_like_any_other() -> None:
