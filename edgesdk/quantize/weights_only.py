@@ -107,13 +107,7 @@ def to_int4_weights(
     Raises:
         QuantizeError: No node can be converted, or ``block`` or a second moment is not usable.
     """
-    if block < _SMALLEST_BLOCK or block & (block - 1):
-        raise QuantizeError(
-            f"cannot quantize to int4: the block is {block} (expected a power of two from "
-            f"{_SMALLEST_BLOCK})",
-            hint="32 is a good start; smaller ones are more exact and larger in the file",
-            block=block,
-        )
+    _refuse_block(block)
     standard, why_not = _at_opset(model, max_opset, max_ir)
     copy = prepared(standard or model)
     work = _Int4(
@@ -130,6 +124,16 @@ def to_int4_weights(
         raise nothing_done(model, "quantize", "quantized", left, otherwise=NO_WEIGHTS)
     tidy(copy)
     return Converted(model=copy, converted_nodes=done, left_float=tuple(left))
+
+
+def _refuse_block(block: int) -> None:
+    if block < _SMALLEST_BLOCK or block & (block - 1):
+        raise QuantizeError(
+            f"cannot quantize to int4: the block is {block} (expected a power of two from "
+            f"{_SMALLEST_BLOCK})",
+            hint="32 is a good start; smaller ones are more exact and larger in the file",
+            block=block,
+        )
 
 
 def _at_opset(
