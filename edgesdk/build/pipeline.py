@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgesdk.build.checks import Checks, kernel_spread, make_checks, synthetic_samples
+from edgesdk.build.convert import convert_part
 from edgesdk.build.provenance import cpu_features, tool_versions
 from edgesdk.build.reference import HostModel, TfliteOnHost, open_part, open_reference
 from edgesdk.bundle import Bundle, BundleWriter
@@ -24,7 +25,6 @@ from edgesdk.model.values import Finding, SourceModel
 from edgesdk.plan import BuildPlan, PlannedPart, Recipe
 from edgesdk.profiles.values import BackendProfile, TargetProfile
 from edgesdk.progress import OnNote, OnProgress, Progress, ignore_note, ignore_progress
-from edgesdk.quantize.means import MEANS
 from edgesdk.tensors import TensorInfo
 from edgesdk.wire.manifest import MANIFEST_SCHEMA, canonical_bytes, part_file_name
 from edgesdk.wire.tensors import DTYPE_BYTES
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from edgesdk.data.dataset import Dataset
-    from edgesdk.quantize.judge import LabelledJudge
 
 __all__ = ["build_bundle"]
 
@@ -194,7 +193,20 @@ def _compile(job: _Job, opened: OpenedModel) -> _Built:
         "findings": [asdict(finding) for finding in skipped],
     }
     if precision != "fp32":
-        model = _quantize(job, opened.source, model, as_built)
+        model = convert_part(
+            model,
+            opened.source,
+            profile=job.profile,
+            backend=backend,
+            recipe=job.recipe,
+            plan=job.plan,
+            calib=job.calib,
+            labelled=job.labelled,
+            state_dir=job.state_dir,
+            as_built=as_built,
+            on_note=job.on_note,
+            on_progress=job.on_progress,
+        )
         job.step.done("quantize")
     # a quantizer writes what it needs, whatever the target reads
     model = fit_opset(model, lowest=1, highest=backend.max_opset, max_ir=backend.max_ir)
@@ -208,71 +220,6 @@ def _compile(job: _Job, opened: OpenedModel) -> _Built:
         opset=model.opset_imports.get(""),
         ir_version=model.ir_version,
     )
-
-
-def _quantize(
-    job: _Job, source: SourceModel, model: ir.Model, as_built: dict[str, Any]
-) -> ir.Model:
-    from edgesdk.quantize.modes import Wanted, convert
-    from edgesdk.quantize.state import State
-
-    backend, recipe, calib = job.backend, job.recipe, job.calib
-    wanted = Wanted(
-        precision=job.planned.precision,
-        scheme=backend.scheme,
-        precisions=backend.precisions,
-        runtime=backend.runtime,
-        kind=backend.kind,
-        max_opset=backend.max_opset,
-        max_ir=backend.max_ir,
-        keep_float=recipe.keep_float,
-        means=MEANS if recipe.means is None else recipe.means,
-        max_drop=recipe.max_drop,
-        prune=recipe.prune,
-        requantize=recipe.requantize,
-        same_machine=_is_same_machine(job),
-    )
-    labelled = job.labelled if job.labelled is not None else calib
-    key = [part.digest for part in (calib, labelled) if part is not None]
-    state = State(job.state_dir, source.sha256, job.plan.target_sha256, recipe.sha256, *key)
-    count = recipe.calib_samples
-    total = None if calib is None or calib.count is None else min(calib.count, count)
-    done = convert(
-        model,
-        None if calib is None else (lambda: itertools.islice(calib.samples(), count)),
-        wanted,
-        total=total,
-        judge=_judge_on(job, labelled),
-        state=state,
-        on_progress=job.on_progress,
-    )
-    state.clear()
-    as_built.update(done.to_json())
-    for finding in done.findings:
-        if finding.code == "slower-than-float":
-            job.on_note(f"{finding.severity}: {finding.message}\n  hint: {finding.hint}")
-        else:
-            as_built["findings"].append(asdict(finding))
-    return done.model
-
-
-def _judge_on(job: _Job, data: Dataset | None) -> LabelledJudge | None:
-    from edgesdk.quantize.judge import LabelledJudge
-
-    if data is None or data.labels is None:
-        return None
-    return LabelledJudge(
-        data.samples,
-        data.labels,
-        batch=data.batch,
-        total=data.count,
-        on_progress=job.on_progress,
-    )
-
-
-def _is_same_machine(job: _Job) -> bool:
-    """Say whether the target is whatever computer this is, so that times here mean something."""
-    return job.profile.default and job.backend.runtime == "onnxruntime"
 
 
 def _take_tflite(opened: OpenedTflite) -> _Built:

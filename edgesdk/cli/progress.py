@@ -100,9 +100,14 @@ def progress_bars() -> Iterator[OnProgress]:
         yield SparseLines(sys.stderr)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
     from rich.progress import Progress as Bars
-    from rich.progress import TimeRemainingColumn
 
     with Bars(
         SpinnerColumn(),

@@ -1,8 +1,8 @@
-"""``edgesdk.quantize``: the quantizer on its own, from a model in any form to a graph to save."""
+"""``edgesdk.quantize``: the quantizer on its own, from a model to a graph that can be saved."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from edgesdk.model.open import OpenedModel, open_model
 from edgesdk.model.simplify import simplify
 from edgesdk.profiles.values import BackendProfile, QuantScheme
 from edgesdk.progress import OnProgress, ignore_progress
-from edgesdk.quantize.judge import LabelledJudge, Metric
+from edgesdk.quantize.judge import Judge, LabelledJudge, Metric, Score, ScoreJudge
 from edgesdk.quantize.means import MEANS
 from edgesdk.quantize.modes import CALIBRATED, Wanted, convert
 from edgesdk.quantize.prune_spec import parse_prune
@@ -38,6 +38,7 @@ def quantize(
     precision: str = "int8",
     labels: np.ndarray | None = None,
     metric: Metric | None = None,
+    score: Score | None = None,
     max_drop: float | None = None,
     keep_float: Collection[str] = (),
     means: Collection[str] = MEANS,
@@ -52,13 +53,16 @@ def quantize(
         model: An ONNX file, or a graph in memory; it stays as it is.
         data: Calibration samples: what ``--calib`` takes, a `Dataset`, one array ``[N, ...]``
             per input, or an iterable of dicts with the batch dimension in each array. It is
-            gone through more than once, so an iterator is read into memory.
+            gone through more than once where it has to, so an iterator is read into memory.
         scheme: Numbers and rules, or where they stand: ``"TARGET"`` or ``"TARGET/BACKEND"`` of
             the target profiles. None: the default target's first backend with a scheme.
-        precision: ``int8``, ``int16x8``, ``fp16``, ``int8-dynamic``, ``int4-weights``, ``auto``.
+        precision: ``int8``, ``int16x8``, ``fp16``, ``int8-dynamic``, ``int4-weights`` or
+            ``auto``.
         labels: For the samples in ``data``, in their order; a `Dataset` brings its own.
         metric: From outputs by name (rows first) and labels to a number of which more is
             better; None chooses one by their shapes.
+        score: Instead of labels and metric: from a function that runs one sample to a number of
+            which more is better.
         max_drop: The largest loss allowed: of the metric, or of power of the error over that of
             the answer without labels. None: 0.01 where there are labels.
         keep_float: Node names and operator types that stay in float.
@@ -84,8 +88,10 @@ def quantize(
             f"cannot quantize to {precision}: there is no calibration data",
             hint="give some 100 typical inputs",
         )
-    judge = None
-    if labels is not None and samples is not None:
+    judge: Judge | None = None
+    if score is not None:
+        judge = ScoreJudge(score)
+    elif labels is not None and samples is not None:
         judge = LabelledJudge(
             samples,
             labels,
@@ -165,7 +171,7 @@ def _samples(
     data: str | Path | Dataset | Mapping[str, np.ndarray] | Iterable[Sample] | None,
     opened: OpenedModel,
 ) -> tuple[Callable[[], Iterable[Sample]] | None, int | None, np.ndarray | None, int]:
-    """Give a function that starts the samples anew, their number, labels and rows of a batch."""
+    """Give a function that starts the samples anew, their number, labels, rows of a batch."""
     from edgesdk.data.dataset import Dataset, open_dataset
 
     if data is None:
@@ -190,5 +196,7 @@ def _samples(
                 yield {name: array[index : index + 1] for name, array in arrays.items()}
 
         return slices, count, None, 1
-    kept = data if isinstance(data, list) else list(data)
-    return (lambda: kept), len(kept), None, 1
+    # what starts anew by itself need not fit into memory; an iterator is read into it
+    again = list(data) if iter(data) is data else data
+    total = len(again) if isinstance(again, Sized) else None
+    return (lambda: again), total, None, 1

@@ -17,8 +17,9 @@ from edgesdk.errors import QuantizeError
 from edgesdk.progress import OnProgress, Progress
 from edgesdk.quantize.compare import noise_by_output, open_candidate
 from edgesdk.quantize.host import HostSession
-from edgesdk.quantize.judge import Judge, LabelledJudge, NoiseJudge
-from edgesdk.quantize.layout import Layout, Unit, constant_array
+from edgesdk.quantize.judge import Judge, NoiseJudge
+from edgesdk.quantize.layout import Layout, Unit
+from edgesdk.quantize.operands import constant_array
 from edgesdk.quantize.state import State
 from edgesdk.quantize.trial import Choice, Trial
 from edgesdk.quantize.values import BudgetOutcome
@@ -47,7 +48,7 @@ class Budget:
     """
 
     limit: float
-    judge: LabelledJudge | None = None
+    judge: Judge | None = None
     required: bool = True
 
 
@@ -133,7 +134,7 @@ def keep_budget(
 
 
 def worst_drop(
-    judge: LabelledJudge | None, session: HostSession, noise: dict[str, float]
+    judge: Judge | None, session: HostSession, noise: dict[str, float]
 ) -> tuple[float | None, str]:
     """Give what a finished graph lost, and in which metric; None where nothing tells."""
     if judge is not None:

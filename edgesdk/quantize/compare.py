@@ -19,7 +19,7 @@ _LEAST_DB, _MOST_DB = -90.0, 20.0
 
 
 def open_candidate(model: onnx_ir.Model) -> HostSession:
-    """Open a quantized graph as it will be judged: with its 8-bit kernels where they are exact."""
+    """Open a quantized graph as it is judged: with its 8-bit kernels where they are exact."""
     return HostSession(model, optimize="off" if sums_saturate() else "extended")
 
 

@@ -1,7 +1,7 @@
 """Bias correction: take back what rounding shifts the mean of each output channel by.
 
-After Nagel et al., Data-Free Quantization, 2019 (arXiv:1906.04721), with the inputs' means taken
-from calibration, and with what rounding and clipping the inputs shifts them by included.
+After Nagel et al., Data-Free Quantization, 2019 (arXiv:1906.04721), with the inputs' means
+taken from calibration, and with what rounding and clipping the inputs shifts them by included.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from edgesdk.quantize.edit import group_of, is_transposed, set_bias
-from edgesdk.quantize.layout import Layout, constant_array
+from edgesdk.quantize.layout import Layout
+from edgesdk.quantize.operands import constant_array
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +27,7 @@ __all__ = ["correct_biases"]
 def correct_biases(
     model: onnx_ir.Model,
     layout: Layout,
+    *,
     stats: Mapping[str, TensorStats],
     grid: Grid,
     steps: Mapping[int, Step],

@@ -47,11 +47,18 @@ class _Job:
     on_progress: OnProgress
     tried: list[Mean] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    judged: dict[Choice, dict[str, float]] = field(default_factory=dict)
 
-    def noise(self, choice: Choice, trial: Trial | None = None) -> float:
-        """Give a choice's noise in dB on the held-out samples."""
-        model, _ = (trial or self.trial).realize(choice)
-        return noise_db(noise_by_output(open_candidate(model), self.trial.observed.kept))
+    def noise_of(self, choice: Choice) -> dict[str, float]:
+        """Give a choice's noise per output on the held-out samples."""
+        if choice not in self.judged:
+            session = open_candidate(self.trial.realize(choice)[0])
+            self.judged[choice] = noise_by_output(session, self.trial.observed.kept)
+        return self.judged[choice]
+
+    def noise(self, choice: Choice) -> float:
+        """Give it in dB, over all outputs."""
+        return noise_db(self.noise_of(choice))
 
 
 def quantize_static(
@@ -71,7 +78,7 @@ def quantize_static(
     """Quantize ``model`` with the ranges seen in ``samples``.
 
     Args:
-        model: A simplified float graph of opset 13 or newer (21 for 16 bits); it stays as it is.
+        model: A simplified float graph of opset 13 or newer (21 for 16 bits); left as it is.
         samples: Model inputs by name, each with its batch dimension; gone through once.
         scheme: Numbers and rules, from the target profile.
         precision: For the record: ``int8`` or ``int16x8``.
@@ -125,7 +132,7 @@ def _finish(
 ) -> Quantized:
     trial = job.trial
     kept = trial.observed.kept
-    judged = noise_by_output(open_candidate(trial.realize(choice)[0]), kept) if kept else {}
+    judged = job.noise_of(choice) if kept else {}
     model, layout = trial.finished().realize(choice)
     kernels: Kernels | None = None
     if counted:

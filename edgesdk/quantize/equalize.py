@@ -4,32 +4,29 @@ Between two linear operators a channel may be multiplied by any positive number 
 that read it are divided by it: the graph computes the same. A tensor whose channels all use
 the whole of one 8-bit range loses far less to rounding. Where only depthwise convolutions with
 a scale per channel read it, this costs nothing (Nagel et al., Data-Free Quantization, 2019,
-arXiv:1906.04721); where weights pay for it, the balance is that of Xiao et al., SmoothQuant, 2022
-(arXiv:2211.10438), with the exponent that gives the least noise in closed form. An activation
-that clips, such as ReLU6, keeps its ceiling: channels that never reach it are raised towards it,
-so what exceeds everything calibration saw saturates there, as it does in any quantized tensor.
+arXiv:1906.04721); where weights pay for it, the balance is that of Xiao et al., SmoothQuant,
+2022 (arXiv:2211.10438), with the exponent that gives the least noise in closed form. An
+activation that clips, such as ReLU6, keeps its ceiling: channels that never reach it are raised
+towards it, so what exceeds everything calibration saw saturates there, as it does in any
+quantized tensor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from edgesdk.model.nodes import is_constant
+from edgesdk.quantize.chains import Chain, rank_of, second_input
 from edgesdk.quantize.edit import give_constant, group_of, is_transposed
 from edgesdk.quantize.grid import Grid
-from edgesdk.quantize.layout import Layout, constant_array
 from edgesdk.quantize.observers import TensorStats
+from edgesdk.quantize.operands import constant_array
 
 if TYPE_CHECKING:
     import numpy as np
     import onnx_ir
 
-__all__ = ["Chain", "equalize", "find_chains"]
+__all__ = ["equalize"]
 
-#: Operators that treat channels apart and carry a positive factor through.
-_PASSES = frozenset({"AveragePool", "Dropout", "GlobalAveragePool", "LeakyRelu", "MaxPool"})
 #: How far channels are evened out: 1 would leave no channel room for what calibration did not
 #: see, and then loses more on new data than it saves (measured on EfficientNet-lite0 with few
 #: calibration pictures: 22.7 dB without, 12.2 dB with 1, 20.5 dB with 0.3 on other pictures).
@@ -37,45 +34,6 @@ _FREE, _CLIPPED = 0.5, 0.3
 #: Where the readers' weights pay, the best of these by predicted noise.
 _EXPONENTS = (0.25, 0.5)
 _MOST = 1e4
-
-
-@dataclass(slots=True, kw_only=True)
-class Chain:
-    """A place where channels can be scaled.
-
-    Attributes:
-        tensors: The tensors whose channels are scaled, the one that is read first.
-        writers: Node and input positions whose channels of the result take the factors.
-        readers: Weights that take the inverse: node names.
-        axis: The axis of the channels in ``tensors``.
-        ceiling: Where an activation on the way clips; None where none does.
-        free: Whether the readers' weights lose nothing.
-    """
-
-    tensors: list[str]
-    writers: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
-    readers: list[str] = field(default_factory=list)
-    axis: int = 1
-    ceiling: float | None = None
-    free: bool = True
-
-
-def find_chains(model: onnx_ir.Model, layout: Layout) -> list[Chain]:
-    """Find where channels can be evened out: quantized tensors between linear operators."""
-    chains = []
-    used: set[str] = set()
-    for node in model.graph:
-        for value in node.outputs:
-            name = value.name or ""
-            if name not in layout.tensors or name in used or value.is_graph_output():
-                continue
-            chain = Chain(tensors=[])
-            if not (_follow_readers(value, chain, layout) and _follow_writers(value, chain)):
-                continue
-            if used.isdisjoint(chain.tensors):
-                used.update(chain.tensors)
-                chains.append(chain)
-    return chains
 
 
 def equalize(
@@ -111,174 +69,6 @@ def equalize(
                 moved.scale_channels(factors, chain.ceiling)
                 changed[name] = moved
     return copy, changed
-
-
-def _follow_readers(value: onnx_ir.Value, chain: Chain, layout: Layout) -> bool:
-    """Walk to the weights that read the channels; False where something else does."""
-    chain.tensors.append(value.name or "")
-    uses = value.uses()
-    if not uses:
-        return False
-    for node, position in uses:
-        if position or node.domain or node.graph is not value.graph:
-            return False
-        if node.op_type in _PASSES or (
-            node.op_type == "Flatten" and _is_one_place(value, node)
-        ):
-            if chain.axis != 1 or node.outputs[0].is_graph_output():
-                return False
-            if not _follow_readers(node.outputs[0], chain, layout):
-                return False
-            continue
-        if node.name not in layout.units or constant_array(_second(node)) is None:
-            return False
-        if node.op_type == "Conv":
-            if not _reads_channels(node, chain):
-                return False
-        elif node.op_type in ("Gemm", "MatMul"):
-            if not _reads_columns(node, chain, value):
-                return False
-        else:
-            return False
-        chain.readers.append(node.name or "")
-    return True
-
-
-def _second(node: onnx_ir.Node) -> onnx_ir.Value | None:
-    return node.inputs[1] if len(node.inputs) > 1 else None
-
-
-def _is_one_place(value: onnx_ir.Value, node: onnx_ir.Node) -> bool:
-    """Say whether a Flatten only drops extents of 1, so that columns are channels."""
-    axis = node.attributes.get("axis")
-    shape = value.shape
-    return (
-        (axis is None or axis.as_int() == 1)
-        and shape is not None
-        and len(shape) > 2
-        and all(extent == 1 for extent in list(shape)[2:])
-    )
-
-
-def _reads_channels(node: onnx_ir.Node, chain: Chain) -> bool:
-    weight = constant_array(_second(node))
-    assert weight is not None
-    group = group_of(node)
-    if chain.axis != 1:
-        return False
-    if group == 1:
-        chain.free = False
-        return True
-    return bool(weight.shape[1] == 1 and weight.shape[0] % group == 0)
-
-
-def _reads_columns(node: onnx_ir.Node, chain: Chain, value: onnx_ir.Value) -> bool:
-    weight = constant_array(_second(node))
-    assert weight is not None
-    rank = len(value.shape) if value.shape is not None else 0
-    if weight.ndim != 2 or rank < 2:
-        return False
-    if rank == 2 and chain.axis == 1:
-        chain.free = False
-        return True  # two axes: the last is the second
-    if chain.readers and chain.axis != -1:
-        return False
-    if len(chain.tensors) > 1:
-        return False
-    chain.axis = -1
-    chain.free = False
-    return True
-
-
-def _follow_writers(value: onnx_ir.Value, chain: Chain) -> bool:
-    """Walk up to the operators that take the factors; False where there is none."""
-    while True:
-        node = value.producer()
-        if node is None or node.domain or node.graph is not value.graph:
-            return False
-        if node.outputs[0] is not value:
-            return False
-        done = _write(node, chain)
-        if done is not None:
-            return done
-        before = node.inputs[0]
-        if before is not None and is_constant(before):
-            before = node.inputs[1]
-        if before is None or len(before.uses()) != 1 or before.is_graph_output():
-            return False
-        value = before
-        chain.tensors.append(value.name or "")
-
-
-def _write(node: onnx_ir.Node, chain: Chain) -> bool | None:
-    """Add ``node`` to the writers: True ends the walk, None goes on, False gives it up."""
-    op, name = node.op_type, node.name or ""
-    if op in ("Relu", *_PASSES) and (chain.axis == 1 or op in ("Relu", "LeakyRelu")):
-        return None
-    if op == "Clip":
-        return _note_ceiling(node, chain)
-    if op in ("Conv", "ConvTranspose") and chain.axis == 1:
-        return _note_weights(node, chain, (1, 2))
-    if op in ("Gemm", "MatMul") and (chain.axis == -1 or _rank(node) == 2):
-        return _note_weights(node, chain, (1, 2) if op == "Gemm" else (1,))
-    if op in ("Add", "Mul"):
-        position = next((p for p, v in enumerate(node.inputs) if is_constant(v)), None)
-        if position is None or not _by_channel(node, position, chain.axis):
-            return False
-        chain.writers.append((name, (position,)))
-        return True if op == "Mul" else None
-    if op == "LayerNormalization" and chain.axis == -1:
-        return _note_weights(node, chain, (1, 2))
-    if op == "BatchNormalization" and chain.axis == 1:
-        return _note_weights(node, chain, (1, 2))
-    return False
-
-
-def _rank(node: onnx_ir.Node) -> int:
-    shape = node.outputs[0].shape
-    return 0 if shape is None else len(shape)
-
-
-def _note_ceiling(node: onnx_ir.Node, chain: Chain) -> bool | None:
-    bounds = [constant_array(value) for value in node.inputs[1:3]]
-    if len(bounds) != 2 or bounds[0] is None or bounds[1] is None:
-        return False
-    low, high = float(bounds[0].reshape(())), float(bounds[1].reshape(()))
-    if low != 0.0 or high <= 0.0 or chain.ceiling is not None:
-        return False
-    chain.ceiling = high
-    return None
-
-
-def _note_weights(node: onnx_ir.Node, chain: Chain, positions: tuple[int, ...]) -> bool:
-    present = []
-    for position in positions:
-        value = node.inputs[position] if position < len(node.inputs) else None
-        if value is None:
-            continue
-        array = constant_array(value)
-        if array is None or array.dtype.name != "float32":
-            return False
-        present.append(position)
-    if node.op_type == "ConvTranspose" and group_of(node) != 1:
-        return False
-    if node.op_type == "MatMul":
-        weight = constant_array(node.inputs[1])
-        if weight is None or weight.ndim != 2:
-            return False
-    chain.writers.append((node.name or "", tuple(present)))
-    return True
-
-
-def _by_channel(node: onnx_ir.Node, position: int, axis: int) -> bool:
-    """Say whether a constant operand varies along the channels only, or not at all."""
-    array = constant_array(node.inputs[position])
-    rank = _rank(node)
-    if array is None or array.dtype.name != "float32" or not rank or array.ndim > rank:
-        return False
-    full = (1,) * (rank - array.ndim) + array.shape
-    place = axis % rank
-    return all(extent == 1 for index, extent in enumerate(full) if index != place)
 
 
 def _factors(
@@ -383,7 +173,7 @@ def _columns(node: onnx_ir.Node, channels: int) -> np.ndarray | None:
     """Give a reader's weight as ``[results, channels, places]``."""
     import numpy as np
 
-    weight = constant_array(_second(node))
+    weight = constant_array(second_input(node))
     if weight is None:
         return None
     weight = weight.astype(np.float64)
@@ -411,7 +201,7 @@ def _scale_writer(
         array = constant_array(node.inputs[position])
         assert array is not None
         if node.op_type in ("Add", "Mul"):
-            rank = _rank(node)
+            rank = rank_of(node)
             shape = [1] * rank
             full = (1,) * (rank - array.ndim) + array.shape
             shape[channel_axis % rank] = -1
@@ -443,10 +233,3 @@ def _scale_reader(graph: onnx_ir.Graph, node: onnx_ir.Node, factors: np.ndarray)
         shape[axis] = -1
         new = weight * factors.reshape(shape)
     give_constant(graph, node, 1, new.astype(np.float32))
-
-
-def watched_chains(chains: list[Chain]) -> Iterator[tuple[str, int]]:
-    """Give every tensor that equalizing needs followed by channel, with the channels' axis."""
-    for chain in chains:
-        for name in chain.tensors:
-            yield name, chain.axis

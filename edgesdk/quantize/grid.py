@@ -95,7 +95,7 @@ def activation_grid(scheme: ActivationScheme) -> Grid:
 
 
 def _as_scale(scale: float) -> float:
-    """Round to float32, away from numbers that have no reciprocal; 1 stands for nothing seen."""
+    """Round to float32, away from numbers without a reciprocal; 1 stands for nothing seen."""
     import numpy as np
 
     if not scale > 0:

@@ -59,7 +59,7 @@ class HostSession:
         options.log_severity_level = 4
         options.graph_optimization_level = levels[optimize]
         options.intra_op_num_threads = threads or _threads()
-        # answers are compared in short sittings; spinning threads only disturb what runs between
+        # runs are short and far between: spinning threads only disturb what is in between
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.enable_mem_pattern = False
         options.enable_cpu_mem_arena = False
@@ -80,7 +80,7 @@ class HostSession:
 
     def _source(self, model: onnx_ir.Model) -> bytes | str:
         if _weight_bytes(model) <= SINGLE_FILE_BYTES:
-            return model_bytes(model)
+            return _bytes(model)
         self._folder = tempfile.TemporaryDirectory(prefix="edgesdk-quantize-")
         return str(save_model(model, Path(self._folder.name), "model")[0])
 
@@ -130,7 +130,7 @@ def one_line(exc: BaseException) -> str:
 
 
 def cpu_flags() -> set[str]:
-    """Give the CPU's features as /proc/cpuinfo names them; empty where there is no such file."""
+    """Give the CPU's features as /proc/cpuinfo names them; empty without such a file."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -148,6 +148,20 @@ def sums_saturate() -> bool:
     """
     exact = {"avx512_vnni", "avx_vnni", "amx_int8"}
     return platform.machine() in ("x86_64", "AMD64") and exact.isdisjoint(cpu_flags())
+
+
+def _bytes(model: onnx_ir.Model) -> bytes:
+    """Serialize without the copy that reading external weights in takes, if there are none."""
+    import onnx_ir as ir
+
+    values = model.graph.initializers.values()
+    if any(isinstance(value.const_value, ir.ExternalTensor) for value in values):
+        return model_bytes(model)
+    try:
+        data: bytes = ir.serde.serialize_model(model).SerializeToString()
+    except ValueError:  # a tensor of a body is external, or the message too large
+        return model_bytes(model)
+    return data
 
 
 def _threads() -> int:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from edgesdk.quantize.grid import Grid, Step
-from edgesdk.quantize.layout import Layout, constant_array
+from edgesdk.quantize.layout import Layout
+from edgesdk.quantize.operands import constant_array
 from edgesdk.quantize.weights import WholeWeight, bias_as_int32
 
 if TYPE_CHECKING:

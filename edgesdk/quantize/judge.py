@@ -17,17 +17,22 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx_ir
 
-__all__ = ["Judge", "LabelledJudge", "Metric", "NoiseJudge"]
+__all__ = ["Judge", "LabelledJudge", "Metric", "NoiseJudge", "Score", "ScoreJudge"]
 
 Sample = dict[str, "np.ndarray"]
 #: From outputs by name (rows first) and labels to a number of which more is better.
-Metric = Callable[["dict[str, np.ndarray]", "np.ndarray"], float]
+Metric = Callable[[Sample, "np.ndarray"], float]
+#: From a function that runs one sample, by name, to a number of which more is better.
+Score = Callable[[Callable[[Sample], Sample]], float]
 
 _MAX_OUTPUT_BYTES = 1 << 30
 
 
 class Judge(Protocol):
-    """Measures candidates against the float graph."""
+    """Measures candidates against the float graph, whose reference is set first."""
+
+    def set_reference(self, model: onnx_ir.Model) -> None:
+        """Measure the float graph."""
 
     @property
     def metric(self) -> str:
@@ -38,7 +43,7 @@ class Judge(Protocol):
         """The float graph's value; 0 for a distance."""
 
     def drop(self, session: HostSession) -> float:
-        """Give what a candidate lost, in the unit that a limit has; infinite if it is broken."""
+        """Give what a candidate lost, in the unit of a limit; infinite if it is broken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +54,32 @@ class NoiseJudge:
     metric: str = "noise"
     reference: float = 0.0
 
+    def set_reference(self, model: onnx_ir.Model) -> None:
+        """Do nothing: the float answers were kept."""
+
     def drop(self, session: HostSession) -> float:
         """Give the noise ratio at the worst output."""
         noise = noise_by_output(session, self.kept)
         return max(noise.values(), default=0.0)
+
+
+class ScoreJudge:
+    """Whatever the caller measures."""
+
+    metric = "score"
+
+    def __init__(self, score: Score) -> None:
+        self._score = score
+        self.reference = math.nan
+
+    def set_reference(self, model: onnx_ir.Model) -> None:
+        """Measure the float graph."""
+        self.reference = float(self._score(HostSession(model).run))
+
+    def drop(self, session: HostSession) -> float:
+        """Give the float graph's score less the candidate's."""
+        value = float(self._score(session.run))
+        return self.reference - value if math.isfinite(value) else math.inf
 
 
 class LabelledJudge:
@@ -136,7 +163,7 @@ class LabelledJudge:
                 size += rows.nbytes
             if size > _MAX_OUTPUT_BYTES:
                 raise QuantizeError(
-                    f"cannot measure on the labelled data: the outputs of {done} samples exceed "
+                    f"cannot measure on the labelled data: outputs of {done} samples exceed "
                     f"{_MAX_OUTPUT_BYTES >> 20} MiB",
                     hint="give fewer labelled samples",
                 )

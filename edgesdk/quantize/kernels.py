@@ -1,4 +1,4 @@
-"""Count the 8-bit kernels that onnxruntime makes of a Q/DQ graph, by looking at what it runs."""
+"""Count the 8-bit kernels that onnxruntime makes of a Q/DQ graph, in the graph that it runs."""
 
 from __future__ import annotations
 

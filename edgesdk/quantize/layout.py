@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Literal
 
 from edgesdk.model.nodes import is_constant, node_facts
 from edgesdk.profiles.values import SchemeRules
+from edgesdk.quantize.operands import constant_array, why_not_operands
 from edgesdk.quantize.scope import WEIGHT_INPUT, data_inputs, why_float
 
 if TYPE_CHECKING:
-    import numpy as np
     import onnx_ir
 
-__all__ = ["Layout", "Unit", "WeightUse", "constant_array", "lay_out"]
+__all__ = ["Layout", "Unit", "WeightUse", "constant_biases", "lay_out"]
 
 Role = Literal["compute", "elementwise", "same-scale"]
 
@@ -127,15 +127,19 @@ def lay_out(
     order = {node.name or "": index for index, node in enumerate(model.graph)}
     layout.left = dict(sorted(layout.left.items(), key=lambda item: order.get(item[0], -1)))
     _choose_weights(layout, rules)
+    layout.biases = constant_biases(model, layout)
     return layout
 
 
-def constant_array(value: onnx_ir.Value | None) -> np.ndarray | None:
-    """Give the numbers of a constant, or None where the value is known only at run time."""
-    if value is None or not is_constant(value):
-        return None
-    tensor = value.const_value
-    return None if tensor is None else tensor.numpy()
+def constant_biases(model: onnx_ir.Model, layout: Layout) -> list[tuple[str, int]]:
+    """Give node and position of every constant bias that a compute kernel of ``model`` adds."""
+    found = []
+    for node in model.graph:
+        if node.name in layout.units and node.op_type in WEIGHT_INPUT and len(node.inputs) > 2:
+            bias = constant_array(node.inputs[2])
+            if bias is not None and bias.size:
+                found.append((node.name or "", 2))
+    return found
 
 
 def _candidates(
@@ -156,7 +160,7 @@ def _candidates(
         name = node.name or ""
         if name in taken:
             continue
-        reason = kept.get(name) or why_float(facts, rules, keep_float) or _why_not(node)
+        reason = kept.get(name) or why_float(facts, rules, keep_float) or why_not_operands(node)
         if reason is None and node.op_type not in roles:
             reason = f"{node.op_type} is computed in 8 bits only as a part of another operator"
         if reason is not None:
@@ -176,61 +180,6 @@ def _candidates(
             taken.add(unit.absorbed.name or "")
         units[name] = unit
     return left, units
-
-
-def _why_not(node: onnx_ir.Node) -> str | None:
-    """Look at what facts do not hold: the numbers of constants, and ranks."""
-    import numpy as np
-
-    if node.op_type in ("MatMul", "Conv", "ConvTranspose", "Gemm"):
-        reasons = [_why_not_operand(value) for value in node.inputs[:2]]
-        reasons.append(_why_not_bias(node))
-        reason = next((one for one in reasons if one is not None), None)
-        if reason is not None:
-            return reason
-    if node.op_type == "Pad" and len(node.inputs) > 2:
-        filler = constant_array(node.inputs[2])
-        if filler is not None and filler.size and float(filler.reshape(-1)[0]):
-            return "it pads with another value than 0"
-    for position in data_inputs(node.op_type, len(node.inputs)):
-        array = constant_array(node.inputs[position])
-        if array is not None and array.dtype.kind == "f" and not np.isfinite(array).all():
-            return "a constant of it holds NaN or infinite values"
-    return None
-
-
-def _why_not_operand(value: onnx_ir.Value | None) -> str | None:
-    import numpy as np
-
-    array = constant_array(value)
-    rank = array.ndim if array is not None else None
-    if array is None and value is not None and value.shape is not None:
-        rank = len(value.shape)
-    if rank is not None and rank < 2:
-        return "it has an operand of one dimension"
-    if array is not None and not array.size:
-        return "its weights are empty"
-    if array is not None and not np.isfinite(array).all():
-        return "its weights hold NaN or infinite values"
-    return None
-
-
-def _why_not_bias(node: onnx_ir.Node) -> str | None:
-    import numpy as np
-
-    value = node.inputs[2] if len(node.inputs) > 2 else None
-    if value is None:
-        return None
-    bias, weight = constant_array(value), constant_array(node.inputs[1])
-    if bias is not None and not np.isfinite(bias).all():
-        return "its bias holds NaN or infinite values"
-    if node.op_type != "Gemm" or weight is None:
-        return None if bias is not None else "its bias is not a constant"
-    transposed = node.attributes.get("transB")
-    wide = weight.shape[0 if transposed is not None and transposed.as_int() else 1]
-    if bias is None or bias.size != wide:
-        return "its third input is not one constant for each column"
-    return None
 
 
 def _absorbed(
@@ -420,10 +369,6 @@ def _choose_weights(layout: Layout, rules: SchemeRules) -> None:
                     axis=axis,
                 )
             )
-        if node.op_type in WEIGHT_INPUT and len(node.inputs) > 2:
-            bias = constant_array(node.inputs[2])
-            if bias is not None and bias.size:
-                layout.biases.append((node.name or "", 2))
 
 
 def _channel_axis(node: onnx_ir.Node, position: int, rank: int) -> int | None:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from edgesdk.model.values import Finding
-from edgesdk.quantize.layout import Layout, constant_array
+from edgesdk.quantize.layout import Layout
 from edgesdk.quantize.observe import Observed
+from edgesdk.quantize.operands import constant_array
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -22,7 +23,7 @@ _AT_THE_END = 0.5
 def lint_calibration(
     model: onnx_ir.Model, layout: Layout, observed: Observed
 ) -> tuple[Finding, ...]:
-    """Say what is allowed in calibration data and probably not what the model was trained on."""
+    """Say what is allowed in calibration data and probably not what it should be."""
     found = [*_samples(observed), *_inputs(model, observed), *_clips(layout, observed)]
     return tuple(found)
 
@@ -88,7 +89,7 @@ def _inputs(model: onnx_ir.Model, observed: Observed) -> Iterator[Finding]:
 
 
 def _clips(layout: Layout, observed: Observed) -> Iterator[Finding]:
-    """Look whether the first activation that clips is at its ceiling for most of what it sees."""
+    """Look whether the first activation that clips is at its ceiling most of the time."""
     import numpy as np
 
     for unit in layout.units.values():
@@ -104,8 +105,8 @@ def _clips(layout: Layout, observed: Observed) -> Iterator[Finding]:
             yield Finding(
                 code="activation-saturated",
                 severity="warning",
-                message=f"{share:.0%} of what {clip.name or 'the first Clip'!r} gives is at its "
-                f"ceiling of {float(bound.reshape(())):g} in the calibration samples",
+                message=f"{share:.0%} of what {clip.name or 'the first Clip'!r} gives is at "
+                f"its ceiling of {float(bound.reshape(())):g} in the calibration samples",
                 hint="are the inputs scaled as they were for training? pixels of 0 to 255 fed "
                 "to a model for 0 to 1 look like that",
                 subject=clip.name or "",

@@ -16,13 +16,14 @@ from edgesdk.quantize.budget import Budget, worst_drop
 from edgesdk.quantize.compare import noise_by_output, open_candidate, sqnr_db
 from edgesdk.quantize.engine import quantize_static
 from edgesdk.quantize.host import HostSession, measure_ms, sums_saturate
-from edgesdk.quantize.judge import LabelledJudge
+from edgesdk.quantize.judge import Judge
 from edgesdk.quantize.means import MEANS
 from edgesdk.quantize.observe import Kept
 from edgesdk.quantize.prepare import is_quantized, without_qdq
 from edgesdk.quantize.prune_spec import PruneSpec
+from edgesdk.quantize.pruning import PRUNE_SAMPLES, prune_within
 from edgesdk.quantize.state import State
-from edgesdk.quantize.values import Converted, PrunedWeights, Quantized
+from edgesdk.quantize.values import Converted, Quantized
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,7 +95,7 @@ def convert(
     wanted: Wanted,
     *,
     total: int | None = None,
-    judge: LabelledJudge | None = None,
+    judge: Judge | None = None,
     state: State | None = None,
     on_progress: OnProgress = ignore_progress,
 ) -> Quantized:
@@ -133,7 +134,16 @@ def convert(
         judge.set_reference(model)
     pruned = None
     if wanted.prune is not None:
-        model, pruned = job.pruned(model, wanted.prune)
+        model, pruned = prune_within(
+            model,
+            _some(samples, PRUNE_SAMPLES),
+            wanted.prune,
+            kind=wanted.kind,
+            keep=wanted.keep_float,
+            judge=judge,
+            limit=job.limit(),
+            on_progress=on_progress,
+        )
     done = job.auto(model) if wanted.precision == "auto" else job.one(model, wanted.precision)
     if pruned is not None:
         done = replace(done, pruned=pruned[0], findings=(*pruned[1], *done.findings))
@@ -145,7 +155,7 @@ class _Job:
     wanted: Wanted
     samples: Callable[[], Iterable[Sample]] | None
     total: int | None
-    judge: LabelledJudge | None
+    judge: Judge | None
     state: State
     on_progress: OnProgress
 
@@ -207,52 +217,6 @@ class _Job:
             findings=_passed_over(tried),
         )
 
-    def pruned(
-        self, model: ir.Model, spec: PruneSpec
-    ) -> tuple[ir.Model, tuple[PrunedWeights, tuple[Finding, ...]]]:
-        """Prune, and check the loss where there is a budget."""
-        from edgesdk.quantize.prune import prune
-        from edgesdk.quantize.prune_gain import speed_finding
-
-        if self.samples is None:
-            raise QuantizeError(
-                "cannot prune the model: there is no calibration data",
-                hint="give some 100 typical inputs with --calib",
-            )
-        samples = list(itertools.islice(self.samples(), _PRUNE_SAMPLES))
-        done = prune(
-            model,
-            samples,
-            pattern=spec.pattern,
-            sparsity=spec.sparsity,
-            keep=self.wanted.keep_float,
-            on_progress=self.on_progress,
-        )
-        findings = list(done.findings)
-        speed = speed_finding(spec, kind=self.wanted.kind)
-        if speed is not None:
-            findings.append(speed)
-        drop = None
-        if self.judge is not None:
-            drop = self.judge.drop(HostSession(done.model))
-            limit = self._limit()
-            if limit is not None and drop > limit:
-                raise QuantizeError(
-                    f"cannot prune by {spec.text}: {self.judge.metric} drops by {drop:.4g} "
-                    f"(expected at most {limit:g})",
-                    hint="prune less, allow more with --max-drop, or leave pruning out",
-                    drop=drop,
-                    limit=limit,
-                )
-        record = PrunedWeights(
-            pattern=spec.text,
-            layers=tuple(done.layers),
-            bytes_before=done.before.compressed_bytes,
-            bytes_after=done.after.compressed_bytes,
-            drop=drop,
-        )
-        return done.model, (record, tuple(findings))
-
     def timed(self, model: ir.Model, done: Quantized) -> Quantized:
         """Add times of both graphs here, and a remark where the new one is slower."""
         samples = self._first(1)
@@ -287,7 +251,7 @@ class _Job:
             scheme = replace(scheme, activations="int16-symmetric")
         if self._narrow():
             scheme = replace(scheme, reduce_range=True)
-        limit, budget = self._limit(), None
+        limit, budget = self.limit(), None
         if limit is not None:
             budget = Budget(
                 limit=limit,
@@ -308,7 +272,7 @@ class _Job:
             on_progress=self.on_progress,
         )
 
-    def _limit(self) -> float | None:
+    def limit(self) -> float | None:
         if self.wanted.max_drop is not None:
             return self.wanted.max_drop
         if self.judge is not None:
@@ -346,7 +310,7 @@ class _Job:
         kept = self._kept(model)
         noise = noise_by_output(session, kept) if kept else {}
         drop, metric = worst_drop(self.judge, session, noise)
-        limit, findings = self._limit(), list(done.findings)
+        limit, findings = self.limit(), list(done.findings)
         if limit is not None and drop is not None and drop > limit:
             problem = (
                 f"{metric} drops by {drop:.4g} in {precision} (expected at most {limit:g})"
@@ -381,7 +345,7 @@ class _Job:
         return [Kept(inputs=one, answers=session.run(one)) for one in samples]
 
     def _first(self, count: int) -> list[Sample]:
-        return [] if self.samples is None else list(itertools.islice(self.samples(), count))
+        return _some(self.samples, count)
 
     def _slower(self, model: ir.Model, done: Quantized) -> str | None:
         """Say by how much a graph is slower than float, where this computer can tell."""
@@ -394,8 +358,11 @@ class _Job:
         return f"it takes {after:.3g} ms here, float {before:.3g} ms"
 
 
-_PRUNE_SAMPLES = 64
 _MOMENT_SAMPLES = 64
+
+
+def _some(samples: Callable[[], Iterable[Sample]] | None, count: int) -> list[Sample]:
+    return [] if samples is None else list(itertools.islice(samples(), count))
 
 
 def _passed_over(tried: list[str]) -> tuple[Finding, ...]:

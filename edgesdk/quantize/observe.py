@@ -30,7 +30,7 @@ _MOST_IN_BATCH = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """What to remember of one tensor: the axis of its channels, and whether each is followed."""
+    """What to remember of one tensor: the axis of its channels, and whether to follow each."""
 
     axis: int | None = None
     by_channel: bool = False

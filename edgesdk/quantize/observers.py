@@ -102,7 +102,7 @@ class TensorStats:
 
     @property
     def rows(self) -> np.ndarray:
-        """The sampled positions, ``[positions, channels]`` float32; one channel without axis."""
+        """The sampled positions, ``[positions, channels]``; one channel without an axis."""
         import numpy as np
 
         if not self._rows:

@@ -1,11 +1,11 @@
-"""Bring a float graph into the form that 8-bit kernels are made for, and read quantized ones."""
+"""Bring float graphs into the form that 8-bit kernels are made for; read quantized ones."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from edgesdk.quantize.edit import give_constant, is_transposed
-from edgesdk.quantize.layout import constant_array
+from edgesdk.quantize.operands import constant_array
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +30,7 @@ def is_quantized(model: onnx_ir.Model) -> bool:
 
 
 def prepare(model: onnx_ir.Model) -> onnx_ir.Model:
-    """Give a copy with plain Gemms: alpha and beta in the weights, and a MatMul's bias joined."""
+    """Give a copy with plain Gemms: alpha and beta in the weights, a MatMul's bias joined."""
     copy = model.clone()
     for node in list(copy.graph):
         if node.graph is None or node.domain:

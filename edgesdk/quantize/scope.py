@@ -79,11 +79,19 @@ def why_not_converted(
         return why_float(node, rules, keep_float)
     if node.name in keep_float or node.op in keep_float:
         return "the recipe keeps it in float"
-    if precision in ("fp16", "auto"):
-        floats = [value for value in node.output_types if value is not None]
-        if floats and not any(value.dtype == "float32" for value in floats):
-            return f"it gives {floats[0].dtype}"
-        return None
+    return (
+        _why_not_half(node) if precision in ("fp16", "auto") else _no_weights(node, precision)
+    )
+
+
+def _why_not_half(node: NodeFacts) -> str | None:
+    floats = [value for value in node.output_types if value is not None]
+    if floats and not any(value.dtype == "float32" for value in floats):
+        return f"it gives {floats[0].dtype}"
+    return None
+
+
+def _no_weights(node: NodeFacts, precision: str) -> str | None:
     if node.subgraph_ops:
         return None if {"MatMul", "Gemm"} & set(node.subgraph_ops) else "it has no weights"
     if node.op in ("MatMul", "Gemm", "Gather") or (

@@ -1,7 +1,7 @@
 """What a long quantization leaves on disk so that a later run goes on where it stopped.
 
-Everything is keyed by a digest of model, data, scheme and options, so nothing stale is taken up.
-Files are small JSON or npz; what cannot be read is as good as not there.
+Everything is keyed by a digest of model, data, scheme and options, so nothing stale is taken
+up. Files are small JSON or npz; what cannot be read is as good as not there.
 """
 
 from __future__ import annotations

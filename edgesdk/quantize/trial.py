@@ -7,15 +7,17 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from edgesdk.profiles.values import QuantScheme
+from edgesdk.quantize.chains import Chain, find_chains, watched_chains
 from edgesdk.quantize.correct import correct_biases
 from edgesdk.quantize.edit import channel_axis_of_input
-from edgesdk.quantize.equalize import Chain, equalize, find_chains, watched_chains
+from edgesdk.quantize.equalize import equalize
 from edgesdk.quantize.grid import Step, activation_grid
 from edgesdk.quantize.insert import Numbers, insert_qdq
-from edgesdk.quantize.layout import Layout, Unit, constant_array, lay_out
+from edgesdk.quantize.layout import Layout, Unit, constant_biases, lay_out
+from edgesdk.quantize.moments import Moments
 from edgesdk.quantize.observe import Observed, Watch
 from edgesdk.quantize.observers import RangeMethod, TensorStats
-from edgesdk.quantize.moments import Moments
+from edgesdk.quantize.operands import constant_array
 from edgesdk.quantize.reconstruct import layer_moments, rounded_weight
 from edgesdk.quantize.weights import WholeWeight, bias_floor, quantize_weight, weight_grid
 
@@ -52,7 +54,7 @@ class Choice:
 
 
 def watch_for(model: onnx_ir.Model, layout: Layout) -> tuple[dict[str, Watch], list[Chain]]:
-    """Say what to follow of each tensor that gets a pair, and where channels can be evened out."""
+    """Say what to follow of each tensor that gets a pair, and where to even channels out."""
     chains = find_chains(model, layout)
     axes = dict(watched_chains(chains))
     watched: dict[str, Watch] = {}
@@ -88,10 +90,12 @@ class Trial:
     final: bool = False
     _even: tuple[onnx_ir.Model, dict[str, TensorStats]] | None = field(default=None)
     _moments: dict[bool, dict[str, Moments]] = field(default_factory=dict)
+    _nearest: dict[object, WholeWeight] = field(default_factory=dict)
+    _layouts: dict[tuple[tuple[str, str], ...], Layout] = field(default_factory=dict)
 
     def finished(self) -> Trial:
         """Give the same with every sample counted: for the graph that is shipped."""
-        return replace(self, final=True, _even=None, _moments={})
+        return replace(self, final=True, _even=None, _moments={}, _nearest={})
 
     @property
     def stats(self) -> dict[str, TensorStats]:
@@ -104,16 +108,23 @@ class Trial:
         wide = self.scheme.activations.startswith("int16")
         return self.scheme.rules.bias == "int32" and not wide
 
-    def layout(self, choice: Choice, model: onnx_ir.Model | None = None) -> Layout:
-        """Give the layout of a choice, of tensors that were observed only."""
-        model = self.model if model is None else model
-        kept = dict(choice.kept)
+    def layout(self, choice: Choice) -> Layout:
+        """Give the layout of a choice, of tensors that were observed only.
+
+        It holds for every variant of the graph: they differ in constants, not in names.
+        """
+        if choice.kept not in self._layouts:
+            self._layouts[choice.kept] = self._lay_out(dict(choice.kept))
+        return self._layouts[choice.kept]
+
+    def _lay_out(self, kept: dict[str, str]) -> Layout:
         while True:
-            layout = lay_out(model, self.scheme.rules, keep_float=self.keep_float, kept=kept)
-            unseen = [name for name in layout.tensors if name not in self.stats]
+            rules = self.scheme.rules
+            layout = lay_out(self.model, rules, keep_float=self.keep_float, kept=kept)
+            unseen = {name for name in layout.tensors if name not in self.stats}
             if not unseen:
                 return layout
-            more = _around(layout, set(unseen))
+            more = _around(layout, unseen)
             assert more, "a tensor of the layout belongs to a kernel"
             kept.update(dict.fromkeys(more, "what it gives was not observed"))
 
@@ -143,14 +154,14 @@ class Trial:
         model, stats = self.model, self.stats
         if choice.equalize:
             model, stats = self.evened()
-        layout = _restricted(self.layout(choice, model), only)
+        layout = _restricted(self.layout(choice), only)
         grid = activation_grid(self.scheme.activations)
         steps = self._steps(layout, stats, choice)
         weights = self._weights(model, layout, stats, steps, choice)
         if choice.correct and weights:
             model = model.clone()
-            correct_biases(model, layout, stats, grid, steps, weights)
-            layout = _restricted(self.layout(choice, model), only)
+            correct_biases(model, layout, stats=stats, grid=grid, steps=steps, weights=weights)
+            layout = replace(layout, biases=constant_biases(model, layout))
         numbers = Numbers(
             grid=grid, steps=steps, weights=weights, whole_biases=self.whole_biases
         )
@@ -186,30 +197,30 @@ class Trial:
         moments: Mapping[str, Moments] = {}
         if choice.rounding and grid.symmetric:
             moments = self._moments_of(model, stats, equalized=choice.equalize)
-        made: dict[object, WholeWeight] = {}
         weights: dict[tuple[str, int], WholeWeight] = {}
         for use in layout.weights:
             node = nodes[use.node]
-            array = constant_array(node.inputs[use.position])
+            value = node.inputs[use.position]
+            array = constant_array(value)
             assert array is not None
+            assert value is not None
             axis = use.axis if per_channel else None
-            unit = layout.units[use.node]
             floor = None
             if use.position == 1 and (use.node, 2) in biased and self.whole_biases:
-                floor = _floor(unit, node, layout, steps, axis)
-            key = (use.tensor, axis, None if floor is None else use.node)
-            shared = not moments and floor is None
-            if shared and key in made:
-                weights[use.node, use.position] = made[key]
-                continue
-            weight = quantize_weight(
-                array, grid, axis, least_error=choice.least_error, floor=floor
-            )
+                floor = _floor(layout.units[use.node], node, layout, steps, axis)
+            key = (choice.equalize, choice.least_error, value.name, axis)
+            weight = self._nearest.get(key)
+            if weight is None:
+                least = choice.least_error
+                weight = quantize_weight(array, grid, axis, least_error=least)
+                self._nearest[key] = weight
+            if floor is not None and weight.is_below(floor):
+                weight = quantize_weight(array, grid, axis, floor=floor)
             if choice.rounding and use.position == 1 and use.node in moments:
                 weight = rounded_weight(
                     node, array, weight, grid, moments[use.node], centred=choice.correct
                 )
-            weights[use.node, use.position] = made[key] = weight
+            weights[use.node, use.position] = weight
         return weights
 
     def _moments_of(

@@ -1,4 +1,4 @@
-"""What the quantizer gives back: graphs of another precision, and what was decided on the way."""
+"""What the quantizer gives back: graphs of another precision, and what was decided."""
 
 from __future__ import annotations
 

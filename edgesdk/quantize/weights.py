@@ -31,6 +31,14 @@ class WholeWeight:
     zero_point: np.ndarray
     axis: int | None
 
+    def is_below(self, floor: np.ndarray) -> bool:
+        """Say whether a channel needs the coarser scale of ``floor``, or has only zeros."""
+        import numpy as np
+
+        others = tuple(i for i in range(self.integers.ndim) if i != self.axis)
+        used = self.integers.any(axis=others)
+        return bool(np.any(floor > self.scale) or not np.all(used))
+
     def numbers(self) -> np.ndarray:
         """Give the numbers that the integers stand for, in float64."""
         import numpy as np
