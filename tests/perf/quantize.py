@@ -27,14 +27,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import quantize_peer
 import quantize_stats as stats
-from quantize_models import CACHE, CASES, Case, prepare
+from quantize_models import CACHE, CASES, Case, Rows, prepare
 from quantize_report import check_all, table
 
 STAGES = ("accuracy", "time", "memory", "latency", "budget")
 #: Few that cover pictures, a transformer, recurrence and a classifier that collapses.
 QUICK = ("digits_mobile", "fsdd_dscnn", "fsdd_transformer", "magika", "silero_vad_16k")
-#: Where an accuracy budget has something to save.
-BUDGET = ("magika", "ppocr_rec")
+#: Where an accuracy budget has something to save, and the input that counts the samples.
+BUDGET = {"magika": "bytes", "ppocr_rec": "x"}
 FEW, MANY = 8, 512
 #: Rounds of tools that are about as fast as each other; the median counts.
 ROUNDS = 3
@@ -223,7 +223,11 @@ class Run:
             tools = ["nncf-budget"] if "nncf" in self.peers else []
             for tool in [*tools, *(["ours-budget"] if self.ours else [])]:
                 out = self.file(case, tool)
-                record = self.child(case, tool, case.calib, out)
+                # ours takes the labelled samples for both; nncf calibrates with the first ones
+                labelled = len(Rows(case.folder / "calib.npz", BUDGET[case.name]))
+                most = case.calib if tool == "nncf-budget" else quantize_peer.LABELLED
+                count = min(labelled, most)
+                record = self.child(case, tool, count, out)
                 entry = self.entry(case, tool)
                 entry |= record
                 if "error" not in record:

@@ -11,7 +11,8 @@ An array of ``calib.npz`` or ``test.npz`` is called like the model's input. Its 
 without their batch dimension, or, where ``meta.json`` says ``"whole": true``, what the input
 takes as it is. ``test.npz`` holds more: ``labels:class`` (-1 where a row has none),
 ``labels:text``, ``labels:characters``, ``labels:speech``, ``labels:mask`` and ``reset`` (where
-a stream begins).
+a stream begins). Labels of calibration samples, where there are any, lie in
+``calib_labels.npz``.
 """
 
 from __future__ import annotations
@@ -360,13 +361,13 @@ def _ppocr_rec() -> Made:
             texts.append(text)
         return np.stack(rows), np.array(texts)
 
-    calib, _ = strips(64, 1)
+    calib, read = strips(200, 1)
     x, texts = strips(200, 2)
     model = _rapidocr("ch_PP-OCRv4_rec_infer.onnx")
     properties = onnx.load(model).metadata_props
     (table,) = (entry.value for entry in properties if entry.key == "character")
     test = {"x": x, "labels:text": texts, "labels:characters": np.array(table.split("\n"))}
-    return model, {"x": calib}, test
+    return model, {"x": calib, "labels:text": read}, test
 
 
 @_case(Case(name="ppocr_cls", kind="class", source=_RAPIDOCR, registry=True))
@@ -421,7 +422,8 @@ def _magika() -> Made:
     labels = np.array([space.index(label) for _, label in files])
     half = min(MANY, len(rows) // 2)
     test = {"bytes": rows[half:], "labels:class": labels[half:]}
-    return model / "model.onnx", {"bytes": rows[:half]}, test
+    calib = {"bytes": rows[:half], "labels:class": labels[:half]}
+    return model / "model.onnx", calib, test
 
 
 _SILERO = "PyPI silero-vad 6.2.3"
@@ -571,6 +573,9 @@ def prepare(names: Sequence[str] = (), *, again: bool = False) -> list[Case]:
                 shutil.copyfile(model, case.folder / "model.onnx")
             else:
                 onnx.save(model, case.folder / "model.onnx")
+            labels = {key: calib.pop(key) for key in list(calib) if key.startswith("labels:")}
+            if labels:
+                np.savez(case.folder / "calib_labels.npz", allow_pickle=False, **labels)
             np.savez(case.folder / "calib.npz", allow_pickle=False, **calib)
             np.savez(case.folder / "test.npz", allow_pickle=False, **test)
         except Exception as exc:  # noqa: BLE001 - one missing package must not end the others

@@ -18,19 +18,22 @@ import subprocess
 import sys
 import time
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from quantize_models import CACHE, Case, feeds, load_case
+from quantize_models import CACHE, Case, Rows, feeds, load_case
 
-__all__ = ["PEERS", "TOOLS", "peer_python"]
+__all__ = ["LABELLED", "PEERS", "TOOLS", "peer_python"]
 
 #: What the peers' environment is made of; they are compared at these versions.
 REQUIREMENTS = ("onnxruntime==1.32.0", "nncf==3.4.0", "onnx==1.23.2")
 #: What a tool may take; one that wants more fails alone and not with all that runs beside it.
 MOST_BYTES = 16 * 2**30
+#: Most labelled samples that an accuracy budget is kept on.
+LABELLED = 400
 #: The tools we are measured against; ort-prepared is the best that onnxruntime can do by hand.
 PEERS = ("ort-minmax", "ort-percentile", "ort-entropy", "nncf")
 
@@ -69,6 +72,29 @@ class _Again:
 
     def __iter__(self) -> Iterator[Sample]:
         return feeds(self.case, "calib.npz")
+
+
+class _Lazy:
+    """An array whose rows are read when they are asked for, from the first again at the end."""
+
+    def __init__(self, rows: Rows, count: int) -> None:
+        self.rows, self.count = rows, count
+        self.dtype, self.shape = rows.dtype, (count, *rows.shape[1:])
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, span: slice) -> np.ndarray:
+        picked = range(*span.indices(self.count))
+        return np.stack([self.rows[index % len(self.rows)] for index in picked])
+
+
+def lazy_arrays(case: Case, count: int) -> Any:
+    """Give one array per input, in memory only as far as it is being read."""
+    path = case.folder / "calib.npz"
+    with zipfile.ZipFile(path) as box:
+        names = [name.removesuffix(".npy") for name in box.namelist()]
+    return {name: _Lazy(Rows(path, name), count) for name in names}
 
 
 def peak_bytes() -> int:
@@ -160,21 +186,26 @@ def _nncf_accuracy() -> Work:
 
     def work(case: Case, count: int, out: Path) -> dict[str, Any]:
         calls: list[float] = []
+        scratch = out.with_suffix(".try.onnx")
 
-        def validate(model: Any, _: Any) -> tuple[float, None]:
-            scratch = out.with_suffix(".try.onnx")
+        def validate(model: Any, data: Any) -> tuple[float, list[float]]:
             onnx.save(model, scratch)
-            outputs = quantize_stats.run_case(case, scratch)
-            right = quantize_stats.judge(case, outputs)
-            calls.append(float(right.mean()))
-            return calls[-1], None
+            rows = list(data)
+            outputs = quantize_stats.run_case(case, scratch, file="calib.npz", rows=rows)
+            right = quantize_stats.judge(case, outputs, file="calib_labels.npz", rows=rows)
+            if len(rows) > 1:  # one row is only a look at what this function returns
+                calls.append(float(right.mean()))
+            # a value for each sample: without, it calls this for every one of them
+            return float(right.mean()), [float(each) for each in right]
 
         model = onnx.load(case.folder / "model.onnx")
-        data = nncf.Dataset(list(range(count)), _Pick(case, count))
-        rows = nncf.Dataset(list(range(count)))
+        first = list(itertools.islice(feeds(case, "calib.npz"), LABELLED))
+        data = nncf.Dataset(list(range(count)), first.__getitem__)
+        rows = nncf.Dataset(list(range(len(first))), first.__getitem__)
         done = nncf.quantize_with_accuracy_control(
             model, data, rows, validate, subset_size=count, max_drop=0.01
         )
+        scratch.unlink()
         onnx.save(done, out)
         return {"evaluations": len(calls), "scores": calls}
 
@@ -209,18 +240,25 @@ def _ours(*, max_drop: float | None = None) -> Callable[[], Work]:
             if max_drop is not None:
                 import quantize_stats
 
-                def score(path: Path) -> float:
-                    outputs = quantize_stats.run_case(case, path)
-                    right = quantize_stats.judge(case, outputs)
+                def metric(outputs: dict[str, np.ndarray], _: np.ndarray) -> float:
+                    singly = {name: value[:, None] for name, value in outputs.items()}
+                    right = quantize_stats.judge(
+                        case, singly, file="calib_labels.npz", rows=range(count)
+                    )
                     calls.append(float(right.mean()))
                     return calls[-1]
 
-                asked = {"max_drop": max_drop, "score": score}
-            source = case.folder / "model.onnx"
-            result: Any = edgesdk.quantize(source, samples(case, count), **asked)  # type: ignore[operator]
+                labels = np.zeros(count, np.int64)  # the metric knows the real ones
+                asked = {"max_drop": max_drop, "labels": labels, "metric": metric}
+            data = list(samples(case, count)) if case.whole else lazy_arrays(case, count)
+            result = edgesdk.quantize(case.folder / "model.onnx", data, **asked)
             result.save(out)
-            findings = [str(finding) for finding in result.findings]
-            return {"findings": findings, "evaluations": len(calls) or None, "scores": calls}
+            record: dict[str, Any] = {"findings": [str(one) for one in result.findings]}
+            record["decided"] = json.loads(json.dumps(result.to_json(), default=str))
+            if result.budget is not None:
+                record["evaluations"] = result.budget.evaluations
+                record["probes"], record["scores"] = result.budget.probes, calls
+            return record
 
         return work
 

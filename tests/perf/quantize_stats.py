@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,18 @@ def open_session(path: Path, *, threads: int = 0) -> Any:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def run_case(case: Case, path: Path, *, threads: int = 0) -> dict[str, np.ndarray]:
-    """Run the test samples one by one; state goes from each to the next of the same stream."""
-    session = open_session(path, threads=threads)
+def run_case(
+    case: Case, path: Path, *, file: str = "test.npz", rows: Collection[int] | None = None
+) -> dict[str, np.ndarray]:
+    """Run the test samples one by one; state goes from each to the next of the same stream.
+
+    Args:
+        case: The model and where its samples are.
+        path: The file to run.
+        file: Which samples.
+        rows: Only these of them.
+    """
+    session = open_session(path)
     names = [value.name for value in session.get_outputs()]
     resets = itertools.repeat(True)
     if case.state:
@@ -43,7 +53,9 @@ def run_case(case: Case, path: Path, *, threads: int = 0) -> dict[str, np.ndarra
             resets = iter(box["reset"].tolist())
     kept: dict[str, list[np.ndarray]] = {name: [] for name in names}
     carried: dict[str, np.ndarray] = {}
-    for sample, reset in zip(feeds(case, "test.npz"), resets, strict=False):
+    for index, (sample, reset) in enumerate(zip(feeds(case, file), resets, strict=False)):
+        if rows is not None and index not in rows:
+            continue
         feed = sample if reset else sample | carried
         for name, value in zip(names, session.run(names, feed), strict=True):
             kept[name].append(value)
@@ -51,21 +63,30 @@ def run_case(case: Case, path: Path, *, threads: int = 0) -> dict[str, np.ndarra
     return {name: np.stack(values) for name, values in kept.items()}
 
 
-def judge(case: Case, outputs: dict[str, np.ndarray]) -> np.ndarray:
-    """Say for each test sample that has a label whether the answer is right; none may have."""
+def judge(
+    case: Case,
+    outputs: dict[str, np.ndarray],
+    *,
+    file: str = "test.npz",
+    rows: Iterable[int] | None = None,
+) -> np.ndarray:
+    """Say for each sample that has a label whether the answer is right; none may have."""
+    picked = slice(None) if rows is None else list(rows)
     first = outputs[case.outputs[0] if case.outputs else next(iter(outputs))]
-    with np.load(case.folder / "test.npz") as box:
+    with np.load(case.folder / file) as box:
         if "labels:text" in box.files:
-            table = ["", *box["labels:characters"].tolist(), " "]
+            with np.load(case.folder / "test.npz") as test:
+                table = ["", *test["labels:characters"].tolist(), " "]
             read = ["".join(table[i] for i in _collapse(row)).strip() for row in first]
-            right = [a == b for a, b in zip(read, box["labels:text"].tolist(), strict=True)]
+            texts = box["labels:text"][picked].tolist()
+            right = [a == b for a, b in zip(read, texts, strict=True)]
             return np.array(right, bool)
         if "labels:speech" in box.files:
             return np.asarray((first.reshape(len(first)) > 0.5) == box["labels:speech"])
         if "labels:class" in box.files:
-            classes = box["labels:class"]
-            right = np.equal(first.reshape(len(first), -1).argmax(1), classes)
-            return np.asarray(right[classes >= 0])
+            classes = box["labels:class"][picked]
+            hits = np.equal(first.reshape(len(first), -1).argmax(1), classes)
+            return np.asarray(hits[classes >= 0])
     return np.zeros(0, bool)
 
 
