@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sized
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from edgesdk.quantize.modes import CALIBRATED, Wanted, convert
 from edgesdk.quantize.prune_spec import parse_prune
 from edgesdk.quantize.state import State
 from edgesdk.quantize.values import Quantized
+from edgesdk.tensors import TensorInfo
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,9 +80,11 @@ def quantize(
         ProfileError: There is no such target or backend.
     """
     opened = _opened(model)
-    backend = _backend(scheme)
+    backend, here = _backend(scheme)
     chosen = scheme if isinstance(scheme, QuantScheme) else backend.scheme if backend else None
-    samples, total, found_labels, batch = _samples(data, opened)
+    samples, total, found_labels, batch = _samples(data, opened.source.inputs)
+    digest, graph = opened.source.sha256, simplify(opened.ir)
+    del opened, model  # a file's weights need not lie beside those of the simplified graph
     labels = found_labels if labels is None else labels
     if samples is None and precision in CALIBRATED:
         raise QuantizeError(
@@ -113,10 +116,11 @@ def quantize(
         max_drop=max_drop,
         prune=None if prune is None else parse_prune(prune),
         requantize=requantize,
+        same_machine=here,
     )
-    state = State(state_dir, opened.source.sha256, repr(wanted), str(total))
+    state = State(state_dir, digest, repr(wanted), str(total))
     done = convert(
-        simplify(opened.ir),
+        graph,
         samples,
         wanted,
         total=total,
@@ -148,10 +152,13 @@ def _opened(model: str | Path | OpenedModel | onnx.ModelProto | ir.Model) -> Ope
         return opened
 
 
-def _backend(scheme: QuantScheme | str | None) -> BackendProfile | None:
-    """Find the backend whose scheme is meant; None where the numbers themselves were given."""
+def _backend(scheme: QuantScheme | str | None) -> tuple[BackendProfile | None, bool]:
+    """Find the backend whose scheme is meant, and say whether this computer stands for it.
+
+    None where the numbers themselves were given; they are then taken to be for this computer.
+    """
     if isinstance(scheme, QuantScheme):
-        return None
+        return None, scheme.rules.placement == "operators"
     from edgesdk.profiles.catalog import default_target, find_target
 
     name, _, backend_id = (scheme or "").partition("/")
@@ -159,7 +166,7 @@ def _backend(scheme: QuantScheme | str | None) -> BackendProfile | None:
     with_scheme = [one for one in target.backends if one.scheme is not None]
     for one in with_scheme:
         if backend_id in ("", one.id):
-            return one
+            return one, target.default and one.runtime == "onnxruntime"
     raise ProfileError(
         f"cannot quantize for {scheme}: {target.name} has no backend {backend_id!r} with a "
         "scheme of whole numbers",
@@ -169,7 +176,7 @@ def _backend(scheme: QuantScheme | str | None) -> BackendProfile | None:
 
 def _samples(
     data: str | Path | Dataset | Mapping[str, np.ndarray] | Iterable[Sample] | None,
-    opened: OpenedModel,
+    inputs: Sequence[TensorInfo],
 ) -> tuple[Callable[[], Iterable[Sample]] | None, int | None, np.ndarray | None, int]:
     """Give a function that starts the samples anew, their number, labels, rows of a batch."""
     from edgesdk.data.dataset import Dataset, open_dataset
@@ -177,7 +184,7 @@ def _samples(
     if data is None:
         return None, None, None, 1
     if isinstance(data, str | Path):
-        data = open_dataset(data, opened.source.inputs)
+        data = open_dataset(data, inputs)
     if isinstance(data, Dataset):
         return data.samples, data.count, data.labels, data.batch
     if isinstance(data, Mapping):

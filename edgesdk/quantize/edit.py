@@ -23,8 +23,9 @@ def give_constant(
     while name in graph.initializers:
         number += 1
         name = f"{base}.new{number}"
-    if old is not None and old.is_initializer() and len(old.uses()) == 1:
-        old.const_value = ir.Tensor(array, name=old.name)
+    alone = old is not None and old.is_initializer() and len(old.uses()) == 1
+    if old is not None and alone and not old.is_graph_output():
+        old.const_value, old.shape = ir.Tensor(array, name=old.name), ir.Shape(array.shape)
         return
     value = ir.Value(
         name=name,

@@ -95,8 +95,8 @@ def quantize_static(
             that cannot be kept.
     """
     state = state or State(None)
-    float_model = prepare(model)
     keep = tuple(keep_float)
+    float_model = prepare(model, keep_float=keep)
     layout = lay_out(float_model, scheme.rules, keep_float=keep)
     _refuse_nothing(float_model, layout)
     watched, chains = watch_for(float_model, layout)
@@ -197,10 +197,8 @@ def _keep_what_does_not_fuse(job: _Job, choice: Choice) -> Choice:
         if not stuck:
             break
         more = {name: _NO_KERNEL for node in stuck for name in layout.units[node].names}
-        tried = choice.keeping(more)
-        if not job.trial.layout(tried).compute:
-            break
-        choice = tried
+        choice = choice.keeping(more)
+        _refuse_nothing(job.trial.model, job.trial.layout(choice))
     return choice
 
 

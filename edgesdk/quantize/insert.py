@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from edgesdk.quantize.grid import Grid, Step
-from edgesdk.quantize.layout import Layout
+from edgesdk.quantize.layout import Layout, Unit
 from edgesdk.quantize.operands import constant_array
 from edgesdk.quantize.weights import WholeWeight, bias_as_int32
 
@@ -88,7 +88,7 @@ class _Insertion:
             if name in self._layout.whole:
                 for node, position in before:
                     node.replace_input_with(position, result)
-                if value.is_graph_output():
+                if value.is_graph_output() and not value.is_graph_input():
                     self._take_over_output(value, result)
             else:
                 for node_name, position in readers.get(name, ()):
@@ -103,10 +103,15 @@ class _Insertion:
                 array = constant_array(value)
                 if array is None or value is None or not array.size:
                     continue
-                key = ("constant", value.name)
+                group = self._group_of(unit)
+                key = ("constant", value.name, group)
                 if key not in self._made:
-                    step = grid.step_for(float(array.min()), float(array.max()))
-                    scale, zero = self._step_constants(key, step, f"{value.name}.quantized")
+                    if group is None:
+                        step = grid.step_for(float(array.min()), float(array.max()))
+                        scale, zero = self._step_constants(key, step, f"{value.name}.quantized")
+                    else:
+                        step = self._numbers.steps[group]
+                        scale, zero = self._step_constants(group, step)
                     whole = self._constant(
                         f"{value.name}.quantized", grid.quantize(array, step)
                     )
@@ -115,6 +120,15 @@ class _Insertion:
                     )
                 node = self._nodes[unit.node.name]
                 node.replace_input_with(position, self._made[key])
+
+    def _group_of(self, unit: Unit) -> int | None:
+        """Give the group of tensors whose scale the constants of ``unit`` share, if any."""
+        if unit.role != "same-scale":
+            return None
+        names = [value.name or "" for value in unit.results]
+        values = (unit.node.inputs[position] for position in unit.reads)
+        names += [value.name or "" for value in values if value is not None]
+        return next((self._layout.tensors[n] for n in names if n in self._layout.tensors), None)
 
     def weights(self) -> None:
         """Store the weights of compute nodes."""

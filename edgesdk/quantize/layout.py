@@ -7,11 +7,12 @@ are known by name, so one layout fits every clone of the graph.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from edgesdk.model.nodes import is_constant, node_facts
 from edgesdk.profiles.values import SchemeRules
+from edgesdk.quantize.edit import group_of, is_transposed
 from edgesdk.quantize.operands import constant_array, why_not_operands
 from edgesdk.quantize.scope import WEIGHT_INPUT, data_inputs, why_float
 
@@ -113,7 +114,7 @@ def lay_out(
     """
     left, units = _candidates(model, rules, keep_float, kept or {})
     while True:
-        current = dict(units)
+        current = {name: replace(unit) for name, unit in units.items()}
         alone = set() if rules.placement == "everything" else _drop_lonely(current)
         layout = Layout(units=current, left=dict(left))
         for name in alone:
@@ -173,8 +174,8 @@ def _candidates(
         present = [p for p in positions if p < len(node.inputs) and node.inputs[p] is not None]
         constant = [p for p in present if is_constant(node.inputs[p])]
         unit.reads = tuple(p for p in present if p not in constant)
-        if unit.role != "compute":
-            unit.constants = tuple(constant)
+        if unit.role != "compute" or node.op_type == "MatMul":
+            unit.constants = tuple(p for p in constant if unit.role != "compute" or p == 0)
         unit.absorbed = _absorbed(node, rules, keep_float, kept)
         if unit.absorbed is not None:
             taken.add(unit.absorbed.name or "")
@@ -302,11 +303,13 @@ def _group(layout: Layout, rules: SchemeRules) -> list[str]:
     root = _Union(parent)
     joins = [unit for unit in layout.units.values() if unit.role == "same-scale"]
     followers: set[str | None] = set()
+    with_constants: set[str] = set()
     for unit in joins:
         around = [*(unit.node.inputs[p] for p in unit.reads), *unit.results]
         names = [value.name or "" for value in around if value is not None]
         here = [name for name in names if name in layout.tensors]
         followers.update(value.name for value in unit.results)
+        with_constants.update(here if unit.constants else ())
         for other in here[1:]:
             root.join(here[0], other)
     fixed: dict[str, tuple[float, float]] = {}
@@ -321,6 +324,8 @@ def _group(layout: Layout, rules: SchemeRules) -> list[str]:
     layout.fixed = {}
     for index, group in enumerate(members.values()):
         intervals = {fixed.get(name) for name in group if name not in followers}
+        if not with_constants.isdisjoint(group):
+            intervals.add(None)
         if len(intervals) > 1 and intervals != {None}:
             bad.update(group)
         for name in group:
@@ -354,30 +359,25 @@ class _Union:
 def _choose_weights(layout: Layout, rules: SchemeRules) -> None:
     for unit in layout.compute:
         node = unit.node
-        for position, value in enumerate(node.inputs[:2]):
-            array = constant_array(value)
-            if array is None or value is None:
-                continue
-            axis = _channel_axis(node, position, array.ndim)
-            if node.op_type in rules.per_tensor_weights:
-                axis = None
-            layout.weights.append(
-                WeightUse(
-                    node=node.name or "",
-                    position=position,
-                    tensor=value.name or "",
-                    axis=axis,
-                )
-            )
+        value = node.inputs[1]
+        array = constant_array(value)
+        if array is None or value is None:
+            continue
+        axis = _channel_axis(node, array.ndim)
+        if node.op_type in rules.per_tensor_weights:
+            axis = None
+        layout.weights.append(
+            WeightUse(node=node.name or "", position=1, tensor=value.name or "", axis=axis)
+        )
 
 
-def _channel_axis(node: onnx_ir.Node, position: int, rank: int) -> int | None:
+def _channel_axis(node: onnx_ir.Node, rank: int) -> int | None:
     """Give the axis of a weight that numbers the output channels."""
     if node.op_type == "Conv":
         return 0
     if node.op_type == "ConvTranspose":
-        return 1
+        # with groups no axis numbers them all
+        return 1 if group_of(node) == 1 else None
     if node.op_type == "Gemm":
-        transposed = node.attributes.get("transB")
-        return 0 if transposed is not None and transposed.as_int() else 1
-    return 1 if position == 1 and rank == 2 else None
+        return 0 if is_transposed(node) else 1
+    return 1 if rank == 2 else None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from edgesdk.model.values import Finding
 from edgesdk.quantize.layout import Layout
 from edgesdk.quantize.observe import Observed
+from edgesdk.quantize.observers import TensorStats
 from edgesdk.quantize.operands import constant_array
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ def lint_calibration(
     model: onnx_ir.Model, layout: Layout, observed: Observed
 ) -> tuple[Finding, ...]:
     """Say what is allowed in calibration data and probably not what it should be."""
-    found = [*_samples(observed), *_inputs(model, observed), *_clips(layout, observed)]
-    return tuple(found)
+    stats = observed.whole
+    return (*_samples(observed), *_inputs(model, stats), *_clips(layout, stats))
 
 
 def unusable_tensors(observed: Observed) -> dict[str, str]:
@@ -57,11 +58,11 @@ def _samples(observed: Observed) -> Iterator[Finding]:
         )
 
 
-def _inputs(model: onnx_ir.Model, observed: Observed) -> Iterator[Finding]:
+def _inputs(model: onnx_ir.Model, known: Mapping[str, TensorStats]) -> Iterator[Finding]:
     import numpy as np
 
     for value in model.graph.inputs:
-        stats = observed.whole.get(value.name or "")
+        stats = known.get(value.name or "")
         if stats is None or not stats.seen:
             continue
         if stats.low == stats.high:
@@ -88,7 +89,7 @@ def _inputs(model: onnx_ir.Model, observed: Observed) -> Iterator[Finding]:
             )
 
 
-def _clips(layout: Layout, observed: Observed) -> Iterator[Finding]:
+def _clips(layout: Layout, known: Mapping[str, TensorStats]) -> Iterator[Finding]:
     """Look whether the first activation that clips is at its ceiling most of the time."""
     import numpy as np
 
@@ -97,7 +98,7 @@ def _clips(layout: Layout, observed: Observed) -> Iterator[Finding]:
         if clip is None or clip.op_type != "Clip" or len(clip.inputs) < 3:
             continue
         bound = constant_array(clip.inputs[2])
-        stats = observed.whole.get(clip.outputs[0].name or "")
+        stats = known.get(clip.outputs[0].name or "")
         if bound is None or stats is None or not stats.rows.size:
             continue
         share = float(np.mean(stats.rows >= float(bound.reshape(()))))

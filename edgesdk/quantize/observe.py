@@ -50,11 +50,18 @@ class Observed:
 
     #: Of the samples that were not kept; so what is kept tells how new data will do.
     stats: dict[str, TensorStats]
-    #: Of all samples.
-    whole: dict[str, TensorStats]
+    #: Of those that were.
+    held: dict[str, TensorStats]
     kept: list[Kept] = field(default_factory=list)
     samples: int = 0
     alike: bool = True
+
+    @property
+    def whole(self) -> dict[str, TensorStats]:
+        """Statistics of all samples, put together anew at every call."""
+        if self.stats is self.held:
+            return self.held
+        return {name: one.merge(self.held[name]) for name, one in self.stats.items()}
 
 
 def observe(
@@ -87,7 +94,7 @@ def observe(
         }
         for _ in range(2)
     )
-    found = Observed(stats=open_stats, whole=held_stats)
+    found = Observed(stats=open_stats, held=held_stats)
     keeper = _Keeper(total)
     first: Sample | None = None
     names = list(dict.fromkeys((*inner, *answers)))
@@ -95,6 +102,7 @@ def observe(
     feed = _Feed(model, session, names, keeper, skip=note.read())
     for batch, group, held in feed.batches(samples):
         results = session.run(batch, names)
+        feed.see(sum(array.nbytes for array in results.values()))
         if feed.is_new:
             for name, one in (held_stats if held else open_stats).items():
                 one.update(results[name] if name in results else batch[name])
@@ -103,6 +111,7 @@ def observe(
             found.alike = found.alike and _same(first, sample)
         if held:
             keeper.keep(batch, {name: results[name] for name in answers})
+        del results  # or the next run's would lie beside them
         if not feed.pending:
             note.write(feed.count)
         on_progress(Progress(step="calibrate", done=feed.count, total=total, unit="samples"))
@@ -116,9 +125,8 @@ def observe(
         done = found.samples
         on_progress(Progress(step="calibrate", done=done, total=done, unit="samples"))
     found.kept = keeper.kept
-    found.whole = {name: one.merge(held_stats[name]) for name, one in open_stats.items()}
     if all(not one.seen for one in open_stats.values()):
-        found.stats = found.whole
+        found.stats = held_stats
     return found
 
 
@@ -178,6 +186,11 @@ class _Feed:
             elif self.is_new:
                 yield from self._join(sample)
         yield from self._flush(alone=True)
+
+    def see(self, answer_bytes: int) -> None:
+        """Take note of how much a run gives: large answers are never joined, not even to try."""
+        if self._size is None and 2 * answer_bytes > _BATCH_BYTES:
+            self._size = 1
 
     def _join(self, sample: Sample) -> Iterator[tuple[Sample, list[Sample], bool]]:
         if self.pending and not _fits(self.pending[0], sample):

@@ -2,9 +2,10 @@
 
 The least and the greatest number are exact, per channel where that is wanted. Everything else
 (percentiles, squared error, entropy, means) is taken from a sample of the tensor's positions:
-whole vectors across the channels, at places that go round as the stream goes on. When there are
-too many, every other one is forgotten and half as many are taken from then on. A tensor whose
-numbers all fit is thus known exactly.
+whole vectors across the channels, one of every ``2**level`` that went by, at a place that
+varies from block to block. When there are too many, one of every two is forgotten and the level
+rises. Which positions are held depends on nothing but how many there were, so it is the same
+however samples are batched, and a tensor whose numbers all fit is known exactly.
 """
 
 from __future__ import annotations
@@ -29,16 +30,17 @@ RANGE_METHODS: tuple[RangeMethod, ...] = (
     "entropy",
 )
 
-#: Numbers kept of one tensor; twice as many may lie there for a moment.
-_KEPT_NUMBERS = 1 << 15
+#: Numbers kept of one tensor at most; of one with very many channels, so many positions.
+_KEPT_NUMBERS, _FEWEST_ROWS = 1 << 15, 32
 #: Share of the sampled numbers that `percentile` leaves beyond each end.
 _TAIL = 1e-4
 #: Weight of a new sample in the moving average.
 _MOMENTUM = 0.1
 _BINS = 2048
+#: Of fewer numbers a histogram is mostly holes, whose entropy says nothing.
+_ENTROPY_PER_BIN = 2
 #: How far `mse` and `entropy` shrink a range, and in how many steps.
 _SHRINK_TO, _SHRINK_STEPS = 0.2, 48
-_PRIME = 7919
 
 
 @dataclass(slots=True)
@@ -60,35 +62,31 @@ class TensorStats:
     channel_low: np.ndarray | None = None
     channel_high: np.ndarray | None = None
     _rows: list[np.ndarray] = field(default_factory=list)
-    _count: int = 0
-    _take: int = 64
-    _every: int = 1
-    _turn: int = 0
+    _places: int = 0
+    _level: int = 0
 
-    def update(self, array: np.ndarray) -> None:
-        """Take in what one run gave for the tensor; an empty array changes nothing."""
+    def update(self, array: np.ndarray, *, together: int = 1) -> None:
+        """Take in what one run gave for the tensor; an empty array changes nothing.
+
+        So many samples ran ``together``, one after the other along the first axis.
+        """
         import numpy as np
 
         if not array.size:
             return
         cut = self._cut(array)
         if self.by_channel:
-            low, high = cut.min(axis=2).min(axis=0), cut.max(axis=2).max(axis=0)
-            least, most = float(low.min()), float(high.max())
+            lows, highs = cut.min(axis=2), cut.max(axis=2)
+            low, high = lows.min(axis=0), highs.max(axis=0)
         else:
-            least, most = float(array.min()), float(array.max())
-        if not (np.isfinite(least) and np.isfinite(most)):
+            lows = highs = array
+        lows = lows.reshape(together, -1).min(axis=1)
+        highs = highs.reshape(together, -1).max(axis=1)
+        if not (np.isfinite(lows).all() and np.isfinite(highs).all()):
             self.not_finite += 1
             return
-        if not self.seen:
-            self.low, self.high, self.average = least, most, (least, most)
-        else:
-            self.low, self.high = min(self.low, least), max(self.high, most)
-            old, new = self.average, (least, most)
-            self.average = (
-                old[0] + _MOMENTUM * (new[0] - old[0]),
-                old[1] + _MOMENTUM * (new[1] - old[1]),
-            )
+        for least, most in zip(lows.tolist(), highs.tolist(), strict=True):
+            self._widen(least, most)
         if self.by_channel:
             if self.channel_low is None or self.channel_high is None:
                 self.channel_low, self.channel_high = low, high
@@ -97,8 +95,21 @@ class TensorStats:
                 self.channel_high = np.maximum(self.channel_high, high)
             else:
                 self.by_channel = False
-        self.seen += 1
         self._sample(cut)
+
+    def _widen(self, low: float, high: float) -> None:
+        """Take in the least and the greatest number of one sample."""
+        if self.seen:
+            share = _MOMENTUM
+            self.low, self.high = min(self.low, low), max(self.high, high)
+            old_low, old_high = self.average
+            self.average = (
+                old_low + share * (low - old_low),
+                old_high + share * (high - old_high),
+            )
+        else:
+            self.low, self.high, self.average = low, high, (low, high)
+        self.seen += 1
 
     @property
     def rows(self) -> np.ndarray:
@@ -120,7 +131,7 @@ class TensorStats:
             return self.low, self.high
         if method == "percentile":
             return _percentile(rows, self.low, self.high)
-        counts, edges = _histogram(rows, self.low, self.high)
+        counts, edges = _histogram(rows, self.low, self.high, self._level)
         if method == "mse":
             return _least_squared_error(counts, edges, grid)
         return _least_entropy(counts, edges, grid)
@@ -150,6 +161,12 @@ class TensorStats:
         whole.low, whole.high = min(self.low, other.low), max(self.high, other.high)
         whole.seen += other.seen
         whole.not_finite += other.not_finite
+        share = other.seen / whole.seen
+        whole.average = (
+            self.average[0] + share * (other.average[0] - self.average[0]),
+            self.average[1] + share * (other.average[1] - self.average[1]),
+        )
+        whole.by_channel = self.by_channel and other.by_channel
         if self.channel_low is not None and other.channel_low is not None:
             assert self.channel_high is not None
             assert other.channel_high is not None
@@ -159,8 +176,7 @@ class TensorStats:
             else:
                 whole.by_channel = False
         if self.rows.shape[1] == other.rows.shape[1]:
-            whole._rows = [np.concatenate([self.rows, other.rows])]
-            whole._count = len(whole._rows[0])
+            whole._join(other)
         return whole
 
     def copy(self) -> TensorStats:
@@ -176,10 +192,8 @@ class TensorStats:
             channel_low=self.channel_low,
             channel_high=self.channel_high,
             _rows=[self.rows] if self._rows else [],
-            _count=self._count,
-            _take=self._take,
-            _every=self._every,
-            _turn=self._turn,
+            _places=self._places,
+            _level=self._level,
         )
 
     def to_arrays(self) -> dict[str, np.ndarray]:
@@ -187,7 +201,7 @@ class TensorStats:
         import numpy as np
 
         numbers = [self.low, self.high, *self.average]
-        counts = [self.seen, self.not_finite, self._count, self._take, self._every, self._turn]
+        counts = [self.seen, self.not_finite, self._places, self._level, int(self.by_channel)]
         arrays = {"numbers": np.array(numbers), "counts": np.array(counts), "rows": self.rows}
         if self.by_channel and self.channel_low is not None and self.channel_high is not None:
             arrays |= {"channel_low": self.channel_low, "channel_high": self.channel_high}
@@ -203,7 +217,8 @@ class TensorStats:
         self.low, self.high, *average = (float(one) for one in arrays["numbers"])
         self.average = (average[0], average[1])
         counts = (int(one) for one in arrays["counts"])
-        self.seen, self.not_finite, self._count, self._take, self._every, self._turn = counts
+        self.seen, self.not_finite, self._places, self._level, by_channel = counts
+        self.by_channel = bool(by_channel)
         self._rows = [arrays["rows"]] if arrays["rows"].size else []
         if "channel_low" in arrays:
             self.channel_low, self.channel_high = arrays["channel_low"], arrays["channel_high"]
@@ -219,30 +234,64 @@ class TensorStats:
         return array.reshape(before, array.shape[axis], -1)
 
     def _sample(self, cut: np.ndarray) -> None:
-        import numpy as np
-
-        self._turn += 1
-        if self._turn % self._every:
-            return
         before, channels, after = cut.shape
-        places = before * after
-        limit = max(16, _KEPT_NUMBERS // channels)
-        self._take = min(self._take, limit) if channels > 1 else max(self._take, 1024)
-        take = min(self._take, places)
-        offset = (self._turn * _PRIME) % places
-        chosen = (offset + (np.arange(take) * places) // take) % places
-        rows = cut[chosen // after, :, chosen % after].astype(np.float32)
         if self._rows and self._rows[0].shape[1] != channels:
             return
-        self._rows.append(rows)
-        self._count += len(rows)
-        while self._count > 2 * limit:
-            self._rows = [np.concatenate(self._rows)[::2]]
-            self._count = len(self._rows[0])
-            if self._take > 1:
-                self._take = max(1, self._take // 2)
-            else:
-                self._every *= 2
+        first, last = self._places, self._places + before * after
+        self._places = last
+        while last > _most_rows(channels) << self._level:
+            self._thin()
+        chosen = _chosen(first, last, self._level) - first
+        self._rows.append(cut[chosen // after, :, chosen % after].astype("float32"))
+
+    def _thin(self) -> None:
+        """Forget one of every two positions."""
+        import numpy as np
+
+        self._level += 1
+        rows = self.rows
+        pairs = np.arange(-(-len(rows) // 2))
+        chosen = 2 * pairs + _bits(pairs, self._level)
+        if self._rows:
+            self._rows = [rows[chosen[chosen < len(rows)]]]
+
+    def _join(self, other: TensorStats) -> None:
+        """Take over the sampled positions of another stream."""
+        import numpy as np
+
+        other = other.copy()
+        while other._level < self._level:
+            other._thin()
+        while self._level < other._level:
+            self._thin()
+        self._places += other._places
+        self._rows = [np.concatenate([self.rows, other.rows])]
+        while len(self.rows) > _most_rows(self.rows.shape[1]):
+            self._thin()
+
+
+def _most_rows(channels: int) -> int:
+    return max(_FEWEST_ROWS, _KEPT_NUMBERS // channels)
+
+
+def _chosen(first: int, last: int, level: int) -> np.ndarray:
+    """Give the positions from ``first`` up to ``last`` that are held at a level.
+
+    Those of a level are among those of the level below.
+    """
+    import numpy as np
+
+    blocks = np.arange(first >> level, -(-last >> level) + 1, dtype=np.int64)
+    for each in range(level, 0, -1):
+        blocks = 2 * blocks + _bits(blocks, each)
+    chosen: np.ndarray = blocks[(blocks >= first) & (blocks < last)]
+    return chosen
+
+
+def _bits(blocks: np.ndarray, level: int) -> np.ndarray:
+    """Give which half of each block is held: 0 or 1, without a pattern that data may have."""
+    bits: np.ndarray = ((blocks + 977 * level) * 2654435761 >> 21) & 1
+    return bits
 
 
 def _percentile(rows: np.ndarray, low: float, high: float) -> tuple[float, float]:
@@ -252,14 +301,19 @@ def _percentile(rows: np.ndarray, low: float, high: float) -> tuple[float, float
     return max(low, float(ends[0])), min(high, float(ends[1]))
 
 
-def _histogram(rows: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-    """Count the sampled numbers in even bins over the whole range; its ends count once each."""
+def _histogram(
+    rows: np.ndarray, low: float, high: float, level: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Count the sampled numbers in even bins over the whole range.
+
+    Its ends are known to have been there once, whether they were sampled or not.
+    """
     import numpy as np
 
     counts, edges = np.histogram(rows, bins=_BINS, range=(low, high))
     counts = counts.astype(np.float64)
-    counts[0] += 1
-    counts[-1] += 1
+    if level:
+        counts[[0, -1]] = np.maximum(counts[[0, -1]], 0.5**level)
     return counts, edges
 
 
@@ -314,6 +368,8 @@ def _least_entropy(counts: np.ndarray, edges: np.ndarray, grid: Grid) -> tuple[f
     counts = counts.copy()
     # zero has a level of its own on every grid: its bin, which rectifiers fill, says nothing
     counts[np.abs(middles).argmin()] = 0.0
+    if counts.sum() < _ENTROPY_PER_BIN * len(counts):
+        return float(edges[0]), float(edges[-1])
     lows, highs = _ranges(float(edges[0]), float(edges[-1]))
     best, least = (float(edges[0]), float(edges[-1])), np.inf
     for low, high in zip(lows, highs, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from edgesdk.quantize.edit import give_constant, is_transposed
@@ -29,20 +30,23 @@ def is_quantized(model: onnx_ir.Model) -> bool:
     )
 
 
-def prepare(model: onnx_ir.Model) -> onnx_ir.Model:
-    """Give a copy with plain Gemms: alpha and beta in the weights, a MatMul's bias joined."""
+def prepare(model: onnx_ir.Model, *, keep_float: Collection[str] = ()) -> onnx_ir.Model:
+    """Give a copy with plain Gemms: alpha and beta in the weights, a MatMul's bias joined.
+
+    What ``keep_float`` names, by node or operator, keeps its name and operator.
+    """
     copy = model.clone()
     for node in list(copy.graph):
         if node.graph is None or node.domain:
             continue
         if node.op_type == "MatMul":
-            _join_bias(copy.graph, node)
+            _join_bias(copy.graph, node, keep_float)
         elif node.op_type == "Gemm":
             _fold_factors(copy.graph, node)
     return copy
 
 
-def _join_bias(graph: onnx_ir.Graph, node: onnx_ir.Node) -> None:
+def _join_bias(graph: onnx_ir.Graph, node: onnx_ir.Node, keep_float: Collection[str]) -> None:
     """Make one Gemm of a MatMul of two dimensions and the Add of a constant after it."""
     import onnx_ir as ir
 
@@ -57,6 +61,8 @@ def _join_bias(graph: onnx_ir.Graph, node: onnx_ir.Node) -> None:
         return
     after, position = next(iter(uses))
     if after.op_type != "Add" or after.domain or after.graph is not graph:
+        return
+    if {node.name, node.op_type, after.name, after.op_type} & set(keep_float):
         return
     bias_value = after.inputs[1 - position]
     bias = constant_array(bias_value)
@@ -84,16 +90,20 @@ def _fold_factors(graph: onnx_ir.Graph, node: onnx_ir.Node) -> None:
         value = node.inputs[position] if position < len(node.inputs) else None
         factor = 1.0 if attribute is None else attribute.as_float()
         array = constant_array(value)
-        if factor == 1.0 or array is None:
+        if factor == 1.0 or array is None or array.dtype != np.float32:
             continue
-        give_constant(graph, node, position, (array * np.float32(factor)).astype(np.float32))
+        give_constant(graph, node, position, array * np.float32(factor))
         node.attributes.pop(name)
     bias = constant_array(node.inputs[2]) if len(node.inputs) > 2 else None
     weight = constant_array(node.inputs[1])
-    if bias is not None and weight is not None and bias.ndim != 1:
-        wide = weight.shape[0 if is_transposed(node) else 1]
-        if bias.size == wide and bias.shape[-1] == wide:
-            give_constant(graph, node, 2, bias.reshape(-1))
+    if bias is None or weight is None or bias.dtype != np.float32:
+        return
+    wide = weight.shape[0 if is_transposed(node) else 1]
+    one_for_all = bias.size == 1 and wide != 1
+    if one_for_all or (
+        bias.ndim != 1 and bias.size == wide and bias.shape[-1:] in ((), (wide,))
+    ):
+        give_constant(graph, node, 2, np.broadcast_to(bias.reshape(-1), (wide,)).copy())
 
 
 def without_qdq(model: onnx_ir.Model) -> onnx_ir.Model:

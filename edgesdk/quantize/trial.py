@@ -94,13 +94,19 @@ class Trial:
     _layouts: dict[tuple[tuple[str, str], ...], Layout] = field(default_factory=dict)
 
     def finished(self) -> Trial:
-        """Give the same with every sample counted: for the graph that is shipped."""
-        return replace(self, final=True, _even=None, _moments={}, _nearest={})
+        """Give the same with every sample counted: for the graph that is shipped.
+
+        What it is made from is given up: the statistics of both kinds of samples are joined.
+        """
+        if self.final:
+            return self
+        joined = replace(self.observed, stats=self.observed.whole)
+        return replace(self, observed=joined, final=True, _even=None, _moments={}, _nearest={})
 
     @property
     def stats(self) -> dict[str, TensorStats]:
         """Statistics of the tensors."""
-        return self.observed.whole if self.final else self.observed.stats
+        return self.observed.stats
 
     @property
     def whole_biases(self) -> bool:

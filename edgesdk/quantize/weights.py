@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgesdk.profiles.values import QuantScheme
-from edgesdk.quantize.grid import SMALLEST_SCALE, Grid
+from edgesdk.quantize.grid import SMALLEST_SCALE, Grid, Step
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,7 +92,7 @@ def quantize_weight(
 
     rows = _rows(weight, axis)
     if not grid.symmetric:
-        step = grid.step_for(float(rows.min()), float(rows.max()))
+        step = _step_above(grid, float(rows.min()), float(rows.max()), floor)
         return WholeWeight(
             integers=grid.quantize(weight, step),
             scale=np.array(step.scale, np.float32),
@@ -120,7 +120,9 @@ def bias_as_int32(bias: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """Round a bias to steps of input scale times weight scale, within 32 bits."""
     import numpy as np
 
-    whole = np.rint(bias.reshape(-1).astype(np.float64) / scale.astype(np.float64))
+    # both scales can be so small that their product is 0 in float32; only a bias of 0 has those
+    steps = np.maximum(scale.astype(np.float64), np.finfo(np.float32).smallest_subnormal)
+    whole = np.rint(bias.reshape(-1).astype(np.float64) / steps)
     return np.clip(whole, -(2**31) + 1, 2**31 - 1).astype(np.int32)
 
 
@@ -129,6 +131,17 @@ def bias_floor(bias: np.ndarray, input_scale: float) -> np.ndarray:
     import numpy as np
 
     return np.abs(bias.reshape(-1).astype(np.float64)) / (_BIAS_REACH * input_scale)
+
+
+def _step_above(grid: Grid, low: float, high: float, floor: np.ndarray | None) -> Step:
+    step = grid.step_for(low, high)
+    least = 0.0 if floor is None else float(floor.max())
+    if low == high == 0.0:
+        return Step(scale=max(least, SMALLEST_SCALE), zero_point=step.zero_point)
+    if step.scale >= least:
+        return step
+    wider = least * grid.steps / (max(high, 0.0) - min(low, 0.0))
+    return grid.step_for(low * wider, high * wider)
 
 
 def _rows(weight: np.ndarray, axis: int | None) -> np.ndarray:
