@@ -38,7 +38,7 @@ _TAIL = 1e-4
 _MOMENTUM = 0.1
 _BINS = 2048
 #: Of fewer numbers a histogram is mostly holes, whose entropy says nothing.
-_ENTROPY_PER_BIN = 2
+_ENTROPY_PER_BIN = 4
 #: How far `mse` and `entropy` shrink a range, and in how many steps.
 _SHRINK_TO, _SHRINK_STEPS = 0.2, 48
 
@@ -61,6 +61,8 @@ class TensorStats:
     average: tuple[float, float] = (0.0, 0.0)
     channel_low: np.ndarray | None = None
     channel_high: np.ndarray | None = None
+    _sums: np.ndarray | None = None
+    _places: int = 0
     _rows: list[np.ndarray] = field(default_factory=list)
     _places: int = 0
     _level: int = 0
@@ -147,6 +149,8 @@ class TensorStats:
         self.channel_high = np.minimum(self.channel_high * factors, top)
         self.low, self.high = float(self.channel_low.min()), float(self.channel_high.max())
         self.average = (self.low, self.high)
+        if self._sums is not None:
+            self._sums = self._sums * factors
         self._rows = [np.minimum(self.rows * factors, top).astype(np.float32)]
 
     def merge(self, other: TensorStats) -> TensorStats:
@@ -191,6 +195,8 @@ class TensorStats:
             average=self.average,
             channel_low=self.channel_low,
             channel_high=self.channel_high,
+            _sums=self._sums,
+            _places=self._places,
             _rows=[self.rows] if self._rows else [],
             _places=self._places,
             _level=self._level,
@@ -203,6 +209,8 @@ class TensorStats:
         numbers = [self.low, self.high, *self.average]
         counts = [self.seen, self.not_finite, self._places, self._level, int(self.by_channel)]
         arrays = {"numbers": np.array(numbers), "counts": np.array(counts), "rows": self.rows}
+        if self._sums is not None:
+            arrays["sums"] = self._sums
         if self.by_channel and self.channel_low is not None and self.channel_high is not None:
             arrays |= {"channel_low": self.channel_low, "channel_high": self.channel_high}
         return arrays
