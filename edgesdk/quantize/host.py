@@ -35,6 +35,8 @@ class HostSession:
             speed as well; ``off`` computes Q/DQ pairs in float, exactly as the graph says.
         threads: None for one per core.
         optimized: Where to write the graph as the runtime will run it.
+        signed: Make kernels for int8 activations as on Arm; on x86 the runtime turns those it
+            can to uint8, and computes in float around a tensor that several nodes read.
 
     Raises:
         QuantizeError: The runtime does not load the graph.
@@ -47,6 +49,7 @@ class HostSession:
         optimize: str = "all",
         threads: int | None = None,
         optimized: Path | None = None,
+        signed: bool = False,
     ) -> None:
         import onnxruntime as ort
 
@@ -63,6 +66,8 @@ class HostSession:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.enable_mem_pattern = False
         options.enable_cpu_mem_arena = False
+        if signed:
+            options.add_session_config_entry("session.qdqisint8allowed", "1")
         if optimized is not None:
             options.optimized_model_filepath = str(optimized)
         self._folder: tempfile.TemporaryDirectory[str] | None = None

@@ -48,7 +48,7 @@ def count_kernels(model: onnx_ir.Model, layout: Layout) -> Kernels:
 
     with tempfile.TemporaryDirectory(prefix="edgesdk-kernels-") as folder:
         path = Path(folder) / "optimized.onnx"
-        HostSession(model, optimize="extended", optimized=path)
+        HostSession(model, optimize="extended", optimized=path, signed=_is_signed(model))
         graph = onnx.load(path, load_external_data=False).graph
     planned = [name for name, unit in layout.units.items() if unit.role == "compute"]
     still = {node.name for node in graph.node if node.op_type in _IN_FLOAT}
@@ -62,3 +62,11 @@ def count_kernels(model: onnx_ir.Model, layout: Layout) -> Kernels:
         float_nodes=float_nodes,
         conversions=conversions,
     )
+
+
+def _is_signed(model: onnx_ir.Model) -> bool:
+    """Say whether activations are int8: such graphs are for Arm, and are looked at as there."""
+    import onnx_ir as ir
+
+    zeros = (n.inputs[2] for n in model.graph if n.op_type == "QuantizeLinear")
+    return any(zero is not None and zero.dtype == ir.DataType.INT8 for zero in zeros)
