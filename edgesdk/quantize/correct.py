@@ -56,8 +56,13 @@ def correct_biases(
         rows = known.rows
         whole = grid.quantize(rows, step).astype(np.float64)
         seen = (whole - step.zero_point) * step.scale
-        shift = _through(node, weights[name, 1].numbers(), seen.mean(axis=0))
-        shift -= _through(node, weight.astype(np.float64), rows.mean(axis=0, dtype=np.float64))
+        mean = known.channel_mean
+        if mean is None or mean.shape != rows.shape[1:]:
+            continue
+        # the mean is exact; what rounding and clipping do to it is told by the sampled places
+        moved = mean + seen.mean(axis=0) - rows.mean(axis=0, dtype=np.float64)
+        shift = _through(node, weights[name, 1].numbers(), moved)
+        shift -= _through(node, weight.astype(np.float64), mean)
         bias = constant_array(node.inputs[2]) if len(node.inputs) > 2 else None
         before = np.zeros(shift.shape) if bias is None else bias.reshape(-1).astype(np.float64)
         if not np.isfinite(shift).all():

@@ -12,6 +12,7 @@ from edgesdk.profiles.values import QuantScheme
 from edgesdk.progress import OnProgress, Progress, ignore_progress
 from edgesdk.quantize.budget import Budget, keep_budget
 from edgesdk.quantize.compare import noise_by_output, noise_db, open_candidate, sqnr_db
+from edgesdk.quantize.host import give_memory_back
 from edgesdk.quantize.kernels import Kernels, count_kernels
 from edgesdk.quantize.layout import Layout, lay_out
 from edgesdk.quantize.lints import lint_calibration, unusable_tensors
@@ -103,6 +104,7 @@ def quantize_static(
     observed = observe(
         float_model, watched, samples, total=total, state=state, on_progress=on_progress
     )
+    give_memory_back()
     trial = Trial(
         model=float_model, scheme=scheme, keep_float=keep, observed=observed, chains=chains
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgesdk.errors import QuantizeError
 from edgesdk.progress import OnProgress, Progress, ignore_progress
-from edgesdk.quantize.host import HostSession
+from edgesdk.quantize.host import HostSession, give_memory_back
 from edgesdk.quantize.observers import TensorStats
 from edgesdk.quantize.state import State
 
@@ -22,10 +22,13 @@ Sample = dict[str, "np.ndarray"]
 
 #: Samples that are kept, with the float model's answers, to compare candidates on.
 _KEPT_SAMPLES = 16
-_KEPT_BYTES = 64 << 20
+_KEPT_BYTES = 8 << 20
 #: Samples run together while what they give stays below this.
 _BATCH_BYTES = 4 << 20
 _MOST_IN_BATCH = 32
+#: Samples after which freed memory goes back to the system: the heap splits up between what
+#: stays and the large arrays that come and go, and would grow with the number of samples.
+_TRIM_EVERY = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +89,7 @@ def observe(
     inputs = {value.name or "" for value in model.graph.inputs}
     inner = [name for name in watched if name not in inputs]
     session = HostSession(_with_outputs(model, inner))
+    give_memory_back()
     answers = [value.name or "" for value in model.graph.outputs]
     open_stats, held_stats = (
         {
@@ -96,7 +100,6 @@ def observe(
     )
     found = Observed(stats=open_stats, held=held_stats)
     keeper = _Keeper(total)
-    first: Sample | None = None
     names = list(dict.fromkeys((*inner, *answers)))
     note = _Note(state, open_stats, held_stats)
     feed = _Feed(model, session, names, keeper, skip=note.read())
@@ -105,17 +108,17 @@ def observe(
         feed.see(sum(array.nbytes for array in results.values()))
         if feed.is_new:
             for name, one in (held_stats if held else open_stats).items():
-                one.update(results[name] if name in results else batch[name])
-        for sample in group:
-            first = sample if first is None else first
-            found.alike = found.alike and _same(first, sample)
+                array = results[name] if name in results else batch[name]
+                one.update(array, together=len(group))
         if held:
             keeper.keep(batch, {name: results[name] for name in answers})
         del results  # or the next run's would lie beside them
-        if not feed.pending:
+        if feed.is_new and not feed.pending:
             note.write(feed.count)
+        if not feed.count % _TRIM_EVERY:
+            give_memory_back()
         on_progress(Progress(step="calibrate", done=feed.count, total=total, unit="samples"))
-    found.samples = feed.count
+    found.samples, found.alike = feed.count, feed.alike
     if not found.samples:
         raise QuantizeError(
             "cannot calibrate: there are no samples",
@@ -174,11 +177,15 @@ class _Feed:
         self.pending: list[Sample] = []
         self.count = 0
         self.is_new = skip == 0
+        self.alike = True
 
     def batches(self, samples: Iterable[Sample]) -> Iterator[tuple[Sample, list[Sample], bool]]:
         """Give inputs to run, the samples in them, and whether they are to be kept."""
+        first: Sample | None = None
         for number, sample in enumerate(samples):
             _check_finite(sample, number)
+            first = sample if first is None else first
+            self.alike = self.alike and _same(first, sample)
             self.count = number + 1
             self.is_new = number >= self._skip
             if self._keeper.wants(number):
@@ -188,7 +195,7 @@ class _Feed:
         yield from self._flush(alone=True)
 
     def see(self, answer_bytes: int) -> None:
-        """Take note of how much a run gives: large answers are never joined, not even to try."""
+        """Take note of how much a run gives: large answers are not joined, not even to try."""
         if self._size is None and 2 * answer_bytes > _BATCH_BYTES:
             self._size = 1
 
@@ -197,6 +204,9 @@ class _Feed:
             yield from self._flush(alone=False)
         self.pending.append(sample)
         if self._size is None and len(self.pending) == 2:
+            if _same(*self.pending):
+                yield from self._flush(alone=True)  # they would not show what mixes samples
+                return
             self._size = _batch_size(self._session, self._names, *self.pending)
         if self._size is not None and len(self.pending) >= self._size:
             yield from self._flush(alone=self._size == 1)
@@ -216,8 +226,8 @@ class _Note:
     def __init__(
         self,
         state: State | None,
-        open_stats: Mapping[str, TensorStats],
-        held_stats: Mapping[str, TensorStats],
+        open_stats: dict[str, TensorStats],
+        held_stats: dict[str, TensorStats],
     ) -> None:
         self._state = state or State(None)
         self._parts = {"open": open_stats, "held": held_stats}
@@ -225,12 +235,14 @@ class _Note:
     def read(self) -> int:
         """Take up what is there; give how many samples it covers."""
         arrays = self._state.read_arrays("ranges")
+        found: dict[str, dict[str, TensorStats]] = {part: {} for part in self._parts}
         try:
             count = int(arrays["samples"])
             for part, stats in self._parts.items():
                 for name, one in stats.items():
                     start = f"{part}:{name}:"
-                    one.from_arrays(
+                    known = found[part][name] = one.copy()
+                    known.from_arrays(
                         {
                             key[len(start) :]: array
                             for key, array in arrays.items()
@@ -238,7 +250,9 @@ class _Note:
                         }
                     )
         except (KeyError, ValueError, TypeError):
-            return 0
+            return 0  # all of it or nothing, or samples would count twice
+        for part, stats in self._parts.items():
+            stats.update(found[part])
         return count
 
     def write(self, count: int) -> None:
@@ -261,7 +275,9 @@ def _joined(group: list[Sample]) -> Sample:
 
 
 def _fits(one: Sample, other: Sample) -> bool:
-    return all(one[name].shape == other[name].shape for name in one)
+    return one.keys() == other.keys() and all(
+        one[name].shape == other[name].shape for name in one
+    )
 
 
 def _batch_size(session: HostSession, names: list[str], one: Sample, other: Sample) -> int:
@@ -306,7 +322,10 @@ def _check_finite(sample: Sample, number: int) -> None:
 def _same(one: Sample, other: Sample) -> bool:
     import numpy as np
 
-    return one is other or all(np.array_equal(one[name], other[name]) for name in one)
+    return one is other or (
+        one.keys() == other.keys()
+        and all(np.array_equal(one[name], other[name]) for name in one)
+    )
 
 
 class _Keeper:

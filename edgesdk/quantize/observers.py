@@ -62,7 +62,6 @@ class TensorStats:
     channel_low: np.ndarray | None = None
     channel_high: np.ndarray | None = None
     _sums: np.ndarray | None = None
-    _places: int = 0
     _rows: list[np.ndarray] = field(default_factory=list)
     _places: int = 0
     _level: int = 0
@@ -98,6 +97,17 @@ class TensorStats:
             else:
                 self.by_channel = False
         self._sample(cut)
+        if self.axis is not None:
+            sums = cut.sum(axis=2, dtype=np.float32).sum(axis=0, dtype=np.float64)
+            if self._sums is None:
+                self._sums = sums
+            elif self._sums.shape == sums.shape:
+                self._sums = self._sums + sums
+
+    @property
+    def channel_mean(self) -> np.ndarray | None:
+        """The mean of each channel over all that was seen; None without an axis."""
+        return None if self._sums is None else self._sums / self._places
 
     def _widen(self, low: float, high: float) -> None:
         """Take in the least and the greatest number of one sample."""
@@ -181,6 +191,8 @@ class TensorStats:
                 whole.by_channel = False
         if self.rows.shape[1] == other.rows.shape[1]:
             whole._join(other)
+            if self._sums is not None and other._sums is not None:
+                whole._sums = self._sums + other._sums
         return whole
 
     def copy(self) -> TensorStats:
@@ -196,7 +208,6 @@ class TensorStats:
             channel_low=self.channel_low,
             channel_high=self.channel_high,
             _sums=self._sums,
-            _places=self._places,
             _rows=[self.rows] if self._rows else [],
             _places=self._places,
             _level=self._level,
@@ -227,6 +238,7 @@ class TensorStats:
         counts = (int(one) for one in arrays["counts"])
         self.seen, self.not_finite, self._places, self._level, by_channel = counts
         self.by_channel = bool(by_channel)
+        self._sums = arrays.get("sums")
         self._rows = [arrays["rows"]] if arrays["rows"].size else []
         if "channel_low" in arrays:
             self.channel_low, self.channel_high = arrays["channel_low"], arrays["channel_high"]
