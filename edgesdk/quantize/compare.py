@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from edgesdk.quantize.host import HostSession, sums_saturate
+from edgesdk.quantize.host import HostSession, give_memory_back, sums_saturate
 from edgesdk.quantize.observe import Kept
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ _LEAST_DB, _MOST_DB = -90.0, 20.0
 
 def open_candidate(model: onnx_ir.Model) -> HostSession:
     """Open a quantized graph as it is judged: with its 8-bit kernels where they are exact."""
+    give_memory_back()
     return HostSession(model, optimize="off" if sums_saturate() else "extended")
 
 

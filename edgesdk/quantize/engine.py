@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from edgesdk.quantize.layout import Layout, lay_out
 from edgesdk.quantize.lints import lint_calibration, unusable_tensors
 from edgesdk.quantize.means import MEANS
 from edgesdk.quantize.observe import observe
+from edgesdk.quantize.openvino_kernels import count_openvino_kernels, has_openvino
 from edgesdk.quantize.prepare import prepare
 from edgesdk.quantize.state import State
 from edgesdk.quantize.trial import Choice, Trial, watch_for
@@ -36,7 +37,9 @@ _GAIN_DB = 0.3
 #: Rounding that compensates needs some multiply-accumulates of float64; more is not worth it.
 _ROUNDING_WORK = 2e9
 _MOST_REASONS = 4
-_NO_KERNEL = "onnxruntime made no 8-bit kernel of it (seen in the graph that it runs)"
+_NO_KERNEL = "{runtime} made no 8-bit kernel of it (seen in the graph that it runs)"
+
+Count = Callable[["ir.Model", Layout], Kernels]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -112,16 +115,16 @@ def quantize_static(
     job.findings.extend(lint_calibration(float_model, layout, observed))
     choice = Choice().keeping(_keep_unusable(layout, unusable_tensors(observed)))
     _refuse_nothing(float_model, trial.layout(choice))
-    counted = runtime == "onnxruntime" and scheme.rules.placement == "operators"
-    if counted and not scheme.activations.startswith("int16"):
-        choice = _keep_what_does_not_fuse(job, choice)
+    count = _counter(runtime, scheme)
+    if count is not None:
+        choice = _keep_what_does_not_fuse(job, choice, count, runtime)
     choice = _choose_means(job, choice)
     outcome = None
     if budget is not None:
         choice, outcome = keep_budget(trial, choice, budget, state, on_progress)
         if outcome.after > budget.limit:
             job.findings.append(_budget_broken(outcome))
-    return _finish(job, choice, outcome, precision=precision, counted=counted)
+    return _finish(job, choice, outcome, precision=precision, count=count, runtime=runtime)
 
 
 def _finish(
@@ -130,24 +133,25 @@ def _finish(
     outcome: BudgetOutcome | None,
     *,
     precision: str,
-    counted: bool,
+    count: Count | None,
+    runtime: str,
 ) -> Quantized:
     trial = job.trial
     kept = trial.observed.kept
     judged = job.noise_of(choice) if kept else {}
     model, layout = trial.finished().realize(choice)
     kernels: Kernels | None = None
-    if counted:
-        kernels = count_kernels(model, layout)
-    else:
-        open_candidate(model)  # it has to load, whoever runs it
+    if count is not None:
+        kernels = count(model, layout)
+    if count is not count_kernels:
+        open_candidate(model)  # it has to load here too: the reference answers come from it
     ops = {node.name or "": node.op_type for node in trial.model.graph}
     left = tuple(
         LeftFloat(name=name, op=ops[name], reason=reason)
         for name, reason in layout.left.items()
     )
     if kernels is not None and kernels.float_nodes:
-        job.findings.append(_not_fused(kernels))
+        job.findings.append(_not_fused(kernels, runtime))
     return Quantized(
         model=model,
         precision=precision,
@@ -191,14 +195,26 @@ def _keep_unusable(layout: Layout, reasons: Mapping[str, str]) -> dict[str, str]
     return kept
 
 
-def _keep_what_does_not_fuse(job: _Job, choice: Choice) -> Choice:
+def _counter(runtime: str, scheme: QuantScheme) -> Count | None:
+    """Give what counts the kernels of a runtime that is installed here; None for others."""
+    if scheme.activations.startswith("int16"):
+        return None
+    if runtime == "onnxruntime" and scheme.rules.placement == "operators":
+        return count_kernels
+    if runtime == "openvino" and has_openvino():
+        return count_openvino_kernels
+    return None
+
+
+def _keep_what_does_not_fuse(job: _Job, choice: Choice, count: Count, runtime: str) -> Choice:
     """Give back to float what the runtime would compute in float between conversions."""
     for _ in range(3):
         model, layout = job.trial.realize(choice)
-        stuck = count_kernels(model, layout).float_nodes
+        stuck = count(model, layout).float_nodes
         if not stuck:
             break
-        more = {name: _NO_KERNEL for node in stuck for name in layout.units[node].names}
+        why = _NO_KERNEL.format(runtime=runtime)
+        more = {name: why for node in stuck for name in layout.units[node].names}
         choice = choice.keeping(more)
         _refuse_nothing(job.trial.model, job.trial.layout(choice))
     return choice
@@ -259,12 +275,12 @@ def _rounding_work(layout: Layout) -> float:
     return total
 
 
-def _not_fused(kernels: Kernels) -> Finding:
+def _not_fused(kernels: Kernels, runtime: str) -> Finding:
     names = ", ".join(repr(name) for name in kernels.float_nodes[:4])
     return Finding(
         code="not-fused",
         severity="warning",
-        message=f"onnxruntime makes 8-bit kernels of {kernels.whole} of {kernels.planned} "
+        message=f"{runtime} makes 8-bit kernels of {kernels.whole} of {kernels.planned} "
         f"compute nodes; {names} and their like run in float between conversions",
         hint="keep them in float (keep_float in a recipe), or report the model",
     )
