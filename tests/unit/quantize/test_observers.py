@@ -27,6 +27,10 @@ def normal(count: int, seed: int = 1) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(count).astype(np.float32)
 
 
+def _same(one: np.ndarray, other: np.ndarray, *, exact: bool) -> bool:
+    return np.array_equal(one, other) if exact else np.allclose(one, other, rtol=1e-6)
+
+
 def noise(numbers: np.ndarray, ends: tuple[float, float], grid: Grid = GRID) -> float:
     """Give the power of what rounding to a range loses, over that of the numbers."""
     step = grid.step_for(*ends)
@@ -59,7 +63,7 @@ def test_everything_is_the_same_however_samples_are_batched(
             batched.update(part, together=len(part))
         before, after = alone.to_arrays(), batched.to_arrays()
         assert before.keys() == after.keys()
-        assert all(np.array_equal(before[name], after[name]) for name in before)
+        assert all(_same(before[name], after[name], exact=name != "sums") for name in before)
 
 
 @pytest.mark.parametrize("shape", [(1, 70_000), (1, 24, 40, 40), (1, 50, 768), (1, 9000, 4, 4)])
@@ -191,7 +195,7 @@ def test_merged_statistics_are_those_of_the_whole_stream() -> None:
     )
     for name, array in whole.to_arrays().items():
         if name != "numbers":
-            assert np.array_equal(array, merged.to_arrays()[name])
+            assert _same(array, merged.to_arrays()[name], exact=name != "sums")
     methods: tuple[RangeMethod, ...] = ("min-max", "percentile", "mse", "entropy")
     for method in methods:
         assert merged.range(method, GRID) == whole.range(method, GRID)
@@ -270,7 +274,8 @@ def test_channels_are_scaled_as_if_they_had_always_been() -> None:
         by_channel=True,
     )
     assert np.allclose(stats.rows, wanted.rows)
-    assert np.allclose(stats.channel_high, wanted.channel_high)
+    assert stats.channel_high is not None
+    assert stats.channel_high == pytest.approx(np.minimum(array.max(axis=(0, 2)) * factors, 6))
     assert (stats.low, stats.high) == pytest.approx((wanted.low, wanted.high))
 
 
