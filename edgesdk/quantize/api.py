@@ -30,6 +30,8 @@ __all__ = ["quantize"]
 
 Sample = dict[str, "np.ndarray"]
 
+_WHERE = "the data"
+
 
 def quantize(
     model: str | Path | OpenedModel | onnx.ModelProto | ir.Model,
@@ -188,22 +190,69 @@ def _samples(
     if isinstance(data, Dataset):
         return data.samples, data.count, data.labels, data.batch
     if isinstance(data, Mapping):
-        arrays = dict(data)
-        lengths = {len(array) for array in arrays.values()}
-        if len(lengths) != 1:
-            raise DataError(
-                "cannot calibrate: the arrays have different numbers of samples "
-                f"({', '.join(f'{name}: {len(array)}' for name, array in arrays.items())})",
-                hint="give one array per input, samples along the first axis",
-            )
-        count = lengths.pop()
-
-        def slices() -> Iterable[Sample]:
-            for index in range(count):
-                yield {name: array[index : index + 1] for name, array in arrays.items()}
-
-        return slices, count, None, 1
+        return _slices(data, inputs)
     # what starts anew by itself need not fit into memory; an iterator is read into it
     again = list(data) if iter(data) is data else data
     total = len(again) if isinstance(again, Sized) else None
-    return (lambda: again), total, None, 1
+    return (lambda: _fitted(again, inputs)), total, None, 1
+
+
+def _slices(
+    arrays: Mapping[str, np.ndarray], inputs: Sequence[TensorInfo]
+) -> tuple[Callable[[], Iterable[Sample]], int, np.ndarray | None, int]:
+    """Take samples along the first axis of one array per input."""
+    import numpy as np
+
+    from edgesdk.data.fit import cast_to, fit_array, match_names
+
+    names, _ = match_names(inputs, list(arrays), _WHERE)
+    plain = {info.name: np.asarray(arrays[names[info.name]]) for info in inputs}
+    fits = {
+        info.name: fit_array(
+            info, names[info.name], plain[info.name].dtype, plain[info.name].shape, _WHERE
+        )
+        for info in inputs
+    }
+    counts = {name: fit.count for name, fit in fits.items()}
+    if len(set(counts.values())) != 1:
+        shown = ", ".join(f"{name}: {count}" for name, count in counts.items())
+        raise DataError(
+            f"cannot calibrate: the arrays have different numbers of samples ({shown})",
+            hint="give one array per input, samples along the first axis",
+        )
+    count = next(iter(counts.values()))
+
+    def slices() -> Iterable[Sample]:
+        for index in range(count):
+            sample = {}
+            for info in inputs:
+                fit = fits[info.name]
+                rows = plain[info.name][index * fit.rows : (index + 1) * fit.rows]
+                sample[info.name] = cast_to(info, rows[0] if fit.whole else rows, _WHERE)
+            yield sample
+
+    labels = None
+    if "labels" in arrays and all(info.name != "labels" for info in inputs):
+        labels = np.asarray(arrays["labels"])
+    rows = fits[inputs[0].name].rows if inputs else 1
+    return slices, count, labels, rows
+
+
+def _fitted(samples: Iterable[Sample], inputs: Sequence[TensorInfo]) -> Iterable[Sample]:
+    """Check each sample against the model's inputs as it goes by."""
+    import numpy as np
+
+    from edgesdk.data.fit import fit_sample
+
+    for number, sample in enumerate(samples):
+        where = f"sample {number}"
+        missing = [info.name for info in inputs if info.name not in sample]
+        if missing:
+            raise DataError(
+                f"cannot calibrate with {where}: it has no {missing[0]!r} (it has "
+                f"{', '.join(map(repr, sample)) or 'nothing'})",
+                hint="give a dict with one array per input of the model",
+            )
+        yield {
+            info.name: fit_sample(info, np.asarray(sample[info.name]), where) for info in inputs
+        }
