@@ -63,6 +63,7 @@ def convert_part(
     )
     judged = labelled if labelled is not None else calib
     key = [part.digest for part in (calib, judged) if part is not None]
+    key.append(str(source.inputs))  # whose shapes may have been fixed
     state = State(state_dir, source.sha256, plan.target_sha256, recipe.sha256, *key)
     count = recipe.calib_samples
     total = None if calib is None or calib.count is None else min(calib.count, count)

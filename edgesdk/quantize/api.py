@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,7 +73,8 @@ def quantize(
         means: Accuracy means that may be tried.
         prune: ``2:4``, ``unstructured:0.5`` or ``channels:0.3``.
         requantize: Take a quantized model apart and quantize it anew.
-        state_dir: A folder to keep what a stopped run can go on from.
+        state_dir: A folder to keep what a stopped run with the same model, data and options can
+            go on from; not used with a ``metric`` or ``score``, which might have changed.
         on_progress: Told of samples and candidates.
 
     Raises:
@@ -120,7 +122,10 @@ def quantize(
         requantize=requantize,
         same_machine=here,
     )
-    state = State(state_dir, digest, repr(wanted), str(total))
+    if state_dir is None or samples is None or metric is not None or score is not None:
+        state = State(None)
+    else:
+        state = State(state_dir, digest, repr(wanted), _digest(samples, labels))
     done = convert(
         graph,
         samples,
@@ -174,6 +179,22 @@ def _backend(scheme: QuantScheme | str | None) -> tuple[BackendProfile | None, b
         "scheme of whole numbers",
         hint=f"it has {', '.join(one.id for one in with_scheme) or 'none at all'}",
     )
+
+
+def _digest(samples: Callable[[], Iterable[Sample]], labels: np.ndarray | None) -> str:
+    """Tell samples and labels from others."""
+    import hashlib
+
+    import numpy as np
+
+    digest = hashlib.sha256()
+    first = {} if labels is None else {"labels": np.asarray(labels)}
+    for arrays in itertools.chain([first], samples()):
+        for name in sorted(arrays):
+            array = np.ascontiguousarray(arrays[name])
+            digest.update(f"{name} {array.dtype} {array.shape}".encode())
+            digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 def _samples(

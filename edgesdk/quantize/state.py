@@ -29,13 +29,21 @@ class State:
 
     Args:
         folder: Where states lie; it is made when something is kept.
-        key: Says which quantization it is, by everything that shapes it.
+        key: Says which quantization it is, by everything that shapes it but the release.
     """
 
     def __init__(self, folder: Path | None, *key: str) -> None:
-        digest = hashlib.sha256("\n".join(key).encode()).hexdigest()[:32]
+        from edgesdk import __version__
+
+        digest = hashlib.sha256("\n".join((__version__, *key)).encode()).hexdigest()[:32]
         self.folder = None if folder is None else folder / digest
         self._saved = time.monotonic()
+
+    def part(self, name: str) -> State:
+        """Give a state within this one, which is forgotten with it."""
+        inner = State(None)
+        inner.folder = None if self.folder is None else self.folder / name
+        return inner
 
     def due(self, every_s: float = 5.0) -> bool:
         """Say whether it is time to keep something again."""
