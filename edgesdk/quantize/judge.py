@@ -75,6 +75,11 @@ class ScoreJudge:
     def set_reference(self, model: onnx_ir.Model) -> None:
         """Measure the float graph."""
         self.reference = float(self._score(HostSession(model).run))
+        if not math.isfinite(self.reference):
+            raise QuantizeError(
+                f"cannot measure the float model: its score is {self.reference}",
+                hint="does the score function work on the float model?",
+            )
 
     def drop(self, session: HostSession) -> float:
         """Give the float graph's score less the candidate's."""
@@ -138,16 +143,21 @@ class LabelledJudge:
         outputs = self._outputs(session, step)
         if self._metric is not None:
             return float(self._metric(outputs, self._labels)), self.metric
+        import numpy as np
+
         from edgesdk.data.metrics import score_outputs
 
         try:
-            _, score = score_outputs(outputs, self._labels)
+            name, score = score_outputs(outputs, self._labels)
         except DataError as exc:
             raise QuantizeError(
                 f"cannot measure the model on the labelled data: {exc}",
                 hint=exc.hint or "leave --max-drop out, or give labels that fit an output",
             ) from exc
-        return score.value, score.metric
+        # a class can be read off numbers that are none, too
+        scored = outputs[name]
+        lost = scored.dtype.kind == "f" and not np.isfinite(scored).all()
+        return (math.nan if lost else score.value), score.metric
 
     def _outputs(self, session: HostSession, step: str) -> dict[str, np.ndarray]:
         import numpy as np
