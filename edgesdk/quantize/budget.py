@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from edgesdk.errors import QuantizeError
 from edgesdk.progress import OnProgress, Progress
 from edgesdk.quantize.compare import noise_by_output, open_candidate
+from edgesdk.quantize.edit import is_transposed
 from edgesdk.quantize.host import HostSession
 from edgesdk.quantize.judge import Judge, NoiseJudge
 from edgesdk.quantize.layout import Layout, Unit
@@ -253,5 +254,6 @@ def _work(unit: Unit) -> float:
         first = unit.node.inputs[0]
         last = first.shape[-1] if first is not None and first.shape is not None else 1
         return float(places * (last if isinstance(last, int) else 1))
-    wide = weight.shape[0 if unit.node.op_type == "Conv" else 1]
+    rows_first = unit.node.op_type == "Conv" or is_transposed(unit.node)
+    wide = weight.shape[0 if rows_first else 1]
     return float(places * weight.size / max(wide, 1))

@@ -174,11 +174,17 @@ def _write(node: onnx_ir.Node, chain: Chain) -> bool | None:
         "BatchNormalization": images,
         "Gemm": not images or rank_of(node) == 2,
         "MatMul": not images or rank_of(node) == 2,
-        "LayerNormalization": not images,
+        "LayerNormalization": not images and _normalizes_last(node),
     }
     if not takes.get(op, False):
         return False
     return _note_weights(node, chain, (1,) if op == "MatMul" else (1, 2))
+
+
+def _normalizes_last(node: onnx_ir.Node) -> bool:
+    """Say whether a LayerNormalization has one scale for each index of the last axis."""
+    scale = constant_array(second_input(node))
+    return scale is not None and scale.ndim == 1
 
 
 def _note_constant(node: onnx_ir.Node, chain: Chain) -> bool | None:
@@ -223,6 +229,10 @@ def _note_weights(node: onnx_ir.Node, chain: Chain, positions: tuple[int, ...]) 
         weight = constant_array(node.inputs[1])
         if weight is None or weight.ndim != 2:
             return False
+    if node.op_type == "Gemm" and 2 in present:
+        bias = constant_array(node.inputs[2])
+        if bias is None or (bias.ndim > 1 and bias.shape[0] != 1):
+            return False  # it varies from row to row
     chain.writers.append((node.name or "", tuple(present)))
     return True
 
