@@ -118,7 +118,6 @@ def without_qdq(model: onnx_ir.Model) -> onnx_ir.Model:
         if node.op_type != "DequantizeLinear" or node.domain not in ("", "com.microsoft"):
             continue
         source = node.inputs[0]
-        result = node.outputs[0]
         if source is None:
             continue
         whole = constant_array(source)
@@ -129,11 +128,28 @@ def without_qdq(model: onnx_ir.Model) -> onnx_ir.Model:
         if quantize is None or quantize.op_type != "QuantizeLinear":
             continue
         before = quantize.inputs[0]
-        if before is None or result.is_graph_output():
-            continue
-        result.replace_all_uses_with(before)
+        if before is not None:
+            _bypass(copy.graph, node, before)
     common.RemoveUnusedNodesPass()(copy)
     return copy
+
+
+def _bypass(graph: onnx_ir.Graph, node: onnx_ir.Node, before: onnx_ir.Value) -> None:
+    """Let the readers of a pair's result read what it was made of; an output keeps its name."""
+    import onnx_ir as ir
+
+    result = node.outputs[0]
+    if not result.is_graph_output():
+        result.replace_all_uses_with(before)
+        return
+    name = result.name
+    if before.producer() is None or before.is_graph_output():
+        same = ir.node("Identity", [before], name=f"{node.name}.same")
+        graph.insert_before(node, [same])
+        before = same.outputs[0]
+    before.shape, before.type = result.shape, result.type
+    result.replace_all_uses_with(before, replace_graph_outputs=True)
+    result.name, before.name = f"{name}.dequantized", name
 
 
 def _expand(graph: onnx_ir.Graph, node: onnx_ir.Node, whole: np.ndarray) -> None:
@@ -152,12 +168,12 @@ def _expand(graph: onnx_ir.Graph, node: onnx_ir.Node, whole: np.ndarray) -> None
         scale = scale.reshape(shape)
         zero = None if zero is None else zero.reshape(shape)
     numbers = whole.astype(np.float64) - (0.0 if zero is None else zero.astype(np.float64))
-    array = (numbers * scale.astype(np.float64)).astype(np.float32)
+    array = (numbers * scale.astype(np.float64)).astype(scale.dtype)
     name = f"{node.outputs[0].name}.float"
     value = ir.Value(
         name=name,
         shape=ir.Shape(array.shape),
-        type=ir.TensorType(ir.DataType.FLOAT),
+        type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
         const_value=ir.Tensor(array, name=name),
     )
     graph.register_initializer(value)
