@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from edgesdk.quantize.host import HostSession, give_memory_back, sums_saturate
 from edgesdk.quantize.observe import Kept
 
 if TYPE_CHECKING:
+    import numpy as np
     import onnx_ir
 
-__all__ = ["noise_by_output", "noise_db", "open_candidate", "sqnr_db"]
+__all__ = [
+    "Powers",
+    "joined",
+    "noise_by_output",
+    "noise_db",
+    "open_candidate",
+    "powers_by_sample",
+    "sqnr_db",
+]
+
+#: Power of the error and of the float answer, by output.
+Powers = dict[str, tuple[float, float]]
 
 #: Bounds of one output's noise, so that one that is exact or lost does not decide alone.
 _LEAST_DB, _MOST_DB = -90.0, 20.0
@@ -24,31 +36,47 @@ def open_candidate(model: onnx_ir.Model) -> HostSession:
     return HostSession(model, optimize="off" if sums_saturate() else "extended")
 
 
-def noise_by_output(session: HostSession, kept: Sequence[Kept]) -> dict[str, float]:
-    """Give the power of the error over that of the float answer, per output.
+def powers_by_sample(session: HostSession, kept: Sequence[Kept]) -> list[Powers]:
+    """Give for each sample, per output, the power of the error and that of the float answer.
 
-    Whole-number outputs are told by the share of elements that differ. 0 is exact; NaN counts
-    as infinite.
+    Of whole-number outputs it is the number of elements that differ, and of all. A power that
+    is no number counts as infinite.
     """
+    return [_powers(one, session.run(one.inputs)) for one in kept]
+
+
+def _powers(one: Kept, answers: Mapping[str, np.ndarray]) -> Powers:
     import numpy as np
 
+    found = {}
+    for name, wanted in one.answers.items():
+        got = answers.get(name)
+        if got is None or got.shape != wanted.shape or not wanted.size:
+            continue
+        if wanted.dtype.kind == "f":
+            true = wanted.astype(np.float64)
+            away = got.astype(np.float64) - true
+            lost, power = float((away**2).sum()), float((true**2).sum())
+        elif wanted.dtype.kind in "iub":
+            lost, power = float((got != wanted).sum()), float(wanted.size)
+        else:
+            continue
+        found[name] = (lost if math.isfinite(lost) else math.inf, power)
+    return found
+
+
+def noise_by_output(session: HostSession, kept: Sequence[Kept]) -> dict[str, float]:
+    """Give the power of the error over that of the float answer, per output; 0 is exact."""
+    return joined(powers_by_sample(session, kept))
+
+
+def joined(powers: Sequence[Powers]) -> dict[str, float]:
+    """Give the noise ratio per output over several samples."""
     error: dict[str, float] = {}
     signal: dict[str, float] = {}
-    for one in kept:
-        answers = session.run(one.inputs)
-        for name, wanted in one.answers.items():
-            got = answers.get(name)
-            if got is None or got.shape != wanted.shape or not wanted.size:
-                continue
-            if wanted.dtype.kind == "f":
-                true = wanted.astype(np.float64)
-                away = got.astype(np.float64) - true
-                lost, power = float((away**2).sum()), float((true**2).sum())
-            elif wanted.dtype.kind in "iub":
-                lost, power = float((got != wanted).sum()), float(wanted.size)
-            else:
-                continue
-            error[name] = error.get(name, 0.0) + (lost if math.isfinite(lost) else math.inf)
+    for one in powers:
+        for name, (lost, power) in one.items():
+            error[name] = error.get(name, 0.0) + lost
             signal[name] = signal.get(name, 0.0) + power
     return {
         name: error[name] / signal[name]
@@ -58,8 +86,19 @@ def noise_by_output(session: HostSession, kept: Sequence[Kept]) -> dict[str, flo
     }
 
 
-def noise_db(noise: dict[str, float]) -> float:
-    """Give the mean over outputs of the noise in dB; lower is nearer to float."""
+def noise_db(powers: Sequence[Powers]) -> float:
+    """Give the noise in dB, mean over outputs; lower is nearer to float.
+
+    Half of it is the noise of all samples together, which the worst decide, half the mean of
+    each sample's own, which the typical decide: a change that helps has to help both.
+    """
+    if not powers:
+        return 0.0
+    each = [_mean_db(joined([one])) for one in powers]
+    return 0.5 * _mean_db(joined(powers)) + 0.5 * sum(each) / len(each)
+
+
+def _mean_db(noise: Mapping[str, float]) -> float:
     values = [10 * math.log10(max(one, 1e-12)) for one in noise.values()]
     bounded = [min(_MOST_DB, max(_LEAST_DB, value)) for value in values]
     return sum(bounded) / len(bounded) if bounded else 0.0

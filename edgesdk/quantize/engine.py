@@ -11,7 +11,14 @@ from edgesdk.model.values import Finding
 from edgesdk.profiles.values import QuantScheme
 from edgesdk.progress import OnProgress, Progress, ignore_progress
 from edgesdk.quantize.budget import Budget, keep_budget
-from edgesdk.quantize.compare import noise_by_output, noise_db, open_candidate, sqnr_db
+from edgesdk.quantize.compare import (
+    Powers,
+    joined,
+    noise_db,
+    open_candidate,
+    powers_by_sample,
+    sqnr_db,
+)
 from edgesdk.quantize.host import give_memory_back
 from edgesdk.quantize.kernels import Kernels, count_kernels
 from edgesdk.quantize.layout import Layout, lay_out
@@ -51,18 +58,18 @@ class _Job:
     on_progress: OnProgress
     tried: list[Mean] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
-    judged: dict[Choice, dict[str, float]] = field(default_factory=dict)
+    judged: dict[Choice, list[Powers]] = field(default_factory=dict)
 
-    def noise_of(self, choice: Choice) -> dict[str, float]:
-        """Give a choice's noise per output on the held-out samples."""
+    def powers_of(self, choice: Choice) -> list[Powers]:
+        """Give a choice's errors on the held-out samples."""
         if choice not in self.judged:
             session = open_candidate(self.trial.realize(choice)[0])
-            self.judged[choice] = noise_by_output(session, self.trial.observed.kept)
+            self.judged[choice] = powers_by_sample(session, self.trial.observed.kept)
         return self.judged[choice]
 
     def noise(self, choice: Choice) -> float:
-        """Give it in dB, over all outputs."""
-        return noise_db(self.noise_of(choice))
+        """Give its noise in dB, over all outputs."""
+        return noise_db(self.powers_of(choice))
 
 
 def quantize_static(
@@ -138,7 +145,7 @@ def _finish(
 ) -> Quantized:
     trial = job.trial
     kept = trial.observed.kept
-    judged = job.noise_of(choice) if kept else {}
+    judged = joined(job.powers_of(choice)) if kept else {}
     model, layout = trial.finished().realize(choice)
     kernels: Kernels | None = None
     if count is not None:
@@ -210,7 +217,8 @@ def _keep_what_does_not_fuse(job: _Job, choice: Choice, count: Count, runtime: s
     """Give back to float what the runtime would compute in float between conversions."""
     for _ in range(3):
         model, layout = job.trial.realize(choice)
-        stuck = count(model, layout).float_nodes
+        found = count(model, layout)
+        stuck = (*found.float_nodes, *found.other_float)
         if not stuck:
             break
         why = _NO_KERNEL.format(runtime=runtime)

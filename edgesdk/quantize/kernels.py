@@ -29,13 +29,15 @@ class Kernels:
         whole: How many compute nodes run in an 8-bit kernel.
         planned: How many were meant to.
         float_nodes: Names of the compute nodes that stayed in float.
+        other_float: Names of other nodes with pairs around them that compute in float.
         conversions: QuantizeLinear and DequantizeLinear nodes that are left over.
     """
 
     whole: int
     planned: int
     float_nodes: tuple[str, ...]
-    conversions: int
+    other_float: tuple[str, ...] = ()
+    conversions: int = 0
 
 
 def count_kernels(model: onnx_ir.Model, layout: Layout) -> Kernels:
@@ -51,6 +53,22 @@ def count_kernels(model: onnx_ir.Model, layout: Layout) -> Kernels:
         HostSession(model, optimize="extended", optimized=path, signed=_is_signed(model))
         graph = onnx.load(path, load_external_data=False).graph
     planned = [name for name, unit in layout.units.items() if unit.role == "compute"]
+    made_float = {
+        name
+        for node in graph.node
+        if node.op_type == "DequantizeLinear"
+        for name in node.output
+    }
+    reads_float = {
+        node.name
+        for node in graph.node
+        if node.op_type != "QuantizeLinear" and any(name in made_float for name in node.input)
+    }
+    others = tuple(
+        name
+        for name, unit in layout.units.items()
+        if unit.role != "compute" and name in reads_float
+    )
     still = {node.name for node in graph.node if node.op_type in _IN_FLOAT}
     float_nodes = tuple(name for name in planned if name in still)
     conversions = sum(
@@ -60,6 +78,7 @@ def count_kernels(model: onnx_ir.Model, layout: Layout) -> Kernels:
         whole=len(planned) - len(float_nodes),
         planned=len(planned),
         float_nodes=float_nodes,
+        other_float=others,
         conversions=conversions,
     )
 

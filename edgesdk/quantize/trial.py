@@ -184,6 +184,10 @@ class Trial:
             low, high = stats[name].range(choice.ranges, grid)
             old = ranges.get(group, (0.0, 0.0))
             ranges[group] = (min(old[0], low), max(old[1], high))
+        for unit in layout.units.values():
+            group = layout.tensors.get(unit.results[0].name or "", -1)
+            if unit.role == "same-scale" and unit.constants and group in ranges:
+                ranges[group] = _with_constants(unit, *ranges[group])
         steps = {group: grid.step_for(*ends) for group, ends in ranges.items()}
         steps.update((group, grid.fixed_step(*ends)) for group, ends in layout.fixed.items())
         return steps
@@ -237,6 +241,15 @@ class Trial:
             names = [unit.node.name or "" for unit in self.layout(Choice()).compute]
             self._moments[equalized] = layer_moments(model, names, samples, stats)
         return self._moments[equalized]
+
+
+def _with_constants(unit: Unit, low: float, high: float) -> tuple[float, float]:
+    """Widen a range by the constants that a kernel joins with what shares it."""
+    arrays = [constant_array(unit.node.inputs[position]) for position in unit.constants]
+    for array in arrays:
+        if array is not None and array.size:
+            low, high = min(low, float(array.min())), max(high, float(array.max()))
+    return low, high
 
 
 def _around(layout: Layout, tensors: set[str]) -> list[str]:
