@@ -90,7 +90,9 @@ class _Lazy:
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, span: slice) -> np.ndarray:
+    def __getitem__(self, span: int | slice) -> np.ndarray:
+        if isinstance(span, int):
+            return self.rows[range(self.count)[span] % len(self.rows)]
         picked = range(*span.indices(self.count))
         return np.stack([self.rows[index % len(self.rows)] for index in picked])
 
