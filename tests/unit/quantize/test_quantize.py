@@ -1,20 +1,26 @@
-"""The quantizer does what the scheme says, leaves alone what it should, and says so."""
+"""The quantizer's two entries do what the scheme says, and say what they did and why not."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import onnx.parser
 import onnx_ir as ir
-import onnxruntime
 import pytest
 
-from edgesdk.errors import QuantizeError
-from edgesdk.profiles.values import QuantScheme
-from edgesdk.quantize import Quantized, quantize
+import edgesdk
+from edgesdk.errors import DataError, ProfileError, QuantizeError
+from edgesdk.model.save import model_bytes
+from edgesdk.progress import Progress
+from edgesdk.quantize.engine import quantize_static
+from edgesdk.quantize.values import Quantized
+from tests.unit.quantize.floats import array_of, named, nodes, reasons, shipped
+from tests.unit.quantize.modes import far, normal, run
 
 SCHEMES = [
     ("uint8-asymmetric", "int8-per-channel-symmetric"),
@@ -26,149 +32,140 @@ SCHEMES = [
     ("int8-symmetric", "int8-per-tensor-symmetric"),
 ]
 TEXT = """
-<ir_version: 8, opset_import: ["" : 17]>
 small (float[1, 2, 6, 6] image, bool flag) => (float[1, 3, 6, 6] scores, float[1, 2, 6, 6] z)
 {
     [conv] c = Conv <pads = [1, 1, 1, 1]> (image, w, b)
     [relu] r = Relu (c)
-    [soft] scores = Softmax <axis = 1> (r)
+    [second] d = Conv (r, v)
+    [soft] scores = Softmax <axis = 1> (d)
     [choice] z = If (flag) <
         then_branch = yes () => (float[1, 2, 6, 6] t) { [inner] t = Relu (image) },
         else_branch = no () => (float[1, 2, 6, 6] e) { e = Neg (image) }
     >
 }
 """
-WITHOUT_WORK = """
-<ir_version: 8, opset_import: ["" : 17]>
-idle (float[1, 4] image) => (float[1, 4] y) { y = Softmax (image) }
-"""
+WITHOUT_WORK = "idle (float[1, 4] image) => (float[1, 4] y) { [soft] y = Softmax (image) }"
+SOFTMAX = (
+    "8 of 10 results of a Softmax over 197 values become zero in 8 bits and 8 % of its mass is "
+    "misplaced"
+)
+SCHEME = shipped("onnxruntime-cpu")
 
 
-def _model(text: str = TEXT) -> ir.Model:
-    proto = onnx.parser.parse_model(text)
-    random = np.random.default_rng(1)
-    for name, shape in (("w", (3, 2, 3, 3)), ("b", (3,))) if text == TEXT else ():
-        array = random.standard_normal(shape).astype(np.float32)
-        proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
-    return ir.serde.deserialize_model(proto)
+def _model() -> ir.Model:
+    return named(TEXT, {"w": normal(3, 2, 3, 3), "b": normal(3), "v": normal(3, 3, 1, 1)})
 
 
 def _samples(count: int = 6) -> Iterator[dict[str, np.ndarray]]:
-    random = np.random.default_rng(2)
-    for _ in range(count):
-        image = random.standard_normal((1, 2, 6, 6)).astype(np.float32)
-        yield {"image": image, "flag": np.array(True)}
+    for seed in range(count):
+        yield {"image": normal(1, 2, 6, 6, seed=seed), "flag": np.array(True)}
 
 
-def _quantized(
-    activations: Any = "uint8-asymmetric",
-    weights: Any = "int8-per-channel-symmetric",
-    **more: Any,
-) -> Quantized:
-    scheme = QuantScheme(activations=activations, weights=weights)
-    return quantize(_model(), _samples(), scheme=scheme, **more)
+def _quantized(scheme: Any = SCHEME, **more: Any) -> Quantized:
+    return quantize_static(_model(), _samples(), scheme=scheme, **more)
 
 
-def _constant(value: ir.Value | None) -> np.ndarray:
-    assert value is not None
-    assert value.const_value is not None
-    return value.const_value.numpy()
-
-
-def _weight(model: ir.Model) -> ir.Node:
-    (found,) = [
-        node
-        for node in model.graph
-        if node.op_type == "DequantizeLinear"
-        and node.inputs[0] is not None
-        and node.inputs[0].const_value is not None
-        and len(node.inputs[0].const_value.shape) == 4
-    ]
-    return found
-
-
-def _activation_steps(model: ir.Model) -> list[ir.Node]:
-    return [node for node in model.graph if node.op_type == "QuantizeLinear"]
+# The engine
 
 
 @pytest.mark.parametrize(("activations", "weights"), SCHEMES)
 def test_what_comes_out_is_of_the_scheme_and_runs(activations: str, weights: str) -> None:
-    done = _quantized(activations, weights)
-    weight = _weight(done.model)
-    assert _constant(weight.inputs[0]).dtype.name == weights.split("-", maxsplit=1)[0]
-    steps = _activation_steps(done.model)
+    done = _quantized(shipped("openvino", activations, weights))
+    steps = nodes(done.model, "QuantizeLinear")
     assert steps
     for step in steps:
-        zero = _constant(step.inputs[2])
+        zero = array_of(step.inputs[2])
         assert zero.dtype.name == activations.split("-", maxsplit=1)[0]
         if activations.endswith("-symmetric"):
             assert not zero.any()
+    (weight,) = (
+        node
+        for node in nodes(done.model, "DequantizeLinear")
+        if node.inputs[0] is not None and node.inputs[0].name == "w.quantized"
+    )
+    assert array_of(weight.inputs[0]).dtype.name == weights.split("-", maxsplit=1)[0]
+    scale = array_of(weight.inputs[1])
+    assert scale.shape == ((3,) if "per-channel" in weights else ())
     if weights.endswith("-symmetric"):
-        assert not _constant(weight.inputs[2]).any()
-    scale = _constant(weight.inputs[1])
-    if "per-channel" in weights:
-        assert scale.shape == (3,)  # one for each output channel
-        assert weight.attributes["axis"].as_int() == 0
-    else:
-        assert scale.size == 1
-    data = ir.to_proto(done.model).SerializeToString()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        assert not array_of(weight.inputs[2]).any()
     sample = next(_samples())
-    scores, z = session.run(None, sample)
+    scores, z = run(done.model, **sample)
     assert np.allclose(scores.sum(axis=1), 1, atol=1e-3)
     assert np.array_equal(z, np.maximum(sample["image"], 0))  # the body computes in float
 
 
-def test_a_scheme_that_the_quantizer_does_not_know_is_refused_by_name() -> None:
-    with pytest.raises(QuantizeError, match=r"activation_type=QuantType\.QInt8, weight_type"):
-        _quantized("int8-asymmetric", "uint8-per-tensor-asymmetric")
+def test_a_reduced_range_keeps_weights_to_seven_bits() -> None:
+    done = _quantized(dataclasses.replace(SCHEME, reduce_range=True))
+    stored = [
+        array_of(node.inputs[0])
+        for node in nodes(done.model, "DequantizeLinear")
+        if node.inputs[0] is not None and node.inputs[0].const_value is not None
+    ]
+    weights = [array for array in stored if array.dtype == np.int8]
+    assert [int(np.abs(array.astype(int)).max()) for array in weights] == [63, 63]
 
 
 def test_answers_stay_near_the_float_model() -> None:
     done = _quantized()
-    sample = next(_samples())
-    answers = []
-    for model in (_model(), done.model):
-        data = ir.to_proto(model).SerializeToString()
-        session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-        answers.append(session.run(["scores"], sample)[0])
-    assert np.abs(answers[0] - answers[1]).max() < 0.05
+    for sample in _samples():
+        assert far(_model(), done.model, **sample) < 0.05
 
 
 def test_it_counts_what_it_did() -> None:
     done = _quantized()
-    assert (done.samples, done.quantized_weights) == (6, 1)
-    assert done.quantized_nodes >= 1
+    assert (done.samples, done.quantized_weights, done.precision) == (6, 2, "int8")
+    assert done.quantized_nodes == 3  # two convolutions, and the Relu in the first one's kernel
+    assert done.kernels == (2, 2)
+    assert done.ranges in ("min-max", "mse", "percentile")
+    assert done.sqnr_db is not None
+    assert (done.sqnr_db["scores"] or 0) > 20
+    assert done.sqnr_db["z"] is None  # exact
+
+
+def test_its_record_is_json_and_the_same_every_time() -> None:
+    record = json.dumps(_quantized().to_json())
+    assert record == json.dumps(_quantized().to_json())
+    assert model_bytes(_quantized().model) == model_bytes(_quantized().model)
 
 
 def test_what_stays_in_float_is_named_with_its_reason() -> None:
     left = {node.name: (node.op, node.reason) for node in _quantized().left_float}
-    assert left["soft"] == ("Softmax", "Softmax is not quantized")
-    assert left["choice"] == ("If", "the bodies of If stay in float")
+    assert left == {
+        "soft": ("Softmax", SOFTMAX),
+        "choice": ("If", "the bodies of If stay in float"),
+    }
 
 
 @pytest.mark.parametrize("kept", ["relu", "Relu"])
 def test_the_recipe_keeps_nodes_in_float_by_name_and_by_operator(kept: str) -> None:
     done = _quantized(keep_float=(kept,))
-    left = {node.name: node.reason for node in done.left_float}
-    assert left["relu"] == "the recipe keeps it in float"
+    assert reasons(done)["relu"] == "the recipe keeps it in float"
+    assert done.quantized_nodes == 2
 
 
 def test_keeping_everything_leaves_nothing_to_quantize() -> None:
     with pytest.raises(QuantizeError, match=r"no node was quantized \(the recipe keeps it"):
-        _quantized(keep_float=("conv", "relu"))
+        _quantized(keep_float=("Conv", "relu"))
+
+
+@pytest.mark.parametrize("kept", ["MatMul", "Add", "product", "bias"])
+def test_a_product_and_its_bias_are_kept_by_either_name(kept: str) -> None:
+    text = """dense (float[2, 4] x) => (float[2, 4] y, float[2, 4] z)
+    { [product] h = MatMul (x, w)
+      [bias] y = Add (h, b)
+      z = Gemm (x, w) }"""
+    model = named(text, {"w": normal(4, 4), "b": normal(4)})
+    data = [{"x": normal(2, 4, seed=n)} for n in range(3)]
+    done = quantize_static(model, data, scheme=SCHEME, keep_float=(kept,))
+    names = {"MatMul": "product", "Add": "bias"}
+    assert reasons(done)[names.get(kept, kept)] == "the recipe keeps it in float"
 
 
 def test_a_model_without_work_for_eight_bits_says_so() -> None:
     samples = [{"image": np.ones((1, 4), np.float32)}]
-    scheme = QuantScheme(activations="int8-symmetric", weights="int8-per-channel-symmetric")
     with pytest.raises(QuantizeError) as caught:
-        quantize(_model(WITHOUT_WORK), samples, scheme=scheme)
-    assert str(caught.value) == (
-        "cannot quantize idle: no node was quantized (Softmax is not quantized)"
-    )
+        quantize_static(named(WITHOUT_WORK), samples, scheme=SCHEME)
+    assert str(caught.value) == f"cannot quantize idle: no node was quantized ({SOFTMAX})"
     assert caught.value.hint == "build with --precision fp32"
 
 
@@ -176,28 +173,116 @@ def test_a_model_without_work_for_eight_bits_says_so() -> None:
 def test_samples_that_are_not_finite_are_refused_by_number(bad: float) -> None:
     samples = list(_samples(3))
     samples[2]["image"][0, 0, 0, 0] = bad
-    scheme = QuantScheme(activations="int8-symmetric", weights="int8-per-channel-symmetric")
-    with pytest.raises(QuantizeError, match="sample 2: input 'image' holds NaN or infinite"):
-        quantize(_model(), samples, scheme=scheme)
+    with pytest.raises(QuantizeError) as caught:
+        quantize_static(_model(), samples, scheme=SCHEME)
+    assert str(caught.value) == (
+        "cannot calibrate with sample 2: input 'image' holds NaN or infinite values"
+    )
+    assert caught.value.facts["sample"] == 2
 
 
 def test_no_samples_are_refused() -> None:
-    scheme = QuantScheme(activations="int8-symmetric", weights="int8-per-channel-symmetric")
-    with pytest.raises(QuantizeError, match="there are no samples") as caught:
-        quantize(_model(), [], scheme=scheme)
+    with pytest.raises(QuantizeError) as caught:
+        quantize_static(_model(), [], scheme=SCHEME)
+    assert str(caught.value) == "cannot calibrate: there are no samples"
     assert "--calib" in caught.value.hint
+
+
+@pytest.mark.parametrize("lacks", [0, 1, 4])
+def test_a_sample_that_lacks_an_input_is_an_error_of_ours(lacks: int) -> None:
+    samples = list(_samples())
+    del samples[lacks]["flag"]
+    with pytest.raises(QuantizeError, match="flag"):
+        quantize_static(_model(), samples, scheme=SCHEME)
+
+
+def test_a_sample_of_another_rank_is_an_error_of_ours() -> None:
+    samples = [{"image": np.ones((1, 2, 5, 6, 6), np.float32), "flag": np.array(True)}]
+    with pytest.raises(QuantizeError) as caught:
+        quantize_static(_model(), samples, scheme=SCHEME)
+    assert str(caught.value).startswith("cannot run the model on this computer: ")
+    assert "Invalid rank for input: image" in str(caught.value)
+    assert caught.value.hint == "do the calibration data fit the model's inputs?"
 
 
 def test_the_model_that_was_given_stays_as_it_was() -> None:
     model = _model()
-    before = ir.to_proto(model).SerializeToString(deterministic=True)
-    scheme = QuantScheme(activations="int8-symmetric", weights="int8-per-channel-symmetric")
-    quantize(model, _samples(), scheme=scheme)
-    assert ir.to_proto(model).SerializeToString(deterministic=True) == before
+    before = model_bytes(model)
+    quantize_static(model, _samples(), scheme=SCHEME)
+    assert model_bytes(model) == before
 
 
-def test_a_sample_that_the_model_does_not_take_is_an_error_of_ours() -> None:
-    scheme = QuantScheme(activations="int8-symmetric", weights="int8-per-channel-symmetric")
-    samples = [{"image": np.ones((1, 2, 5, 6, 6), np.float32), "flag": np.array(True)}]
-    with pytest.raises(QuantizeError, match="cannot quantize the model"):
-        quantize(_model(), samples, scheme=scheme)
+def test_progress_is_told_of_samples_and_of_means() -> None:
+    heard: list[Progress] = []
+    _quantized(on_progress=heard.append, total=6)
+    last = {progress.step: progress for progress in heard}
+    assert (last["calibrate"].done, last["calibrate"].total) == (6, 6)
+    assert last["try means"].done == last["try means"].total
+
+
+def test_means_that_were_tried_are_recorded_with_what_they_bought() -> None:
+    tried = _quantized().means
+    assert [mean.name for mean in tried][:1] == ["bias-correction"]
+    for mean in tried:
+        assert mean.on == (mean.after_db > mean.before_db + 0.3)
+    assert _quantized(means=()).means == ()
+
+
+# The entry of the package
+
+
+def _api(model: Any, data: Any, **more: Any) -> Quantized:
+    return edgesdk.quantize(model, data, **{"scheme": SCHEME, "means": (), **more})
+
+
+def test_a_file_a_proto_and_a_graph_give_the_same(tmp_path: Path) -> None:
+    model = _model()
+    path = tmp_path / "small.onnx"
+    onnx.save(ir.to_proto(model), path)
+    given = [path, str(path), ir.to_proto(model), model, edgesdk.open_model(path)]
+    made = [model_bytes(_api(one, _samples()).model) for one in given]
+    assert len(set(made)) == 1
+
+
+def test_arrays_samples_and_an_iterator_give_the_same() -> None:
+    text = "dense (float[N, 4] x) => (float[N, 3] y) { y = Gemm (x, w) }"
+    model = named(text, {"w": normal(4, 3)})
+    rows = normal(8, 4)
+    samples = [{"x": row[np.newaxis]} for row in rows]
+    made = [
+        model_bytes(_api(model, data).model) for data in ({"x": rows}, samples, iter(samples))
+    ]
+    assert len(set(made)) == 1
+
+
+def test_arrays_of_different_lengths_are_refused() -> None:
+    with pytest.raises(DataError):
+        _api(_model(), {"image": normal(4, 2, 6, 6), "flag": np.array([True])})
+
+
+def test_without_data_a_calibrated_precision_is_refused() -> None:
+    with pytest.raises(QuantizeError) as caught:
+        _api(_model(), None)
+    assert str(caught.value) == "cannot quantize to int8: there is no calibration data"
+
+
+def test_a_scheme_is_found_by_target_and_backend() -> None:
+    found = _api(_model(), _samples(), scheme="host/openvino-cpu")
+    assert found.kernels is None or found.kernels[1] > 0
+    (first, *_) = nodes(found.model, "Conv")
+    assert array_of(first.inputs[2]).dtype == np.float32  # biases stay float there
+
+
+def test_a_backend_that_is_not_there_is_refused_with_those_that_are() -> None:
+    with pytest.raises(ProfileError) as caught:
+        _api(_model(), _samples(), scheme="host/npu")
+    assert str(caught.value) == (
+        "cannot quantize for host/npu: host has no backend 'npu' with a scheme of whole numbers"
+    )
+    assert "ort-cpu" in caught.value.hint
+
+
+def test_what_was_made_can_be_saved_and_opened(tmp_path: Path) -> None:
+    path = _api(_model(), _samples()).save(tmp_path / "small-int8.onnx")
+    assert path == tmp_path / "small-int8.onnx"
+    assert [one.name for one in edgesdk.open_model(path).source.inputs] == ["image", "flag"]
