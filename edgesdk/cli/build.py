@@ -209,17 +209,18 @@ def _mean_line(mean: Mapping[str, object]) -> str:
 
 
 def _budget_line(budget: Mapping[str, object]) -> str:
-    text = (
-        f"{budget.get('metric')} drops by {_number(budget.get('after'))} "
-        f"(limit {_number(budget.get('limit'))})"
-    )
+    after, limit = _number(budget.get("after")), _number(budget.get("limit"))
+    if budget.get("metric") == "noise":
+        text = f"noise {after} at the worst output (limit {limit})"
+    else:
+        text = f"{budget.get('metric')} drops by {after} (limit {limit})"
     kept = budget.get("kept")
     if not isinstance(kept, list | tuple) or not kept:
         return text
     added = budget.get("bytes_added")
     text += (
-        f", from {_number(budget.get('before'))}, with {len(kept)} nodes back in float: "
-        f"{size_text(added if isinstance(added, int) else 0)} more"
+        f", {_number(budget.get('before'))} with all in 8 bits;\n{len(kept)} nodes went back to "
+        f"float for it: {size_text(added if isinstance(added, int) else 0)} more"
     )
     expected = budget.get("expected_time")
     if isinstance(expected, float):
