@@ -29,6 +29,7 @@ from edgesdk.bench.values import (
 )
 from edgesdk.bench.verdict import choose_verdict, ran_on_accelerator
 from edgesdk.bundle import Bundle
+from edgesdk.bundle.as_built import as_built_lines
 from edgesdk.wire.manifest import is_sha256
 
 if TYPE_CHECKING:
@@ -211,7 +212,11 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 def _bundle(bundle: Bundle) -> BundleRecord:
     return BundleRecord(
-        id=bundle.id, name=bundle.name, precision=bundle.precision, bytes=bundle.part_bytes
+        id=bundle.id,
+        name=bundle.name,
+        precision=bundle.precision,
+        bytes=bundle.part_bytes,
+        as_built=tuple(line[:400] for line in as_built_lines(bundle.manifest.get("as_built"))),
     )
 
 

@@ -269,6 +269,8 @@ class BundleRecord:
     precision: Text
     bytes: Count
     """Bytes of its parts: what a runtime loads."""
+    as_built: tuple[Text, ...] = ()
+    """What measuring decided while it was built, in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -118,6 +118,8 @@ def bundle_record(bundle: Bundle) -> dict[str, object]:
 
 def show_bundle(out: Output, bundle: Bundle) -> None:
     """Show a bundle to people."""
+    from edgesdk.bundle.as_built import as_built_lines
+
     manifest = bundle.manifest
     out.pairs(
         (
@@ -128,7 +130,7 @@ def show_bundle(out: Output, bundle: Bundle) -> None:
             ("inputs", "\n".join(_value(each) for each in manifest["inputs"])),
             ("outputs", "\n".join(_value(each) for each in manifest["outputs"])),
             ("checks", f"{len(manifest['checks'])} check vectors"),
-            ("as built", _as_built(manifest.get("as_built"))),
+            ("as built", "\n".join(as_built_lines(manifest.get("as_built"))) or None),
         )
     )
     out.line()
@@ -159,74 +161,3 @@ def _value(value: Mapping[str, object]) -> str:
 def _opset(part: Mapping[str, object]) -> object:
     requires = part.get("requires")
     return (requires.get("opset") if isinstance(requires, dict) else None) or ""
-
-
-def _as_built(record: object) -> str | None:
-    if not isinstance(record, dict) or "quantized_nodes" not in record:
-        return None
-    lines = [_nodes_line(record)]
-    kernels = record.get("int8_kernels")
-    if isinstance(kernels, dict):
-        lines.append(
-            f"{kernels.get('found')} of {kernels.get('planned')} compute nodes in 8-bit kernels"
-        )
-    nearness = record.get("sqnr_db")
-    if isinstance(nearness, dict) and nearness:
-        shown = ", ".join(
-            f"{name} {'exact or lost' if value is None else f'{value:.1f} dB'}"
-            for name, value in list(nearness.items())[:_MOST_OUTPUTS]
-        )
-        lines.append(f"signal over noise against float: {shown}")
-    lines += [_mean_line(mean) for mean in record.get("means") or [] if isinstance(mean, dict)]
-    budget = record.get("budget")
-    if isinstance(budget, dict):
-        lines.append(_budget_line(budget))
-    pruned = record.get("pruned")
-    if isinstance(pruned, dict):
-        lines.append(
-            f"pruned {pruned.get('pattern')}: weights {size_text(pruned['bytes_before'])} to "
-            f"{size_text(pruned['bytes_after'])} compressed"
-        )
-    return "\n".join(lines)
-
-
-_MOST_OUTPUTS = 4
-
-
-def _nodes_line(record: Mapping[str, object]) -> str:
-    kept = record.get("left_float")
-    nodes = kept if isinstance(kept, list) else []
-    ops = sorted({str(each.get("op")) for each in nodes if isinstance(each, dict)})
-    text = f"{record['quantized_nodes']} nodes in {record.get('precision')}"
-    if record.get("calibration_samples"):
-        text += f" with {record.get('calibration_samples')} samples"
-    return f"{text}, {len(nodes)} left in float ({', '.join(ops)})" if nodes else text
-
-
-def _mean_line(mean: Mapping[str, object]) -> str:
-    state = "on" if mean.get("on") else "off"
-    return f"{mean.get('name')} {state}: {mean.get('before_db')} to {mean.get('after_db')} dB"
-
-
-def _budget_line(budget: Mapping[str, object]) -> str:
-    after, limit = _number(budget.get("after")), _number(budget.get("limit"))
-    if budget.get("metric") == "noise":
-        text = f"noise {after} at the worst output (limit {limit})"
-    else:
-        text = f"{budget.get('metric')} drops by {after} (limit {limit})"
-    kept = budget.get("kept")
-    if not isinstance(kept, list | tuple) or not kept:
-        return text
-    added = budget.get("bytes_added")
-    text += (
-        f", {_number(budget.get('before'))} with all in 8 bits;\n{len(kept)} nodes went back to "
-        f"float for it: {size_text(added if isinstance(added, int) else 0)} more"
-    )
-    expected = budget.get("expected_time")
-    if isinstance(expected, float):
-        text += f", {expected:.2f} times the time (assumed)"
-    return f"{text}; {budget.get('evaluations')} evaluations"
-
-
-def _number(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, int | float) else "?"

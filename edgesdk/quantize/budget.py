@@ -180,14 +180,15 @@ def _shortest(search: _Search, groups: Sequence[list[Unit]]) -> list[Unit] | Non
     def first(count: int) -> list[Unit]:
         return [unit for group in groups[:count] for unit in group]
 
+    # to leave nothing that computes in 8 bits is no answer
+    most = max(i for i, group in enumerate(groups) if any(u.role == "compute" for u in group))
     low, high = 0, 1
-    while high < len(groups) and not search.holds(first(high)):
-        low, high = high, min(2 * high, len(groups))
-    if high >= len(groups):
-        # everything in float is no answer; does everything but a little do?
-        if low >= len(groups) - 1 or not search.holds(first(len(groups) - 1)):
+    while high <= most and not search.holds(first(high)):
+        low, high = high, 2 * high
+    if high > most:
+        if low >= most or not search.holds(first(most)):
             return None
-        high = len(groups) - 1
+        high = most
     while high - low > 1:
         middle = (low + high) // 2
         if search.holds(first(middle)):

@@ -12,6 +12,7 @@ from edgesdk.quantize.correct import correct_biases
 from edgesdk.quantize.edit import channel_axis_of_input
 from edgesdk.quantize.equalize import equalize
 from edgesdk.quantize.grid import Step, activation_grid
+from edgesdk.quantize.guard import guard_float
 from edgesdk.quantize.insert import Numbers, insert_qdq
 from edgesdk.quantize.layout import Layout, Unit, constant_biases, lay_out
 from edgesdk.quantize.moments import Moments
@@ -114,6 +115,11 @@ class Trial:
         wide = self.scheme.activations.startswith("int16")
         return self.scheme.rules.bias == "int32" and not wide
 
+    @property
+    def for_onnxruntime(self) -> bool:
+        """Whether the rules are those of onnxruntime, which quantizes on its own at times."""
+        return self.scheme.rules.placement == "operators"
+
     def layout(self, choice: Choice) -> Layout:
         """Give the layout of a choice, of tensors that were observed only.
 
@@ -171,7 +177,10 @@ class Trial:
         numbers = Numbers(
             grid=grid, steps=steps, weights=weights, whole_biases=self.whole_biases
         )
-        return insert_qdq(model, layout, numbers), layout
+        done = insert_qdq(model, layout, numbers)
+        if self.for_onnxruntime:
+            guard_float(done, layout)
+        return done, layout
 
     def _steps(
         self, layout: Layout, stats: Mapping[str, TensorStats], choice: Choice
@@ -216,7 +225,9 @@ class Trial:
             assert value is not None
             axis = use.axis if per_channel else None
             floor = None
-            if use.position == 1 and (use.node, 2) in biased and self.whole_biases:
+            # onnxruntime makes whole numbers of a float bias beside pairs as well
+            whole = self.whole_biases or self.for_onnxruntime
+            if use.position == 1 and (use.node, 2) in biased and whole:
                 floor = _floor(layout.units[use.node], node, layout, steps, axis)
             key = (choice.equalize, choice.least_error, value.name, axis)
             weight = self._nearest.get(key)

@@ -24,6 +24,7 @@ from edgesdk.report.plots import (
 )
 from edgesdk.report.sections import (
     accuracy_section,
+    built_section,
     conditions_section,
     deployment_section,
     placement_section,
@@ -122,6 +123,7 @@ def _article(report: BenchmarkReport, index: int, *, nested: bool) -> str:
         _latency(report, index),
         _comparison(report, index),
         accuracy_section(report),
+        built_section(report),
         placement_section(report),
         conditions_section(report),
         subjects_section(report),

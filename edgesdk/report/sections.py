@@ -10,6 +10,7 @@ from edgesdk.report.summary import accuracy_text, bytes_text
 
 __all__ = [
     "accuracy_section",
+    "built_section",
     "conditions_section",
     "deployment_section",
     "placement_section",
@@ -66,6 +67,12 @@ def accuracy_section(report: BenchmarkReport) -> str:
 
 def _figure_text(value: float | None) -> str:
     return "not defined" if value is None else f"{value:.4g}"
+
+
+def built_section(report: BenchmarkReport) -> str:
+    """Show what measuring decided while the bundle was built."""
+    lines = "".join(f"<li>{escaped(line)}</li>" for line in report.bundle.as_built)
+    return section("As built", f'<ul class="notes">{lines}</ul>' if lines else "")
 
 
 def placement_section(report: BenchmarkReport) -> str:
