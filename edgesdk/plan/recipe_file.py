@@ -16,8 +16,11 @@ __all__ = ["RecipeFile"]
 Means = Literal[
     "bias-correction",
     "equalization",
+    "weight-range-mse",
     "range-mse",
     "range-percentile",
+    "range-entropy",
+    "range-moving-average",
     "compensated-rounding",
 ]
 

@@ -23,8 +23,9 @@ from edgesdk.quantize.host import give_memory_back
 from edgesdk.quantize.kernels import Kernels, count_kernels
 from edgesdk.quantize.layout import Layout, lay_out
 from edgesdk.quantize.lints import lint_calibration, unusable_tensors
-from edgesdk.quantize.means import MEANS
+from edgesdk.quantize.means import ALL_MEANS, MEANS
 from edgesdk.quantize.observe import observe
+from edgesdk.quantize.observers import RangeMethod
 from edgesdk.quantize.openvino_kernels import count_openvino_kernels, has_openvino
 from edgesdk.quantize.prepare import prepare
 from edgesdk.quantize.state import State
@@ -44,6 +45,12 @@ _GAIN_DB = 0.3
 #: Rounding that compensates needs some multiply-accumulates of float64; more is not worth it.
 _ROUNDING_WORK = 2e9
 _MOST_REASONS = 4
+_RANGES: Mapping[str, RangeMethod] = {
+    "range-mse": "mse",
+    "range-percentile": "percentile",
+    "range-entropy": "entropy",
+    "range-moving-average": "moving-average",
+}
 _NO_KERNEL = "{runtime} made no 8-bit kernel of it (seen in the graph that it runs)"
 
 Count = Callable[["ir.Model", Layout], Kernels]
@@ -95,7 +102,7 @@ def quantize_static(
         precision: For the record: ``int8`` or ``int16x8``.
         keep_float: Node names and operator types that stay in float.
         runtime: What will run it; for onnxruntime its kernels are counted here.
-        means: The accuracy means that may be tried; see `MEANS`.
+        means: The accuracy means that may be tried; see `ALL_MEANS`.
         budget: What the graph may lose; nodes go back to float until it is kept.
         total: How many samples there will be, if known.
         state: Where to leave what a later run can go on from.
@@ -230,7 +237,7 @@ def _keep_what_does_not_fuse(job: _Job, choice: Choice, count: Count, runtime: s
 
 def _choose_means(job: _Job, choice: Choice) -> Choice:
     """Switch means on one after the other, each only if it gains on held-out samples."""
-    wanted = [name for name in MEANS if name in job.means]
+    wanted = [name for name in ALL_MEANS if name in job.means]
     if not job.trial.observed.kept or not wanted:
         return choice
     best = job.noise(choice)
@@ -260,10 +267,13 @@ def _with(choice: Choice, name: str, job: _Job) -> Choice | None:
         return replace(choice, correct=True)
     if name == "equalization":
         return replace(choice, equalize=True) if job.trial.chains else None
-    if name == "range-mse":
-        return replace(choice, ranges="mse")
-    if name == "range-percentile":
-        return replace(choice, ranges="percentile")
+    if name == "weight-range-mse":
+        # a channel of 8 bits has steps to spare: on no model did a smaller range gain there
+        uses = job.trial.layout(choice).weights
+        coarse = "per-tensor" in job.trial.scheme.weights or any(u.axis is None for u in uses)
+        return replace(choice, least_error=True) if coarse else None
+    if name in _RANGES:
+        return replace(choice, ranges=_RANGES[name])
     work = _rounding_work(job.trial.layout(choice))
     return replace(choice, rounding=True) if work <= _ROUNDING_WORK else None
 
