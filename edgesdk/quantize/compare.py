@@ -39,8 +39,8 @@ def open_candidate(model: onnx_ir.Model) -> HostSession:
 def powers_by_sample(session: HostSession, kept: Sequence[Kept]) -> list[Powers]:
     """Give for each sample, per output, the power of the error and that of the float answer.
 
-    Of whole-number outputs it is the number of elements that differ, and of all. A power that
-    is no number counts as infinite.
+    Of whole-number outputs it is the number of elements that differ, and of all. An error that
+    is no number counts as infinite; where both are the same infinity there is none.
     """
     return [_powers(one, session.run(one.inputs)) for one in kept]
 
@@ -55,8 +55,10 @@ def _powers(one: Kept, answers: Mapping[str, np.ndarray]) -> Powers:
             continue
         if wanted.dtype.kind == "f":
             true = wanted.astype(np.float64)
-            away = got.astype(np.float64) - true
-            lost, power = float((away**2).sum()), float((true**2).sum())
+            with np.errstate(invalid="ignore"):
+                away = np.where(got == wanted, 0.0, got.astype(np.float64) - true)
+            lost = float((away**2).sum())
+            power = float((true[np.isfinite(true)] ** 2).sum())
         elif wanted.dtype.kind in "iub":
             lost, power = float((got != wanted).sum()), float(wanted.size)
         else:
