@@ -91,7 +91,7 @@ def _between(op: str) -> ir.Model:
     made = ", ".join(str(one) for one in (*shape[:1], 3, *shape[2:])) if channels else "4, 3"
     last = f"y = Conv {SAME} (m, v)" if channels else "y = MatMul (m, v)"
     # a part of a Split that nobody reads has no pair, and then no kernel
-    more = ", float[1, 2, 8, 8] rest" if "rest" in line else ""
+    more = ", float[1, 2, 8, 8] rest" if "m, rest" in line else ""
     text = f"""between (float[1, 4, 8, 8] x) => (float[{made}] y{more})
     {{ c = Conv {SAME} (x, w)
        d = Conv (x, t)
