@@ -152,6 +152,9 @@ def _opened(model: str | Path | OpenedModel | onnx.ModelProto | ir.Model) -> Ope
     from edgesdk.model.save import save_model
 
     graph = ir.serde.deserialize_model(model) if isinstance(model, onnx.ModelProto) else model
+    if not graph.graph.name:  # a file has to name its graph, one in memory often does not
+        graph = graph.clone()
+        graph.graph.name = "main"
     # one way in for every model: what checks a file checks this one too
     with tempfile.TemporaryDirectory(prefix="edgesdk-quantize-") as folder:
         opened = open_model(save_model(graph, Path(folder), "model")[0])

@@ -244,6 +244,13 @@ def test_a_file_a_proto_and_a_graph_give_the_same(tmp_path: Path) -> None:
     assert len(set(made)) == 1
 
 
+def test_a_graph_in_memory_needs_no_name() -> None:
+    model = _model()
+    model.graph.name = None
+    assert _api(model, _samples()).kernels == (2, 2)
+    assert model.graph.name is None
+
+
 def test_arrays_samples_and_an_iterator_give_the_same() -> None:
     text = "dense (float[N, 4] x) => (float[N, 3] y) { y = Gemm (x, w) }"
     model = named(text, {"w": normal(4, 3)})
