@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from edgesdk.plan.recipe import Recipe, load_recipe
     from edgesdk.plan.values import BuildPlan
     from edgesdk.profiles.catalog import default_target, find_target, load_catalog
-    from edgesdk.profiles.values import TargetProfile
+    from edgesdk.profiles.values import QuantScheme, TargetProfile
     from edgesdk.progress import OnProgress, Progress
     from edgesdk.quantize.api import quantize
     from edgesdk.quantize.values import Quantized
@@ -69,6 +69,7 @@ __all__ = [
     "OpenedTflite",
     "Preprocess",
     "Progress",
+    "QuantScheme",
     "Quantized",
     "Recipe",
     "Session",
@@ -131,7 +132,7 @@ _HOMES = {
     "plan.recipe": ("Recipe", "load_recipe"),
     "plan.values": ("BuildPlan",),
     "profiles.catalog": ("default_target", "find_target", "load_catalog"),
-    "profiles.values": ("TargetProfile",),
+    "profiles.values": ("QuantScheme", "TargetProfile"),
     "progress": ("OnProgress", "Progress"),
     "quantize.api": ("quantize",),
     "quantize.values": ("Quantized",),

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from edgesdk.errors import DataError, ProfileError, QuantizeError
 from edgesdk.model.open import OpenedModel, open_model
 from edgesdk.model.simplify import simplify
+from edgesdk.near import suggest
 from edgesdk.profiles.values import BackendProfile, QuantScheme
 from edgesdk.progress import OnProgress, ignore_progress
 from edgesdk.quantize.judge import Judge, LabelledJudge, Metric, Score, ScoreJudge
-from edgesdk.quantize.means import MEANS
+from edgesdk.quantize.means import ALL_MEANS, MEANS
 from edgesdk.quantize.modes import CALIBRATED, Wanted, convert
 from edgesdk.quantize.prune_spec import parse_prune
 from edgesdk.quantize.state import State
@@ -70,7 +71,7 @@ def quantize(
         max_drop: The largest loss allowed: of the metric, or of power of the error over that of
             the answer without labels. None: 0.01 where there are labels.
         keep_float: Node names and operator types that stay in float.
-        means: Accuracy means that may be tried.
+        means: Accuracy means that may be tried, of `edgesdk.quantize.means.ALL_MEANS`.
         prune: ``2:4``, ``unstructured:0.5`` or ``channels:0.3``.
         requantize: Take a quantized model apart and quantize it anew.
         state_dir: A folder to keep what a stopped run with the same model, data and options can
@@ -83,6 +84,12 @@ def quantize(
         DataError: The data cannot be used.
         ProfileError: There is no such target or backend.
     """
+    unknown = [name for name in means if name not in ALL_MEANS]
+    if unknown:
+        raise QuantizeError(
+            f"cannot try {unknown[0]!r}: there is no such accuracy means",
+            hint=suggest(unknown[0], ALL_MEANS) or f"there are {', '.join(ALL_MEANS)}",
+        )
     opened = _opened(model)
     backend, here = _backend(scheme)
     chosen = scheme if isinstance(scheme, QuantScheme) else backend.scheme if backend else None
