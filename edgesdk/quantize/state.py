@@ -79,7 +79,7 @@ class State:
             path = self.folder / f"{name}.npz"
             if path.stat().st_size > _MOST_BYTES:
                 return {}
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
                 return {key: archive[key] for key in archive.files}
         except Exception:  # noqa: BLE001  (a damaged file is as good as none)
             return {}
