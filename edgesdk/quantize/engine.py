@@ -25,9 +25,9 @@ from edgesdk.quantize.layout import Layout, lay_out
 from edgesdk.quantize.lints import lint_calibration, unusable_tensors
 from edgesdk.quantize.means import ALL_MEANS, MEANS
 from edgesdk.quantize.observe import observe
-from edgesdk.quantize.observers import RangeMethod
 from edgesdk.quantize.openvino_kernels import count_openvino_kernels, has_openvino
 from edgesdk.quantize.prepare import prepare
+from edgesdk.quantize.ranges import RangeMethod
 from edgesdk.quantize.state import State
 from edgesdk.quantize.trial import Choice, Trial, watch_for
 from edgesdk.quantize.values import BudgetOutcome, LeftFloat, Mean, Quantized

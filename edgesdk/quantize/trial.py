@@ -17,8 +17,9 @@ from edgesdk.quantize.insert import Numbers, insert_qdq
 from edgesdk.quantize.layout import Layout, Unit, constant_biases, lay_out
 from edgesdk.quantize.moments import Moments
 from edgesdk.quantize.observe import Observed, Watch
-from edgesdk.quantize.observers import RangeMethod, TensorStats
+from edgesdk.quantize.observers import TensorStats
 from edgesdk.quantize.operands import constant_array
+from edgesdk.quantize.ranges import RangeMethod
 from edgesdk.quantize.reconstruct import layer_moments, rounded_weight
 from edgesdk.quantize.weights import WholeWeight, bias_floor, quantize_weight, weight_grid
 

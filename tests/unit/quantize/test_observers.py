@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from edgesdk.quantize.grid import Grid, activation_grid
-from edgesdk.quantize.observers import RANGE_METHODS, RangeMethod, TensorStats
+from edgesdk.quantize.observers import TensorStats
+from edgesdk.quantize.ranges import RANGE_METHODS, RangeMethod
 
 GRID = activation_grid("uint8-asymmetric")
 WIDE_GRIDS = [activation_grid("int8-symmetric"), activation_grid("int16-symmetric")]
