@@ -43,6 +43,19 @@ def node(index: int, op: str, reads: TensorInfo, writes: TensorInfo, **more: Any
     return NodeFacts(**facts | more)
 
 
+def conv(index: int, reads: TensorInfo, writes: TensorInfo) -> NodeFacts:
+    """Give a convolution with constant weights."""
+    return node(
+        index,
+        "Conv",
+        reads,
+        writes,
+        inputs=(reads.name, "w"),
+        input_types=(reads, tensor("w", 8, 4, 1, 1)),
+        constant_inputs=(False, True),
+    )
+
+
 def model(*nodes: NodeFacts, fmt: Any = "onnx", weights: int = 0) -> ModelFacts:
     source = SourceModel(
         path=Path("m.onnx"),
@@ -190,12 +203,62 @@ def test_a_precision_the_backend_does_not_have_is_refused() -> None:
 
 def test_nodes_the_quantizer_leaves_are_planned_in_float() -> None:
     made = plan(
-        model(node(0, "Conv", X, Y), node(1, "Softmax", Y, Z), node(2, "Relu", Z, X)),
+        model(conv(0, X, Y), node(1, "Softmax", Y, Z), node(2, "Relu", Z, X)),
         CPU,
         precision="int8",
         keep_float=("relu_2",),
     )
     assert [entry.precision for entry in made.nodes] == ["int8", "fp32", "fp32"]
+    reasons = [entry.why_float for entry in made.nodes]
+    assert reasons[0] is None
+    assert reasons[1] is not None
+    assert "Softmax" in reasons[1]
+    assert reasons[2] == "the recipe keeps it in float"
+    assert [entry["why_float"] for entry in made.to_json()["nodes"]] == reasons
+
+
+def test_weights_that_are_computed_are_planned_in_float_with_the_reason() -> None:
+    made = plan(model(node(0, "Conv", X, Y)), CPU, precision="int8")
+    assert made.nodes[0].why_float == "its weights are not constants"
+
+
+@pytest.mark.parametrize(
+    ("precision", "whys"),
+    [
+        ("fp32", [None, None]),
+        ("fp16", [None, None]),
+        ("int8-dynamic", ["Conv is not converted in int8-dynamic", None]),
+        ("int4-weights", ["Conv is not converted in int4-weights", None]),
+    ],
+)
+def test_each_precision_has_its_own_reasons(precision: str, whys: list[str | None]) -> None:
+    product = node(
+        1,
+        "MatMul",
+        Y,
+        Z,
+        inputs=("y", "v"),
+        input_types=(Y, tensor("v", 8, 4)),
+        constant_inputs=(False, True),
+    )
+    every = ("int8", "int8-dynamic", "int4-weights", "fp16", "fp32")
+    able = backend("ort-cpu", "onnxruntime", precisions=every)
+    made = plan(model(conv(0, X, Y), product), able, precision=precision)
+    assert [entry.why_float for entry in made.nodes] == whys
+    assert [entry.precision for entry in made.nodes] == [
+        precision if why is None else "fp32" for why in whys
+    ]
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int16x8", "int8-dynamic", "int4-weights"])
+def test_a_precision_that_the_backend_lacks_is_refused_with_those_it_has(
+    precision: str,
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        plan(CONV_RELU, CPU, precision=precision)
+    assert str(caught.value) == f"cannot build {precision} for cpu: it runs int8, fp32"
+    assert caught.value.hint == "build with --precision int8"
+    assert caught.value.exit_code == 2
 
 
 def test_memory_is_weights_and_the_tensors_alive_at_once() -> None:
@@ -231,7 +294,7 @@ def test_a_plan_is_plain_data() -> None:
 def test_a_normalization_that_is_folded_counts_with_its_convolution() -> None:
     made = plan(
         model(
-            node(0, "Conv", X, Y),
+            conv(0, X, Y),
             node(1, "BatchNormalization", Y, Z),
             node(2, "BatchNormalization", Z, X),
         ),

@@ -8,6 +8,8 @@ import pytest
 
 from edgesdk.errors import RecipeError
 from edgesdk.plan import Recipe, load_recipe, recipe_schema
+from edgesdk.plan.recipe import Precision, parse_share
+from edgesdk.quantize.means import MEANS
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -35,6 +37,42 @@ def test_int8_is_the_precision_where_there_is_data_to_calibrate() -> None:
     assert "--calib" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("given", "share"),
+    [("1%", 0.01), ("0.01", 0.01), (" 2.5 % ", 0.025), (0, 0.0), ("100%", 1)],
+)
+def test_a_drop_is_a_share_or_per_cent(given: str | float, share: float) -> None:
+    assert parse_share(given) == pytest.approx(share)
+    assert load_recipe(max_drop=given).max_drop == pytest.approx(share)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8-dynamic", "int4-weights", "auto"])
+def test_some_precisions_need_no_calibration_data(precision: Precision) -> None:
+    assert Recipe(precision=precision).resolve(calibrated=False).precision == precision
+
+
+@pytest.mark.parametrize("precision", ["int8", "int16x8"])
+def test_others_do(precision: Precision) -> None:
+    with pytest.raises(RecipeError, match=f"to {precision}: there is no calibration data"):
+        Recipe(precision=precision).resolve(calibrated=False)
+
+
+def test_pruning_needs_calibration_data() -> None:
+    recipe = load_recipe(prune="2:4", precision="fp32")
+    assert recipe.to_json()["prune"] == "2:4"
+    with pytest.raises(
+        RecipeError, match="prune by 2:4: there is no calibration data"
+    ) as caught:
+        recipe.resolve(calibrated=False)
+    assert "--calib" in caught.value.hint
+
+
+def test_means_that_a_file_may_name_are_those_there_are(tmp_path: Path) -> None:
+    names = ", ".join(MEANS)
+    assert load_recipe(write(tmp_path, f"means: [{names}]")).means == MEANS
+    assert load_recipe(write(tmp_path, "means: []")).means == ()
+
+
 def test_the_digest_follows_the_content() -> None:
     assert Recipe().sha256 == Recipe().sha256
     assert Recipe().sha256 != Recipe(checks=5).sha256
@@ -47,6 +85,17 @@ def test_the_digest_follows_the_content() -> None:
         ("zzz: 1", "there is no option 'zzz'", "options are precision"),
         ("precision: int9", "precision: input should be", ""),
         ("checks: 0", "checks: input should be greater", ""),
+        ("max_drop: lots", "cannot allow a drop of 'lots': it is no share", "write 1% or 0.01"),
+        ("max_drop: 101%", "cannot allow a drop of '101%'", "write 1% or 0.01"),
+        ("max_drop: -0.1", "cannot allow a drop of '-0.1'", "write 1% or 0.01"),
+        ("max_drop: .nan", "cannot allow a drop of '.nan'", "write 1% or 0.01"),
+        ("max_drop: [1]", "max_drop", ""),
+        ("means: [luck]", "means", ""),
+        ("means: range-mse", "means", ""),
+        ("prune: '3:4'", "cannot prune by '3:4': there is no such pattern", "2:4"),
+        ("prune: channels", "it does not say how much", "channels:0.5"),
+        ("prune: unstructured:1.5", "its share is '1.5'", "unstructured:0.5"),
+        ("requantize: perhaps", "requantize", ""),
         ("- a list", "it holds a list", "configs/recipes"),
         ("a: [1", "cannot read recipe", ""),
         ("!!python/object/apply:os.system [id]", "has the tag", ""),
