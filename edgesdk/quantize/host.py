@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["HostSession", "cpu_flags", "give_memory_back", "measure_ms", "sums_saturate"]
 
+#: Graphs with smaller weights are given to a session without a file.
+_AS_BYTES = 1 << 20
 #: Timing ends after this, whatever the rounds.
 _TIMING_S = 0.3
 
@@ -71,24 +73,19 @@ class HostSession:
             options.add_session_config_entry("session.qdqisint8allowed", "1")
         if optimized is not None:
             options.optimized_model_filepath = str(optimized)
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-        try:
-            self._session: Any = ort.InferenceSession(
-                self._source(model), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as exc:
-            raise QuantizeError(
-                f"cannot load {model.graph.name or 'the model'} in onnxruntime "
-                f"{ort.__version__}: {one_line(exc)}",
-                hint="does the model load in onnxruntime as it is?",
-            ) from exc
+        with tempfile.TemporaryDirectory(prefix="edgesdk-quantize-") as folder:
+            source = _source(model, Path(folder))
+            try:
+                self._session: Any = ort.InferenceSession(
+                    source, options, providers=["CPUExecutionProvider"]
+                )
+            except Exception as exc:
+                raise QuantizeError(
+                    f"cannot load {model.graph.name or 'the model'} in onnxruntime "
+                    f"{ort.__version__}: {one_line(exc)}",
+                    hint="does the model load in onnxruntime as it is?",
+                ) from exc
         self.outputs = [value.name for value in self._session.get_outputs()]
-
-    def _source(self, model: onnx_ir.Model) -> bytes | str:
-        if _weight_bytes(model) <= SINGLE_FILE_BYTES:
-            return _bytes(model)
-        self._folder = tempfile.TemporaryDirectory(prefix="edgesdk-quantize-")
-        return str(save_model(model, Path(self._folder.name), "model")[0])
 
     def run(
         self, inputs: Mapping[str, np.ndarray], names: Sequence[str] | None = None
@@ -172,6 +169,23 @@ def sums_saturate() -> bool:
     """
     exact = {"avx512_vnni", "avx_vnni", "amx_int8"}
     return platform.machine() in ("x86_64", "AMD64") and exact.isdisjoint(cpu_flags())
+
+
+def _source(model: onnx_ir.Model, folder: Path) -> bytes | str:
+    """Give a graph to a session: as bytes where it is small, else as a file.
+
+    A session made from bytes holds on to them for as long as it lives
+    (onnxruntime_inference_collection.py says so itself).
+    """
+    size = _weight_bytes(model)
+    if size > SINGLE_FILE_BYTES:
+        return str(save_model(model, folder, "model")[0])
+    data = _bytes(model)
+    if size <= _AS_BYTES:
+        return data
+    path = folder / "model.onnx"
+    path.write_bytes(data)
+    return str(path)
 
 
 def _bytes(model: onnx_ir.Model) -> bytes:

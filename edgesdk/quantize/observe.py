@@ -28,7 +28,7 @@ _BATCH_BYTES = 4 << 20
 _MOST_IN_BATCH = 32
 #: Samples after which freed memory goes back to the system: the heap splits up between what
 #: stays and the large arrays that come and go, and would grow with the number of samples.
-_TRIM_EVERY = 16
+_TRIM_EVERY = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
