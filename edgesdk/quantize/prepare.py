@@ -130,6 +130,11 @@ def without_qdq(model: onnx_ir.Model) -> onnx_ir.Model:
         before = quantize.inputs[0]
         if before is not None:
             _bypass(copy.graph, node, before)
+    for node in list(copy.graph):
+        # a Sum of one: what parted a float kernel from the pairs, see `guard`
+        alone = node.inputs[0] if node.op_type == "Sum" and len(node.inputs) == 1 else None
+        if alone is not None and not node.domain:
+            _bypass(copy.graph, node, alone)
     common.RemoveUnusedNodesPass()(copy)
     return copy
 

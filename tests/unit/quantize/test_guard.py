@@ -10,6 +10,7 @@ import pytest
 
 from edgesdk.model import fit_opset
 from edgesdk.quantize.host import HostSession
+from edgesdk.quantize.prepare import without_qdq
 from edgesdk.quantize.values import Quantized
 from tests.unit.quantize.floats import named, nodes, samples, shipped, static
 from tests.unit.quantize.modes import kernels, normal
@@ -99,6 +100,12 @@ def test_other_runtimes_leave_float_alone_and_need_nothing(rules: str) -> None:
 
 def test_nothing_stands_between_whole_kernels() -> None:
     assert not nodes(static(sandwich("Relu")).model, "Sum")
+
+
+def test_it_goes_when_the_graph_is_read_back() -> None:
+    done = static(sandwich("Relu"), keep_float=("m", "c"))
+    back = without_qdq(done.model)
+    assert [node.op_type for node in back.graph] == ["Conv", "Conv", "Relu", "Conv"]
 
 
 def test_biases_beside_16_bits_survive_the_runtime() -> None:
