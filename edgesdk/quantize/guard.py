@@ -1,6 +1,6 @@
 """Keep onnxruntime from quantizing what stays in float.
 
-Since 1.20 it gives a float Conv, ConvTranspose or Gemm that it finds between a DequantizeLinear
+Release 1.32 gives a float Conv, ConvTranspose or Gemm that it finds between a DequantizeLinear
 and a QuantizeLinear 8-bit weights of its own, with one scale for all of them
 (onnxruntime/core/optimizer/qdq_transformer/weight_bias_quantization.cc): what was kept in float
 because 8 bits ruin it is then ruined after all, on the device as here. A Sum of one tensor in
