@@ -374,7 +374,6 @@ def _passed_over(tried: list[str]) -> tuple[Finding, ...]:
 
 def _passed_through(model: ir.Model, wanted: Wanted) -> Quantized:
     """Leave a graph that arrives quantized as it is, and say so."""
-    goal = 1 if wanted.precision == "auto" else lowest_opset("fp32")
     finding = Finding(
         code="already-quantized",
         severity="warning",
@@ -383,8 +382,9 @@ def _passed_through(model: ir.Model, wanted: Wanted) -> Quantized:
         "model it was made from",
     )
     return Quantized(
-        model=fit_opset(model, lowest=goal, highest=wanted.max_opset, max_ir=wanted.max_ir),
-        precision=wanted.precision if wanted.precision != "auto" else "int8",
+        model=fit_opset(model, lowest=1, highest=wanted.max_opset, max_ir=wanted.max_ir),
+        # whatever was asked for, these are its own whole numbers
+        precision="int16x8" if wanted.precision == "int16x8" else "int8",
         samples=0,
         quantized_nodes=0,
         quantized_weights=0,

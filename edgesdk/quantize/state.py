@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["State"]
 
 _MOST_BYTES = 1 << 30
+#: What nobody came back to for so long is forgotten.
+_KEPT_S = 14 * 24 * 3600.0
 
 
 class State:
@@ -38,6 +40,8 @@ class State:
         digest = hashlib.sha256("\n".join((__version__, *key)).encode()).hexdigest()[:32]
         self.folder = None if folder is None else folder / digest
         self._saved = time.monotonic()
+        if folder is not None:
+            _forget_old(folder)
 
     def part(self, name: str) -> State:
         """Give a state within this one, which is forgotten with it."""
@@ -109,3 +113,10 @@ class State:
             part = self.folder / f"{name}.{os.getpid()}.part"
             part.write_bytes(data)
             part.replace(self.folder / name)
+
+
+def _forget_old(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        for entry in folder.iterdir():
+            if entry.is_dir() and time.time() - entry.stat().st_mtime > _KEPT_S:
+                shutil.rmtree(entry, ignore_errors=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +155,15 @@ def test_a_score_of_the_callers_might_have_changed_so_nothing_is_kept(tmp_path: 
     data = samples(MODEL, 16)
     leave_notes(tmp_path, data, score=lambda run: -float(np.abs(run(data[0])["y"]).sum()))
     assert not list(tmp_path.iterdir())
+
+
+def test_what_nobody_came_back_to_is_forgotten(tmp_path: Path) -> None:
+    old, new = State(tmp_path, "old"), State(tmp_path, "new")
+    for state in (old, new):
+        state.write("drops", {"a": 1.0})
+    assert old.folder is not None
+    long_ago = time.time() - 30 * 24 * 3600
+    os.utime(old.folder, (long_ago, long_ago))
+    State(tmp_path, "another")
+    assert old.read("drops") == {}
+    assert new.read("drops") == {"a": 1.0}
