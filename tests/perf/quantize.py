@@ -36,6 +36,15 @@ QUICK = ("digits_mobile", "fsdd_dscnn", "fsdd_transformer", "magika", "silero_va
 #: Where an accuracy budget has something to save, and the input that counts the samples.
 BUDGET = {"magika": "bytes", "ppocr_rec": "x"}
 FEW, MANY = 8, 512
+#: Where memory with many samples is taken too: small and large ones, none that takes minutes.
+MEMORY = (
+    "digits_mobile",
+    "fsdd_dscnn",
+    "efficientnet_lite0",
+    "magika",
+    "ppocr_cls",
+    "ultraface",
+)
 #: Rounds of tools that are about as fast as each other; the median counts.
 ROUNDS = 3
 BLOCKS = 40
@@ -201,6 +210,8 @@ class Run:
         wanted += [("ours", FEW), ("ours", MANY)] if self.ours else []
         for case in self.cases:
             for tool, count in wanted:
+                if count == MANY and case.name not in MEMORY:
+                    continue
                 scratch = self.file(case, "memory")
                 before = self.earlier(case, tool).get("peak_bytes")
                 if before:

@@ -37,7 +37,7 @@ MOST_BYTES = 16 * 2**30
 #: Most labelled samples that an accuracy budget is kept on.
 LABELLED = {"magika": 400, "ppocr_rec": 100}
 #: How long nncf may look for what to keep in float; it starts the whole ranking anew each time.
-BUDGET_S = 240
+BUDGET_S = 150
 #: What warms a tool up: the smallest model, with two samples.
 WARM_UP = "digits_mobile"
 #: The tools we are measured against; ort-prepared is the best that onnxruntime can do by hand.
