@@ -192,7 +192,7 @@ def _compile(job: _Job, opened: OpenedModel) -> _Built:
         "left_float": [],
         "findings": [asdict(finding) for finding in skipped],
     }
-    if precision != "fp32":
+    if precision != "fp32" or job.recipe.prune is not None:
         model = convert_part(
             model,
             opened.source,

@@ -146,6 +146,8 @@ def deploy(  # long, because every line of it is an option
     )
     note_findings(out, job.findings)
     note_as_built(out, job.bundle)
+    for note in job.notes:
+        out.note(note)
     with open_session(settings, found) as session:
         deployment, report = _carry_out(
             session,

@@ -11,6 +11,7 @@ from edgesdk.cli.progress import progress_bars
 from edgesdk.cli.runfolder import BASELINE, BUNDLE, prepare_run_folder, run_folder
 from edgesdk.cli.targets import profile_folder
 from edgesdk.errors import InputError
+from edgesdk.progress import OnNote, ignore_note
 from edgesdk.settings import Settings
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Job:
 
     ``floats`` is the float bundle to deploy first, ``reference`` the model itself for judging
     accuracy, ``profile`` None where a bundle's target is not known here, ``folder`` None where
-    nothing is kept on this computer.
+    nothing is kept on this computer. ``notes`` concern this computer only and are in no bundle.
     """
 
     bundle: Bundle
@@ -71,6 +72,7 @@ class Job:
     data: Dataset | None
     folder: Path | None
     findings: tuple[DataFinding, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def prepare_job(settings: Settings, wanted: Wanted) -> Job:
@@ -214,7 +216,8 @@ def _from_model(settings: Settings, wanted: Wanted) -> Job:
     if wanted.baseline:
         floats = _build(_as_float(inputs), folder / BASELINE, state)
     opened = inputs.opened
-    bundle = _build(inputs, folder / BUNDLE, state)
+    notes: list[str] = []
+    bundle = _build(inputs, folder / BUNDLE, state, notes.append)
     of_data = lint_data(dataset, inputs.recipe.preprocess, manifest=bundle.manifest)
     return Job(
         bundle=bundle,
@@ -224,6 +227,7 @@ def _from_model(settings: Settings, wanted: Wanted) -> Job:
         data=dataset,
         folder=folder,
         findings=(*inputs.findings, *of_data),
+        notes=tuple(notes),
     )
 
 
@@ -236,7 +240,9 @@ def _as_float(inputs: BuildInputs) -> BuildInputs:
     return replace(inputs, recipe=recipe, plan=plan)
 
 
-def _build(inputs: BuildInputs, out: Path, state_dir: Path) -> Bundle:
+def _build(
+    inputs: BuildInputs, out: Path, state_dir: Path, on_note: OnNote = ignore_note
+) -> Bundle:
     from edgesdk.build.pipeline import build_bundle
 
     with progress_bars() as on_progress:
@@ -249,5 +255,6 @@ def _build(inputs: BuildInputs, out: Path, state_dir: Path) -> Bundle:
             labelled=inputs.labelled,
             out=out,
             state_dir=state_dir,
+            on_note=on_note,
             on_progress=on_progress,
         )

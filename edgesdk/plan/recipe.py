@@ -121,6 +121,12 @@ def parse_share(text: str | float) -> float:
         RecipeError: It is no share from 0 to 1.
     """
     plain = str(text).strip()
+    if isinstance(text, bool) or (not plain.endswith("%") and plain in ("1", "1.0")):
+        raise RecipeError(
+            f"cannot allow a drop of {plain}: it says everything, not one per cent",
+            hint="write 1% or 0.01",
+            max_drop=plain,
+        )
     try:
         value = float(plain[:-1]) / 100 if plain.endswith("%") else float(plain)
     except ValueError:

@@ -9,6 +9,7 @@ without breaking the limit do.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,6 @@ from edgesdk.errors import QuantizeError
 from edgesdk.progress import OnProgress, Progress
 from edgesdk.quantize.compare import noise_by_output, open_candidate
 from edgesdk.quantize.edit import is_transposed
-from edgesdk.quantize.host import HostSession
 from edgesdk.quantize.judge import Judge, NoiseJudge
 from edgesdk.quantize.layout import Layout, Unit
 from edgesdk.quantize.operands import constant_array
@@ -25,7 +25,7 @@ from edgesdk.quantize.state import State
 from edgesdk.quantize.trial import Choice, Trial
 from edgesdk.quantize.values import BudgetOutcome
 
-__all__ = ["Budget", "keep_budget", "worst_drop"]
+__all__ = ["Budget", "keep_budget"]
 
 #: Kernels are probed one by one up to this many; of more, neighbours go together.
 _MOST_PROBES = 96
@@ -64,17 +64,16 @@ class _Search:
     reason: str
     measured: dict[str, float] = field(default_factory=dict)
     probes: int = 0
-    evaluations: int = 0
 
     def drop(self, kept: Iterable[Unit]) -> float:
         """Measure the graph as it would be shipped with ``kept`` in float."""
         names = [name for unit in kept for name in unit.names]
-        key = "|".join(sorted(names))
+        key = json.dumps(sorted(names))
         if key not in self.measured:
             choice = self.choice.keeping(dict.fromkeys(names, self.reason))
             model, layout = self.trial.realize(choice)
-            value = 0.0 if not layout.compute else self.judge.drop(open_candidate(model))
-            self.evaluations += 1
+            # a graph without 8-bit kernels is no answer to what was asked
+            value = math.inf if not layout.compute else self.judge.drop(open_candidate(model))
             self.measured[key] = value
             self.state.write("drops", self.measured)
         return self.measured[key]
@@ -134,15 +133,6 @@ def keep_budget(
     return choice.keeping(names), _outcome(search, layout, before, kept)
 
 
-def worst_drop(
-    judge: Judge | None, session: HostSession, noise: dict[str, float]
-) -> tuple[float | None, str]:
-    """Give what a finished graph lost, and in which metric; None where nothing tells."""
-    if judge is not None:
-        return judge.drop(session), judge.metric
-    return (max(noise.values()), "noise") if noise else (None, "")
-
-
 def _numbers(record: dict[str, object]) -> dict[str, float]:
     return {key: float(value) for key, value in record.items() if isinstance(value, float)}
 
@@ -156,13 +146,12 @@ def _ranked(search: _Search, trial: Trial, layout: Layout) -> list[list[Unit]]:
     kept = trial.observed.kept[:_PROBE_SAMPLES]
     errors = []
     for number, group in enumerate(groups):
-        key = "|".join(name for unit in group for name in unit.names)
+        key = json.dumps([name for unit in group for name in unit.names])
         if key not in known:
             names = {unit.node.name or "" for unit in group}
             model = trial.realize_only(search.choice, names)
             noise = noise_by_output(open_candidate(model), kept)
             known[key] = float(sum(min(value, 1e6) for value in noise.values()))
-            search.probes += 1
             if search.state.due():
                 search.state.write("probes", known)
         errors.append(known[key])
@@ -170,6 +159,8 @@ def _ranked(search: _Search, trial: Trial, layout: Layout) -> list[list[Unit]]:
             Progress(step="probe nodes", done=number + 1, total=len(groups), unit="nodes")
         )
     search.state.write("probes", known)
+    # those of an earlier run count too: a build that was stopped records what a whole one does
+    search.probes = len(known)
     order = sorted(range(len(groups)), key=lambda index: (-errors[index], index))
     return [groups[index] for index in order]
 
@@ -221,7 +212,7 @@ def _outcome(
         reference=search.judge.reference,
         before=_plain(before),
         after=_plain(after),
-        evaluations=search.evaluations,
+        evaluations=len(search.measured),
         probes=search.probes,
         kept=tuple(name for unit in kept for name in unit.names),
         bytes_added=sum(3 * _weight_elements(unit) for unit in kept),

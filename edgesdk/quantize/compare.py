@@ -51,19 +51,22 @@ def _powers(one: Kept, answers: Mapping[str, np.ndarray]) -> Powers:
     found = {}
     for name, wanted in one.answers.items():
         got = answers.get(name)
-        if got is None or got.shape != wanted.shape or not wanted.size:
+        if wanted.dtype.kind not in "fiub":
             continue
-        if wanted.dtype.kind == "f":
+        if got is None or got.shape != wanted.shape:
+            # as many boxes, or words, as the answer has: all of it is wrong
+            found[name] = (1.0, 1.0)
+        elif not wanted.size:
+            continue
+        elif wanted.dtype.kind == "f":
             true = wanted.astype(np.float64)
             with np.errstate(invalid="ignore"):
                 away = np.where(got == wanted, 0.0, got.astype(np.float64) - true)
             lost = float((away**2).sum())
             power = float((true[np.isfinite(true)] ** 2).sum())
-        elif wanted.dtype.kind in "iub":
-            lost, power = float((got != wanted).sum()), float(wanted.size)
+            found[name] = (lost if math.isfinite(lost) else math.inf, power)
         else:
-            continue
-        found[name] = (lost if math.isfinite(lost) else math.inf, power)
+            found[name] = (float((got != wanted).sum()), float(wanted.size))
     return found
 
 

@@ -57,7 +57,7 @@ def correct_biases(
         whole = grid.quantize(rows, step).astype(np.float64)
         seen = (whole - step.zero_point) * step.scale
         mean = known.channel_mean
-        if mean is None or mean.shape != rows.shape[1:]:
+        if mean is None or mean.shape != rows.shape[1:] or mean.size != _width(node, weight):
             continue
         # the mean is exact; what rounding and clipping do to it is told by the sampled places
         moved = mean + seen.mean(axis=0) - rows.mean(axis=0, dtype=np.float64)
@@ -70,6 +70,13 @@ def correct_biases(
         set_bias(model.graph, node, before - shift)
         count += 1
     return count
+
+
+def _width(node: onnx_ir.Node, weight: np.ndarray) -> int:
+    """Give how many channels a layer reads."""
+    if node.op_type == "Gemm":
+        return int(weight.shape[1 if is_transposed(node) else 0])
+    return int(weight.shape[1]) * group_of(node)
 
 
 def _through(node: onnx_ir.Node, weight: np.ndarray, means: np.ndarray) -> np.ndarray:

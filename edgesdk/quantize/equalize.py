@@ -55,7 +55,11 @@ def equalize(
     copy = model.clone()
     nodes = {node.name or "": node for node in copy.graph}
     changed = dict(stats)
+    makers = {value.name: node for node in copy.graph for value in node.outputs}
     for chain in chains:
+        maker = makers.get(chain.tensors[0])
+        if chain.ceiling is not None and (maker is None or maker.op_type != "Clip"):
+            continue  # how far its channels are from the ceiling is not known
         factors = _factors(chain, nodes, changed, activation, weight)
         if factors is None:
             continue

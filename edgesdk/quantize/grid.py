@@ -34,11 +34,11 @@ class Grid:
         """How many steps there are between the two ends."""
         return self.high - self.low
 
-    def step_for(self, low: float, high: float) -> Step:
+    def step_for(self, low: float, high: float, *, inside: bool = False) -> Step:
         """Give the finest step whose grid covers a range, which is widened to hold 0.
 
-        The ends of the grid do not lie beyond an end of the range by rounding: an activation
-        that clips there can then be left out by the runtime.
+        Where the range begins at 0 its other end is not exceeded by rounding. With ``inside``
+        neither end is: an activation that clips at both can then be left out by the runtime.
         """
         low, high = min(low, 0.0), max(high, 0.0)
         if self.symmetric:
@@ -47,6 +47,9 @@ class Grid:
         scale = _as_scale((high - low) / self.steps)
         zero_point = round(self.low - low / scale)
         zero_point = max(self.low, min(self.high, zero_point))
+        if inside and self.low < zero_point < self.high:
+            reach = min(high / (self.high - zero_point), -low / (zero_point - self.low))
+            return Step(scale=_below(_as_scale(reach)), zero_point=zero_point)
         if zero_point == self.low and scale * self.steps > high > 0:
             scale = _below(scale)
         return Step(scale=scale, zero_point=zero_point)

@@ -60,7 +60,12 @@ class NoiseJudge:
     def drop(self, session: HostSession) -> float:
         """Give the noise ratio at the worst output."""
         noise = noise_by_output(session, self.kept)
-        return max(noise.values(), default=0.0)
+        if not noise:
+            raise QuantizeError(
+                "cannot measure the loss: none of the model's outputs can be compared",
+                hint="give labels, or leave --max-drop out",
+            )
+        return max(noise.values())
 
 
 class ScoreJudge:
@@ -167,6 +172,8 @@ class LabelledJudge:
         done = 0
         for done, sample in enumerate(self._samples(), start=1):
             for name, output in session.run(sample).items():
+                if not isinstance(output, np.ndarray):
+                    continue  # a sequence: nothing is scored on one
                 has_rows = output.ndim > 0 and output.shape[0] == self._batch
                 rows = output if has_rows or self._batch != 1 else output[np.newaxis]
                 pieces.setdefault(name, []).append(np.array(rows))

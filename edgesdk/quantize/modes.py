@@ -7,23 +7,27 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from edgesdk.errors import QuantizeError
+from edgesdk.errors import CompileError, QuantizeError
 from edgesdk.model.convert import fit_opset
 from edgesdk.model.values import Finding
 from edgesdk.profiles.values import QuantScheme
 from edgesdk.progress import OnProgress, ignore_progress
-from edgesdk.quantize.budget import Budget, worst_drop
-from edgesdk.quantize.compare import noise_by_output, open_candidate, sqnr_db
+from edgesdk.quantize.budget import Budget
 from edgesdk.quantize.engine import quantize_static
-from edgesdk.quantize.host import HostSession, measure_ms, sums_saturate
+from edgesdk.quantize.host import measure_ms, sums_saturate
 from edgesdk.quantize.judge import Judge
 from edgesdk.quantize.means import MEANS
-from edgesdk.quantize.observe import Kept
 from edgesdk.quantize.prepare import is_quantized, without_qdq
 from edgesdk.quantize.prune_spec import PruneSpec
 from edgesdk.quantize.pruning import PRUNE_SAMPLES, prune_within
 from edgesdk.quantize.state import State
-from edgesdk.quantize.values import Converted, Quantized
+from edgesdk.quantize.uncalibrated import (
+    MOMENT_SAMPLES,
+    UNCALIBRATED,
+    convert_uncalibrated,
+    judge_converted,
+)
+from edgesdk.quantize.values import Quantized
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +45,6 @@ QDQ_OPSET, _WIDE_OPSET = 13, 21
 _AUTO = ("int8", "int16x8", "int8-dynamic", "fp16")
 #: Where nobody names a limit, ``auto`` takes no more noise than this (16 dB).
 _AUTO_NOISE = 0.025
-_COMPARED_SAMPLES = 8
 #: A quantized graph that takes this much longer than float here is worth a remark.
 _SLOWER = 1.03
 
@@ -130,6 +133,7 @@ def convert(
                 "cannot requantize the model: it has 8-bit operators that are no Q/DQ pairs",
                 hint="give the float model it was made from",
             )
+    _check_limit(wanted.max_drop)
     if judge is not None:
         judge.set_reference(model)
     pruned = None
@@ -167,24 +171,37 @@ class _Job:
         fitted = fit_opset(model, lowest=goal, highest=wanted.max_opset, max_ir=wanted.max_ir)
         if precision in ("int8", "int16x8"):
             return self._static(fitted, precision)
-        if precision == "fp16":
-            from edgesdk.quantize.half import to_half
-
-            return self._compared(
-                model, to_half(fitted, keep_float=wanted.keep_float), precision
+        if precision == "fp32":  # pruned only
+            return Quantized(
+                model=fitted,
+                precision=precision,
+                samples=0,
+                quantized_nodes=0,
+                quantized_weights=0,
             )
-        if precision == "int8-dynamic":
-            from edgesdk.quantize.dynamic import to_dynamic_int8
-
-            done = to_dynamic_int8(
+        if precision in UNCALIBRATED:
+            samples = self._first(MOMENT_SAMPLES)
+            done, used = convert_uncalibrated(
                 fitted,
+                precision,
+                samples=samples,
                 runtime=wanted.runtime,
+                max_opset=wanted.max_opset,
+                max_ir=wanted.max_ir,
                 keep_float=wanted.keep_float,
                 reduce_range=self._narrow(),
+                on_progress=self.on_progress,
             )
-            return self._compared(model, done, precision)
-        if precision == "int4-weights":
-            return self._compared(model, self._int4(fitted), precision)
+            return judge_converted(
+                model,
+                done,
+                precision,
+                samples=samples,
+                used=used,
+                judge=self.judge,
+                limit=self.limit(),
+                required=wanted.max_drop is not None or wanted.precision == "auto",
+            )
         raise QuantizeError(
             f"cannot quantize to {precision!r}: there is no such precision",
             hint=f"there are {', '.join(_AUTO)} and int4-weights",
@@ -200,7 +217,7 @@ class _Job:
             try:
                 done = self.one(model, precision)
                 slower = self._slower(model, done)
-            except QuantizeError as exc:
+            except (CompileError, QuantizeError) as exc:
                 tried.append(f"{precision}: {exc}")
                 continue
             if slower:
@@ -284,67 +301,6 @@ class _Job:
         """Say whether weights keep to 7 bits because this very computer's sums saturate."""
         return self.wanted.same_machine and sums_saturate()
 
-    def _int4(self, model: ir.Model) -> Converted:
-        from edgesdk.quantize.moments import collect_moments
-        from edgesdk.quantize.weights_only import to_int4_weights
-
-        seconds = None
-        samples = self._first(_MOMENT_SAMPLES)
-        if samples:
-            names = [
-                node.name or "" for node in model.graph if node.op_type in ("MatMul", "Gemm")
-            ]
-            found = collect_moments(model, names, samples, on_progress=self.on_progress)
-            seconds = {name: one.second[0] for name, one in found.moments.items()}
-        return to_int4_weights(
-            model,
-            runtime=self.wanted.runtime,
-            max_opset=self.wanted.max_opset,
-            max_ir=self.wanted.max_ir,
-            second_moments=seconds,
-            keep_float=self.wanted.keep_float,
-        )
-
-    def _compared(self, model: ir.Model, done: Converted, precision: str) -> Quantized:
-        """Measure a graph that needed no ranges, and refuse one that breaks the budget."""
-        session = open_candidate(done.model)
-        kept = self._kept(model)
-        noise = noise_by_output(session, kept) if kept else {}
-        drop, metric = worst_drop(self.judge, session, noise)
-        limit, findings = self.limit(), list(done.findings)
-        if limit is not None and drop is not None and drop > limit:
-            problem = (
-                f"{metric} drops by {drop:.4g} in {precision} (expected at most {limit:g})"
-            )
-            if self.wanted.max_drop is not None or self.wanted.precision == "auto":
-                raise QuantizeError(
-                    f"cannot keep the budget: {problem}",
-                    hint="allow more with --max-drop, keep nodes in float (keep_float in a "
-                    "recipe), or build with --precision fp32",
-                    drop=drop,
-                    limit=limit,
-                )
-            findings.append(
-                Finding(code="budget-not-kept", severity="warning", message=problem)
-            )
-        return Quantized(
-            model=done.model,
-            precision=precision,
-            samples=len(kept),
-            quantized_nodes=done.converted_nodes,
-            quantized_weights=done.converted_nodes,
-            left_float=done.left_float,
-            sqnr_db={name: sqnr_db(value) for name, value in noise.items()} or None,
-            findings=tuple(findings),
-        )
-
-    def _kept(self, model: ir.Model) -> list[Kept]:
-        samples = self._first(_COMPARED_SAMPLES)
-        if not samples:
-            return []
-        session = HostSession(model)
-        return [Kept(inputs=one, answers=session.run(one)) for one in samples]
-
     def _first(self, count: int) -> list[Sample]:
         return _some(self.samples, count)
 
@@ -358,7 +314,14 @@ class _Job:
         return "float is faster on this computer" if after > before * _SLOWER else None
 
 
-_MOMENT_SAMPLES = 64
+def _check_limit(limit: float | None) -> None:
+    if limit is None:
+        return
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 <= limit <= 1:
+        raise QuantizeError(
+            f"cannot allow a drop of {limit!r} (expected a share from 0 to 1)",
+            hint="0.01 is one point, or one per cent",
+        )
 
 
 def _some(samples: Callable[[], Iterable[Sample]] | None, count: int) -> list[Sample]:

@@ -90,7 +90,7 @@ def observe(
     inner = [name for name in watched if name not in inputs]
     session = HostSession(_with_outputs(model, inner))
     give_memory_back()
-    answers = [value.name or "" for value in model.graph.outputs]
+    answers = [value.name or "" for value in model.graph.outputs if _is_tensor(value)]
     open_stats, held_stats = (
         {
             name: TensorStats(axis=watch.axis, by_channel=watch.by_channel)
@@ -143,6 +143,13 @@ def same_for_batches(model: onnx_ir.Model) -> bool:
         extent = value.shape[0]
         firsts.add(extent if isinstance(extent, int) else (extent.value or None))
     return len(firsts) == 1 and not isinstance(next(iter(firsts)), int)
+
+
+def _is_tensor(value: onnx_ir.Value) -> bool:
+    """Leave out sequences and optionals: they are not compared."""
+    import onnx_ir as ir
+
+    return value.type is None or isinstance(value.type, ir.TensorType)
 
 
 def _with_outputs(model: onnx_ir.Model, names: list[str]) -> onnx_ir.Model:
@@ -357,8 +364,8 @@ class _Keeper:
         if not self._all:
             size = sum(a.nbytes for a in (*inputs.values(), *answers.values()))
             self._most = max(2, min(_KEPT_SAMPLES, _KEPT_BYTES // max(size, 1)))
-        copies = {name: array.copy() for name, array in answers.items()}
-        self._all.append((self._number, Kept(inputs=dict(inputs), answers=copies)))
+        both = [{name: one.copy() for name, one in kind.items()} for kind in (inputs, answers)]
+        self._all.append((self._number, Kept(inputs=both[0], answers=both[1])))
 
     @property
     def kept(self) -> list[Kept]:

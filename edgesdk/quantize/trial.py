@@ -62,8 +62,15 @@ def watch_for(model: onnx_ir.Model, layout: Layout) -> tuple[dict[str, Watch], l
     watched: dict[str, Watch] = {}
     for unit in layout.compute:
         source = unit.node.inputs[0]
-        if source is not None and source.name in layout.tensors:
-            watched[source.name] = Watch(axis=channel_axis_of_input(unit.node.op_type))
+        if source is None or source.name not in layout.tensors:
+            continue
+        axis = channel_axis_of_input(unit.node.op_type)
+        if axis == -1 and source.shape is not None:
+            axis = len(source.shape) - 1
+        before = watched.get(source.name)
+        if before is not None and before.axis != axis:
+            axis = None  # its readers do not agree on what a channel is
+        watched[source.name] = Watch(axis=axis)
     for name in layout.tensors:
         watched.setdefault(name, Watch())
         if name in axes:
@@ -198,7 +205,15 @@ class Trial:
             group = layout.tensors.get(unit.results[0].name or "", -1)
             if unit.role == "same-scale" and unit.constants and group in ranges:
                 ranges[group] = _with_constants(unit, *ranges[group])
-        steps = {group: grid.step_for(*ends) for group, ends in ranges.items()}
+        walled = {
+            layout.tensors.get(unit.results[0].name or "")
+            for unit in layout.units.values()
+            if unit.absorbed is not None and unit.absorbed.op_type == "Clip"
+        }
+        steps = {
+            group: grid.step_for(*ends, inside=group in walled)
+            for group, ends in ranges.items()
+        }
         steps.update((group, grid.fixed_step(*ends)) for group, ends in layout.fixed.items())
         return steps
 

@@ -62,6 +62,9 @@ class Mean:
 class BudgetOutcome:
     """How a budget was kept.
 
+    Without labels it is measured on samples that had a part in the ranges of the graph that is
+    shipped; `Quantized.sqnr_db` is from before they had.
+
     Attributes:
         metric: What was measured: a metric on labelled data, or ``noise`` without labels.
         limit: The largest drop allowed, in the unit of the metric.
@@ -121,7 +124,8 @@ class Quantized:
         left_float: Nodes that stay in float, with the reason.
         means: Accuracy means that were tried, and what each bought.
         ranges: How ranges of activations were chosen; empty where there are none.
-        sqnr_db: Signal over noise per output on held-out samples; None where exact or lost.
+        sqnr_db: Signal over noise per output on held-out samples, before those were counted in
+            for the ranges that are shipped; None where exact or lost.
         kernels: Compute nodes that onnxruntime runs in 8-bit kernels, and how many were meant
             to; None where that cannot be looked up here.
         budget: How a budget was kept; None where none was given.

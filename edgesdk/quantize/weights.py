@@ -17,6 +17,8 @@ __all__ = ["WholeWeight", "bias_as_int32", "quantize_weight", "weight_grid"]
 _SHRINK = (1.0, 0.97, 0.94, 0.91, 0.88, 0.85, 0.8, 0.75, 0.7)
 #: A bias beyond this share of 32 bits makes its channel's step coarser, so that sums fit too.
 _BIAS_REACH = 2.0**30
+#: Where a bias asks for more it is clipped: the product of two scales stays a float32 number.
+_LARGEST_SCALE = 2.0**60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +108,7 @@ def quantize_weight(
     scale = np.where(reach > 0, np.maximum(scale, SMALLEST_SCALE), 1.0)
     if floor is not None:
         scale = np.where(reach > 0, np.maximum(scale, floor), np.maximum(floor, SMALLEST_SCALE))
-    scale = scale.astype(np.float32)
+    scale = np.minimum(scale, _LARGEST_SCALE).astype(np.float32)
     whole = np.clip(np.rint(rows / scale[:, None]), grid.low, grid.high).astype(grid.dtype)
     return WholeWeight(
         integers=_unrows(whole, weight.shape, axis),
