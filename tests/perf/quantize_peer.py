@@ -244,6 +244,19 @@ def _float() -> Work:
     return work
 
 
+class Samples:
+    """Samples that start anew at every pass and need not fit into memory."""
+
+    def __init__(self, case: Case, count: int) -> None:
+        self._case, self._count = case, count
+
+    def __iter__(self) -> Iterator[Sample]:
+        return samples(self._case, self._count)
+
+    def __len__(self) -> int:
+        return self._count
+
+
 def _ours(*, max_drop: float | None = None) -> Callable[[], Work]:
     """The one place that knows the signature of our own quantizer."""
 
@@ -266,7 +279,7 @@ def _ours(*, max_drop: float | None = None) -> Callable[[], Work]:
 
                 labels = np.zeros(count, np.int64)  # the metric knows the real ones
                 asked = {"max_drop": max_drop, "labels": labels, "metric": metric}
-            data = list(samples(case, count)) if case.whole else lazy_arrays(case, count)
+            data = Samples(case, count)
             result = edgesdk.quantize(case.folder / "model.onnx", data, **asked)
             result.save(out)
             record: dict[str, Any] = {"findings": [str(one) for one in result.findings]}
