@@ -12,6 +12,7 @@ with 1 if something promised was missed. ``make perf`` runs it through ``test_qu
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import math
 import statistics
@@ -317,11 +318,15 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main() -> int:
     """Measure, print the table and say what was promised and missed."""
     wanted = parse()
-    begun = time.perf_counter()
+    CACHE.mkdir(exist_ok=True)
+    # two at once would time each other, and write the same files
+    lock = (CACHE / "quantize.lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
     models, peers, stages = (
         [part for part in text.split(",") if part]
         for text in (wanted.models, wanted.peers, wanted.only)
     )
+    begun = time.perf_counter()
     if wanted.quick:
         models = models or list(QUICK)
         peers = [peer for peer in peers if peer not in ("ort-entropy",)]

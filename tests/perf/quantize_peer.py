@@ -20,13 +20,12 @@ import subprocess
 import sys
 import time
 import warnings
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from quantize_models import CACHE, Case, Rows, feeds, load_case
+from quantize_models import CACHE, Case, feeds, load_case
 
 __all__ = ["LABELLED", "PEERS", "TOOLS", "peer_python"]
 
@@ -78,31 +77,6 @@ class _Again:
 
     def __iter__(self) -> Iterator[Sample]:
         return feeds(self.case, "calib.npz")
-
-
-class _Lazy:
-    """An array whose rows are read when they are asked for, from the first again at the end."""
-
-    def __init__(self, rows: Rows, count: int) -> None:
-        self.rows, self.count = rows, count
-        self.dtype, self.shape = rows.dtype, (count, *rows.shape[1:])
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, span: int | slice) -> np.ndarray:
-        if isinstance(span, int):
-            return self.rows[range(self.count)[span] % len(self.rows)]
-        picked = range(*span.indices(self.count))
-        return np.stack([self.rows[index % len(self.rows)] for index in picked])
-
-
-def lazy_arrays(case: Case, count: int) -> Any:
-    """Give one array per input, in memory only as far as it is being read."""
-    path = case.folder / "calib.npz"
-    with zipfile.ZipFile(path) as box:
-        names = [name.removesuffix(".npy") for name in box.namelist()]
-    return {name: _Lazy(Rows(path, name), count) for name in names}
 
 
 def peak_bytes() -> int:
@@ -244,7 +218,7 @@ def _float() -> Work:
     return work
 
 
-class Samples:
+class _Samples:
     """Samples that start anew at every pass and need not fit into memory."""
 
     def __init__(self, case: Case, count: int) -> None:
@@ -279,7 +253,7 @@ def _ours(*, max_drop: float | None = None) -> Callable[[], Work]:
 
                 labels = np.zeros(count, np.int64)  # the metric knows the real ones
                 asked = {"max_drop": max_drop, "labels": labels, "metric": metric}
-            data = Samples(case, count)
+            data = _Samples(case, count)
             result = edgesdk.quantize(case.folder / "model.onnx", data, **asked)
             result.save(out)
             record: dict[str, Any] = {"findings": [str(one) for one in result.findings]}
@@ -323,7 +297,9 @@ def main() -> None:
         imported = time.perf_counter()
         record |= {"import_s": imported - begun, "import_bytes": peak_bytes()}
         if warm:
-            work(load_case(WARM_UP), 2, out)
+            tiny = out.with_suffix(".tiny.onnx")
+            work(load_case(WARM_UP), 2, tiny)
+            tiny.unlink(missing_ok=True)
             record["warm_bytes"] = peak_bytes()
             imported = time.perf_counter()
         record |= work(case, int(count), out)
