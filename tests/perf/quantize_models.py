@@ -13,6 +13,8 @@ takes as it is. ``test.npz`` holds more: ``labels:class`` (-1 where a row has no
 ``labels:text``, ``labels:characters``, ``labels:speech``, ``labels:mask`` and ``reset`` (where
 a stream begins). Labels of calibration samples, where there are any, lie in
 ``calib_labels.npz``.
+
+Longer than other modules because it is a list: one short function for each model.
 """
 
 from __future__ import annotations
