@@ -68,7 +68,9 @@ def peer_python() -> str:
 
 def samples(case: Case, count: int) -> Iterator[Sample]:
     """Give that many samples to calibrate with; from the first again where they are fewer."""
-    return itertools.islice(itertools.cycle(_Again(case)), count)
+    # cycle() would hold on to every sample
+    again = itertools.chain.from_iterable(itertools.repeat(_Again(case)))
+    return itertools.islice(again, count)
 
 
 class _Again:
