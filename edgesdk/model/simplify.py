@@ -43,6 +43,14 @@ _SHRINKING = frozenset(
     | {"Squeeze", "Sqrt", "Transpose", "Unsqueeze"}
     | {"ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum"}
 )
+#: What they compute depends on numbers: only constant inputs make them foldable.
+_NEVER_IDLE = frozenset(
+    {"AveragePool", "BatchNormalization", "Clip", "Conv", "ConvTranspose", "Elu", "Exp"}
+    | {"Flatten", "Gelu", "Gemm", "GlobalAveragePool", "GlobalMaxPool", "HardSigmoid"}
+    | {"HardSwish", "LRN", "LayerNormalization", "LeakyRelu", "LogSoftmax", "MatMul", "MaxPool"}
+    | {"PRelu", "Relu", "Selu", "Sigmoid", "Softmax", "Softplus", "Tanh"}
+    | {"Add", "Mul", "Sub", "Div"}
+)
 #: Quantization is what they say, and ConstantOfShape says in bytes what it means in gigabytes.
 _KEPT = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
 _RANDOM = frozenset(
@@ -139,6 +147,8 @@ def _lift_constants(model: onnx_ir.Model) -> None:
 
 
 def _fold_constants(model: onnx_ir.Model) -> None:
+    if not _may_fold(model):
+        return  # the optimizer alone is 25 MB to import
     from onnx_ir.passes import common
     from onnxscript.optimizer import fold_constants
 
@@ -153,6 +163,21 @@ def _fold_constants(model: onnx_ir.Model) -> None:
         common.RemoveUnusedNodesPass()(model)
         if not result.modified:
             return
+
+
+def _may_fold(model: onnx_ir.Model) -> bool:
+    """Say whether there may be anything to fold.
+
+    That is a node of constants, or one of the many kinds that shapes or neighbours can make
+    superfluous.
+    """
+    for node in model.graph.all_nodes():
+        if node.domain or node.op_type not in _NEVER_IDLE:
+            return True
+        inputs = [value for value in node.inputs if value is not None]
+        if all(value.is_initializer() and not value.is_graph_input() for value in inputs):
+            return True
+    return False
 
 
 def _should_fold(node: onnx_ir.Node) -> bool:
