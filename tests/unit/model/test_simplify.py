@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnx.parser
 import pytest
 
 from edgesdk.model import Finding, open_model, simplify
@@ -226,3 +228,23 @@ def _compare(path: Path, run_model: RunModel) -> None:
         run_model(model_bytes(fitted)), run_model(path.read_bytes()), strict=True
     ):
         np.testing.assert_allclose(new, old, rtol=1e-3, atol=1e-5)
+
+
+def test_the_folder_of_constants_is_loaded_only_where_it_has_work(tmp_path: Path) -> None:
+    plain = "agraph (float[1, 4] x) => (float[1, 4] y) { r = Relu (x) y = Sigmoid (r) }"
+    shaped = "agraph (float[N, 4] x) => (int64[2] y) { y = Shape (x) }"
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from edgesdk.model import open_model, simplify\n"
+        "simplify(open_model(Path(sys.argv[1])).ir)\n"
+        "print('onnxscript' in sys.modules)\n"
+    )
+    for text, loaded in ((plain, "False"), (shaped, "True")):
+        path = tmp_path / "model.onnx"
+        header = '<ir_version: 8, opset_import: ["" : 17]>'
+        onnx.save(onnx.parser.parse_model(f"{header} {text}"), path)
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == loaded
