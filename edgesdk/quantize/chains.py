@@ -17,6 +17,7 @@ from edgesdk.quantize.layout import Layout
 from edgesdk.quantize.operands import constant_array
 
 if TYPE_CHECKING:
+    import numpy as np
     import onnx_ir
 
 __all__ = ["Chain", "find_chains", "rank_of", "second_input", "watched_chains"]
@@ -48,48 +49,108 @@ class Chain:
 
 def find_chains(model: onnx_ir.Model, layout: Layout) -> list[Chain]:
     """Find where channels can be evened out: quantized tensors between linear operators."""
+    carries = _carries(model, layout)
     chains = []
     used: set[str] = set()
+    barren: set[tuple[str, int]] = set()
     for node in model.graph:
         for value in node.outputs:
             name = value.name or ""
             if name not in layout.tensors or name in used or value.is_graph_output():
                 continue
-            chain = Chain(tensors=[])
-            if not (_follow_readers(value, chain, layout) and _follow_writers(value, chain)):
+            axis = 1 if value in carries else -1
+            if axis == -1 and not _all_read_columns(value, layout):
                 continue
+            above = Chain(tensors=[], axis=axis)
+            if not _follow_writers(value, above, barren):
+                continue
+            chain = _with_readers(value, above)
             if used.isdisjoint(chain.tensors):
                 used.update(chain.tensors)
                 chains.append(chain)
     return chains
 
 
-def _follow_readers(value: onnx_ir.Value, chain: Chain, layout: Layout) -> bool:
-    """Walk to the weights that read the channels; False where something else does."""
-    chain.tensors.append(value.name or "")
+def _carries(model: onnx_ir.Model, layout: Layout) -> set[onnx_ir.Value]:
+    """Give the tensors whose channels (axis 1) can be scaled for all who read them.
+
+    Goes from the end of the graph to its start, so that each tensor is looked at once.
+    """
+    found: set[onnx_ir.Value] = set()
+    for node in reversed(model.graph):
+        for value in node.outputs:
+            uses = value.uses()
+            if uses and all(
+                not position
+                and not reader.domain
+                and reader.graph is value.graph
+                and (
+                    reader.outputs[0] in found and not reader.outputs[0].is_graph_output()
+                    if _passes(reader, value)
+                    else _reads_axis_1(reader, value, layout)
+                )
+                for reader, position in uses
+            ):
+                found.add(value)
+    return found
+
+
+def _passes(node: onnx_ir.Node, value: onnx_ir.Value) -> bool:
+    """Say whether a factor per channel of what ``node`` reads goes through it."""
+    return node.op_type in _PASSES or (node.op_type == "Flatten" and _is_one_place(value, node))
+
+
+def _reads_axis_1(node: onnx_ir.Node, value: onnx_ir.Value, layout: Layout) -> bool:
+    weight = _weight_in(node, layout)
+    if weight is None:
+        return False
+    if node.op_type == "Conv":
+        group = group_of(node)
+        return group == 1 or bool(weight.shape[1] == 1 and weight.shape[0] % group == 0)
+    return _is_product(node, weight) and _rank(value) == 2  # the last axis is the second
+
+
+def _all_read_columns(value: onnx_ir.Value, layout: Layout) -> bool:
+    """Say whether all who read a tensor multiply along its last axis with constants."""
     uses = value.uses()
     return bool(uses) and all(
         not position
-        and not node.domain
-        and node.graph is value.graph
-        and _follow_reader(node, value, chain, layout)
-        for node, position in uses
+        and not reader.domain
+        and reader.graph is value.graph
+        and (weight := _weight_in(reader, layout)) is not None
+        and _is_product(reader, weight)
+        and _rank(value) > 2
+        for reader, position in uses
     )
 
 
-def _follow_reader(
-    node: onnx_ir.Node, value: onnx_ir.Value, chain: Chain, layout: Layout
-) -> bool:
-    if node.op_type in _PASSES or (node.op_type == "Flatten" and _is_one_place(value, node)):
-        if chain.axis != 1 or node.outputs[0].is_graph_output():
-            return False
-        return _follow_readers(node.outputs[0], chain, layout)
-    if node.name not in layout.units or constant_array(second_input(node)) is None:
-        return False
-    chain.readers.append(node.name or "")
-    if node.op_type == "Conv":
-        return _reads_channels(node, chain)
-    return node.op_type in ("Gemm", "MatMul") and _reads_columns(node, chain, value)
+def _weight_in(node: onnx_ir.Node, layout: Layout) -> np.ndarray | None:
+    """Give the constant weight of a node that computes in 8 bits."""
+    return constant_array(second_input(node)) if node.name in layout.units else None
+
+
+def _is_product(node: onnx_ir.Node, weight: np.ndarray) -> bool:
+    return node.op_type in ("Gemm", "MatMul") and weight.ndim == 2
+
+
+def _with_readers(value: onnx_ir.Value, above: Chain) -> Chain:
+    """Give the whole chain of a tensor that carries factors, from what is above it."""
+    tensors: list[str] = []
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        tensors.append(value.name or "")
+        further = []
+        for reader, _ in value.uses():
+            if _passes(reader, value):
+                further.append(reader.outputs[0])
+                continue
+            above.readers.append(reader.name or "")
+            if reader.op_type != "Conv" or group_of(reader) == 1:
+                above.free = False
+        waiting += reversed(further)
+    above.tensors[:0] = tensors
+    return above
 
 
 def second_input(node: onnx_ir.Node) -> onnx_ir.Value | None:
@@ -109,54 +170,44 @@ def _is_one_place(value: onnx_ir.Value, node: onnx_ir.Node) -> bool:
     )
 
 
-def _reads_channels(node: onnx_ir.Node, chain: Chain) -> bool:
-    weight = constant_array(second_input(node))
-    assert weight is not None
-    group = group_of(node)
-    if chain.axis != 1:
-        return False
-    if group == 1:
-        chain.free = False
-        return True
-    return bool(weight.shape[1] == 1 and weight.shape[0] % group == 0)
+def _follow_writers(value: onnx_ir.Value, chain: Chain, barren: set[tuple[str, int]]) -> bool:
+    """Walk up to the operators that take the factors; False where there is none.
 
-
-def _reads_columns(node: onnx_ir.Node, chain: Chain, value: onnx_ir.Value) -> bool:
-    weight = constant_array(second_input(node))
-    assert weight is not None
-    rank = len(value.shape) if value.shape is not None else 0
-    if weight.ndim != 2 or rank < 2:
-        return False
-    if rank == 2 and chain.axis == 1:
-        chain.free = False
-        return True  # two axes: the last is the second
-    if len(chain.readers) > 1 and chain.axis != -1:
-        return False
-    if len(chain.tensors) > 1:
-        return False
-    chain.axis = -1
-    chain.free = False
-    return True
-
-
-def _follow_writers(value: onnx_ir.Value, chain: Chain) -> bool:
-    """Walk up to the operators that take the factors; False where there is none."""
+    ``barren`` are tensors, with the axis, from which a walk found none: those that this one
+    passes are added, and no walk passes them again.
+    """
+    passed = [value]
     while True:
-        node = value.producer()
-        if node is None or node.domain or node.graph is not value.graph:
-            return False
-        if node.outputs[0] is not value:
-            return False
-        done = _write(node, chain)
-        if done is not None:
-            return done
-        before = node.inputs[0]
-        if before is not None and is_constant(before):
-            before = node.inputs[1]
-        if before is None or len(before.uses()) != 1 or before.is_graph_output():
-            return False
-        value = before
-        chain.tensors.append(value.name or "")
+        found = _writer_above(value, chain, barren)
+        if isinstance(found, bool):
+            break
+        if chain.ceiling is None:  # else a walk that begins above the Clip may pass another
+            passed.append(found)
+        chain.tensors.append(found.name or "")
+        value = found
+    if not found:
+        barren.update((one.name or "", chain.axis) for one in passed)
+    return found
+
+
+def _writer_above(
+    value: onnx_ir.Value, chain: Chain, barren: set[tuple[str, int]]
+) -> onnx_ir.Value | bool:
+    """Go one step up: give the tensor to go on from, or whether the walk ended well."""
+    node = value.producer()
+    if (value.name or "", chain.axis) in barren or node is None or node.domain:
+        return False
+    if node.graph is not value.graph or node.outputs[0] is not value:
+        return False
+    done = _write(node, chain)
+    if done is not None:
+        return done
+    before = node.inputs[0]
+    if before is not None and is_constant(before):
+        before = node.inputs[1]
+    if before is None or len(before.uses()) != 1 or before.is_graph_output():
+        return False
+    return before
 
 
 def _write(node: onnx_ir.Node, chain: Chain) -> bool | None:
@@ -196,10 +247,13 @@ def _note_constant(node: onnx_ir.Node, chain: Chain) -> bool | None:
     return True if node.op_type == "Mul" else None
 
 
+def _rank(value: onnx_ir.Value) -> int:
+    return 0 if value.shape is None else len(value.shape)
+
+
 def rank_of(node: onnx_ir.Node) -> int:
     """Give the rank of a node's first result; 0 where it is not known."""
-    shape = node.outputs[0].shape
-    return 0 if shape is None else len(shape)
+    return _rank(node.outputs[0])
 
 
 def _note_ceiling(node: onnx_ir.Node, chain: Chain) -> bool | None:

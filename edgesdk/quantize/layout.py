@@ -8,22 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from edgesdk.model.nodes import is_constant, node_facts
 from edgesdk.profiles.values import SchemeRules
 from edgesdk.quantize.edit import group_of, is_transposed
+from edgesdk.quantize.lonely import ALONE, Kernel, Role, find_lonely, only_a_part, roles_of
 from edgesdk.quantize.operands import constant_array, why_not_operands
 from edgesdk.quantize.scope import WEIGHT_INPUT, data_inputs, why_float
 
 if TYPE_CHECKING:
     import onnx_ir
 
-__all__ = ["Layout", "Unit", "WeightUse", "constant_biases", "lay_out"]
+__all__ = ["ALONE", "Layout", "Unit", "WeightUse", "constant_biases", "lay_out"]
 
-Role = Literal["compute", "elementwise", "same-scale"]
-
-ALONE = "no neighbour computes in 8 bits, so converting would cost more than it saves"
 _MIXED = "the tensors it joins have scales that are fixed to different values"
 
 
@@ -113,12 +111,13 @@ def lay_out(
         kept: More nodes to keep in float, with the reason: what measuring decided.
     """
     left, units = _candidates(model, rules, keep_float, kept or {})
+    graph_inputs = {value.name or "" for value in model.graph.inputs}
     while True:
-        current = {name: replace(unit) for name, unit in units.items()}
-        alone = set() if rules.placement == "everything" else _drop_lonely(current)
-        layout = Layout(units=current, left=dict(left))
-        for name in alone:
-            layout.left.update(dict.fromkeys(units[name].names, ALONE))
+        # what was lonely stays so: there are only ever fewer kernels
+        if rules.placement != "everything":
+            for unit in _drop_lonely(units, graph_inputs):
+                left.update(dict.fromkeys(unit.names, ALONE))
+        layout = Layout(units={name: replace(unit) for name, unit in units.items()}, left=left)
         _choose_tensors(layout, model, rules)
         mixed = _group(layout, rules)
         if not mixed:
@@ -150,11 +149,7 @@ def _candidates(
     kept: Mapping[str, str],
 ) -> tuple[dict[str, str], dict[str, Unit]]:
     left: dict[str, str] = {}
-    roles: dict[str, Role] = {
-        **dict.fromkeys(rules.same_scale, "same-scale"),
-        **dict.fromkeys(rules.elementwise, "elementwise"),
-        **dict.fromkeys(rules.compute, "compute"),
-    }
+    roles = roles_of(rules)
     units: dict[str, Unit] = {}
     taken: set[str] = set()
     for node, facts in zip(model.graph, node_facts(model), strict=True):
@@ -163,7 +158,7 @@ def _candidates(
             continue
         reason = kept.get(name) or why_float(facts, rules, keep_float) or why_not_operands(node)
         if reason is None and node.op_type not in roles:
-            reason = f"{node.op_type} is computed in 8 bits only as a part of another operator"
+            reason = only_a_part(node.op_type)
         if reason is not None:
             left[name] = reason
             continue
@@ -207,43 +202,17 @@ def _absorbed(
     return after
 
 
-def _drop_lonely(units: dict[str, Unit]) -> set[str]:
-    """Drop kernels that only convert back and forth; give the names of their nodes.
-
-    A kernel that computes stays. Any other stays where an 8-bit kernel makes one of its inputs
-    (a graph input will do for one that only moves values) and an 8-bit kernel reads its result.
-    """
-    dropped: set[str] = set()
-    while True:
-        makers = {value.name: name for name, unit in units.items() for value in unit.results}
-        readers: dict[str | None, int] = {}
-        for unit in units.values():
-            for position in unit.reads:
-                value = unit.node.inputs[position]
-                if value is not None:
-                    readers[value.name] = readers.get(value.name, 0) + 1
-        lonely = [
-            name
-            for name, unit in units.items()
-            if unit.role != "compute"
-            and not (
-                any(value.name in readers for value in unit.results) and _is_fed(unit, makers)
-            )
-        ]
-        if not lonely:
-            return dropped
-        for name in lonely:
-            del units[name]
-        dropped.update(lonely)
-
-
-def _is_fed(unit: Unit, makers: Mapping[str | None, str]) -> bool:
-    values = [unit.node.inputs[position] for position in unit.reads]
-    return any(
-        value is not None
-        and (value.name in makers or (unit.role == "same-scale" and value.is_graph_input()))
-        for value in values
-    )
+def _drop_lonely(units: dict[str, Unit], graph_inputs: Collection[str]) -> list[Unit]:
+    """Drop and give kernels that only convert back and forth."""
+    kernels = {}
+    for name, unit in units.items():
+        reads = (unit.node.inputs[position] for position in unit.reads)
+        kernels[name] = Kernel(
+            role=unit.role,
+            reads=tuple(value.name or "" for value in reads if value is not None),
+            results=tuple(value.name or "" for value in unit.results),
+        )
+    return [units.pop(name) for name in find_lonely(kernels, graph_inputs)]
 
 
 def _choose_tensors(layout: Layout, model: onnx_ir.Model, rules: SchemeRules) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -299,3 +301,19 @@ def test_reasons_come_in_the_order_of_the_graph() -> None:
     layout = laid_out(model, SchemeRules(name="none", placement="operators", compute=("Gemm",)))
     assert list(layout.left) == ["a", "ar", "b", "s", "sr", "y"]
     assert layout.compute == []
+
+
+def test_a_long_chain_that_falls_link_by_link_is_laid_out_at_once() -> None:
+    links = "\n".join(f"m{number} = Mul (m{number - 1}, x)" for number in range(1, 2000))
+    model = named(
+        f"""g ({IMAGE} x) => ({IMAGE} y)
+        {{ m0 = Conv {SAME} (x, w)
+           {links}
+           y = Neg (m1999) }}""",
+        W,
+    )
+    begun = time.perf_counter()
+    layout = laid_out(model, "onnxruntime-cpu")
+    assert time.perf_counter() - begun < 2
+    assert list(layout.units) == ["m0"]
+    assert sum(reason == ALONE for reason in layout.left.values()) == 1999
