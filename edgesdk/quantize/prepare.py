@@ -33,9 +33,14 @@ def is_quantized(model: onnx_ir.Model) -> bool:
 def prepare(model: onnx_ir.Model, *, keep_float: Collection[str] = ()) -> onnx_ir.Model:
     """Give a copy with plain Gemms: alpha and beta in the weights, a MatMul's bias joined.
 
-    What ``keep_float`` names, by node or operator, keeps its name and operator.
+    What ``keep_float`` names, by node or operator, keeps its name and operator. Later steps go
+    by names, so missing and repeated ones are replaced; the graph's inputs and outputs keep
+    theirs.
     """
+    from onnx_ir.passes import common
+
     copy = model.clone()
+    common.NameFixPass()(copy)
     for node in list(copy.graph):
         if node.graph is None or node.domain:
             continue

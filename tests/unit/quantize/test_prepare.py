@@ -191,3 +191,20 @@ def test_pairs_in_bodies_of_control_flow_count_too() -> None:
         else_branch = b () => (float[2] e) { e = Neg (x) }
     > }"""
     assert is_quantized(named(text, {"s": np.array(0.1, "f4")}))
+
+
+def test_nodes_and_values_without_a_name_or_with_anothers_get_one() -> None:
+    text = """g (float[1, 4, 4, 4] x) => (float[1, 4, 4, 4] y)
+    { a = Conv (x, w) b = Relu (a) c = Conv (b, w)
+      y = Relu (c) }"""
+    model = named(text, {"w": normal(4, 4, 1, 1)})
+    for node, name in zip(model.graph, ("same", "same", None, ""), strict=True):
+        node.name = name
+        if not node.outputs[0].is_graph_output():
+            node.outputs[0].name = name
+    done = prepare(model)
+    assert len({node.name for node in done.graph} - {None, ""}) == 4
+    values = {value.name for node in done.graph for value in node.outputs}
+    assert len(values - {None, ""}) == 4
+    assert [value.name for value in (*done.graph.inputs, *done.graph.outputs)] == ["x", "y"]
+    assert static(model).quantized_nodes == 4
