@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 
 from edgesdk.quantize.host import cpu_flags
+from edgesdk.quantize.packages import PACKAGES, package_versions
 
 __all__ = ["cpu_features", "tool_versions"]
 
-_PACKAGES = ("edgesdk", "numpy", "onnx", "onnx-ir", "onnxruntime", "onnxscript")
 #: The instruction sets by which onnxruntime chooses its kernels, as /proc/cpuinfo names them.
 _FEATURES = (
     "asimddp",
@@ -24,15 +23,13 @@ _FEATURES = (
 )
 
 
-def tool_versions() -> dict[str, str]:
-    """Give the installed version of each package that shapes a build."""
-    versions = {}
-    for name in _PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "not installed"
-    return versions
+def tool_versions(runtime: str = "") -> dict[str, str]:
+    """Give the installed version of each package that shapes a build.
+
+    OpenVINO is one where it is the ``runtime`` of the build: it decides which nodes stay in
+    float, and where it is not installed nothing does.
+    """
+    return package_versions((*PACKAGES, "openvino") if runtime == "openvino" else PACKAGES)
 
 
 def cpu_features() -> dict[str, object]:

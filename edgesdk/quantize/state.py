@@ -1,7 +1,8 @@
 """What a long quantization leaves on disk so that a later run goes on where it stopped.
 
-Everything is keyed by a digest of model, data, scheme and options, so nothing stale is taken
-up. Files are small JSON or npz; what cannot be read is as good as not there.
+Everything is keyed by a digest of model, data, scheme and options, of the packages that compute
+and of the processor's instruction sets, so nothing stale is taken up. Files are small JSON or
+npz; what cannot be read is as good as not there.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgesdk.quantize.host import cpu_flags
+from edgesdk.quantize.packages import PACKAGES, package_versions
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -24,6 +28,8 @@ __all__ = ["State"]
 _MOST_BYTES = 1 << 30
 #: What nobody came back to for so long is forgotten.
 _KEPT_S = 14 * 24 * 3600.0
+#: Keeping takes no more than one part in so many of the time, however slow the disk.
+_BACK_OFF = 10.0
 
 
 class State:
@@ -31,15 +37,15 @@ class State:
 
     Args:
         folder: Where states lie; it is made when something is kept.
-        key: Says which quantization it is, by everything that shapes it but the release.
+        key: Says which quantization it is, by everything that shapes it but the release, the
+            packages and the processor.
     """
 
     def __init__(self, folder: Path | None, *key: str) -> None:
-        from edgesdk import __version__
-
-        digest = hashlib.sha256("\n".join((__version__, *key)).encode()).hexdigest()[:32]
-        self.folder = None if folder is None else folder / digest
+        self.folder = None if folder is None else folder / _digest(key)
         self._saved = time.monotonic()
+        self._took_s = 0.0
+        self._begun: float | None = None
         if folder is not None:
             _forget_old(folder)
 
@@ -50,10 +56,16 @@ class State:
         return inner
 
     def due(self, every_s: float = 5.0) -> bool:
-        """Say whether it is time to keep something again."""
-        if self.folder is None or time.monotonic() - self._saved < every_s:
+        """Say whether it is time to keep something again: then the caller does.
+
+        What it takes from here to the end of the write counts: the next is due not before ten
+        times as long. With nothing or less for ``every_s`` it always is.
+        """
+        now = time.monotonic()
+        pause = max(every_s, _BACK_OFF * self._took_s) if every_s > 0 else every_s
+        if self.folder is None or now - self._saved < pause:
             return False
-        self._saved = time.monotonic()
+        self._saved = self._begun = now
         return True
 
     def read(self, name: str) -> dict[str, Any]:
@@ -97,22 +109,37 @@ class State:
         if self.folder is None:
             return
         body = io.BytesIO()
-        np.savez(body, **dict(arrays))  # type: ignore[arg-type]
-        self._replace(f"{name}.npz", body.getvalue())
+        if sum(array.nbytes for array in arrays.values()) <= _MOST_BYTES:
+            np.savez(body, **dict(arrays))  # type: ignore[arg-type]
+        self._replace(f"{name}.npz", body.getbuffer())
 
     def clear(self) -> None:
         """Forget everything: the quantization is done."""
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _replace(self, name: str, data: bytes) -> None:
+    def _replace(self, name: str, data: bytes | memoryview) -> None:
+        """Write a file in one step; not one that would be too large to be read again."""
         if self.folder is None:
             return
-        with contextlib.suppress(OSError):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            part = self.folder / f"{name}.{os.getpid()}.part"
-            part.write_bytes(data)
-            part.replace(self.folder / name)
+        if 0 < len(data) <= _MOST_BYTES:
+            with contextlib.suppress(OSError):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                part = self.folder / f"{name}.{os.getpid()}.part"
+                part.write_bytes(data)
+                part.replace(self.folder / name)
+        if self._begun is not None:
+            self._saved = time.monotonic()
+            self._took_s = self._saved - self._begun
+            self._begun = None
+
+
+def _digest(key: tuple[str, ...]) -> str:
+    from edgesdk import __version__
+
+    tools = sorted(package_versions((*PACKAGES, "openvino")).items())
+    parts = (__version__, repr(tools), repr(sorted(cpu_flags())), *key)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
 def _forget_old(folder: Path) -> None:

@@ -106,6 +106,57 @@ def test_it_is_due_only_now_and_then(tmp_path: Path) -> None:
     assert not state.due(3600)
 
 
+def test_a_slow_disk_is_written_to_a_tenth_of_the_time_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    class Slow(dict[str, np.ndarray]):
+        """Arrays that take two seconds."""
+
+        def values(self) -> Any:
+            now[0] += 2.0
+            return super().values()
+
+    state = State(tmp_path, "k")
+    now[0] += 5.0
+    assert state.due()
+    state.write_arrays("ranges", Slow(a=np.zeros(1)))
+    now[0] += 19.0
+    assert not state.due(), "from the end of the write, ten times what it took"
+    now[0] += 1.0
+    assert state.due()
+
+
+def test_what_could_not_be_read_again_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = State(tmp_path, "k")
+    state.write_arrays("ranges", {"a": np.zeros(10)})
+    monkeypatch.setattr("edgesdk.quantize.state._MOST_BYTES", 1000)
+    state.write_arrays("ranges", {"a": np.zeros(1000)})
+    state.write("drops", {"a" * 2000: 1.0})
+    assert state.folder is not None
+    assert [path.name for path in state.folder.iterdir()] == ["ranges.npz"]
+    assert state.read_arrays("ranges")["a"].shape == (10,)
+
+
+@pytest.mark.parametrize(
+    ("what", "value"),
+    [
+        ("package_versions", lambda names: {"onnxruntime": "99.0"}),
+        ("cpu_flags", lambda: {"avx_of_tomorrow"}),
+    ],
+)
+def test_other_packages_or_another_processor_find_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, value: Any
+) -> None:
+    State(tmp_path, "k").write("drops", {"a": 1.0})
+    monkeypatch.setattr(f"edgesdk.quantize.state.{what}", value)
+    assert State(tmp_path, "k").read("drops") == {}
+
+
 # --- through the library ---------------------------------------------------------------------
 
 MODEL = named(
@@ -149,6 +200,13 @@ def test_a_run_goes_on_from_its_own_notes_only(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [notes], "the same model and data"
     leave_notes(tmp_path, samples(MODEL, 16, seed=7))
     assert len(list(tmp_path.iterdir())) == 2, "other data, as many"
+
+
+def test_the_order_of_names_does_not_matter(tmp_path: Path) -> None:
+    leave_notes(tmp_path, samples(MODEL, 16), keep_float=["Softmax", "y"])
+    (notes,) = tmp_path.iterdir()
+    leave_notes(tmp_path, samples(MODEL, 16), keep_float={"y", "Softmax"})
+    assert list(tmp_path.iterdir()) == [notes]
 
 
 def test_a_score_of_the_callers_might_have_changed_so_nothing_is_kept(tmp_path: Path) -> None:
