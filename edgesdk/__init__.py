@@ -147,7 +147,12 @@ def __getattr__(name: str) -> object:
     """Import the module of a public name when the name is first used."""
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'edgesdk' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"edgesdk.{_MODULE_OF[name]}"), name)
+    home = _MODULE_OF[name]
+    if home.partition(".")[0] == name:
+        # a verb named like its package: the package can be called, and is what
+        # `import edgesdk.quantize` has to find under that name
+        return importlib.import_module(f"edgesdk.{name}")
+    value = getattr(importlib.import_module(f"edgesdk.{home}"), name)
     globals()[name] = value
     return value
 

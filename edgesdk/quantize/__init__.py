@@ -6,9 +6,10 @@ itself can be called, as the verb that the package offers: ``edgesdk.quantize(mo
 
 from __future__ import annotations
 
+import inspect
 import sys
 import types
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgesdk.quantize.scope import why_float
 from edgesdk.quantize.values import Converted, LeftFloat, Mean, Quantized
@@ -16,14 +17,35 @@ from edgesdk.quantize.values import Converted, LeftFloat, Mean, Quantized
 __all__ = ["Converted", "LeftFloat", "Mean", "Quantized", "why_float"]
 
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_ABOUT = __doc__
+
+
 class _CallableModule(types.ModuleType):
     """A module that is also the function it is named after (``edgesdk.quantize.api``)."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Quantized:
         """Quantize a model; see `edgesdk.quantize.api.quantize`."""
-        from edgesdk.quantize.api import quantize
+        return _function()(*args, **kwargs)
 
-        return quantize(*args, **kwargs)
+    @property
+    def __signature__(self) -> inspect.Signature:
+        """The function's, for `inspect.signature` and editors."""
+        return inspect.signature(_function())
+
+    @property
+    def __doc__(self) -> str:  # type: ignore[override]
+        """What the module is and what the function takes, for `help`."""
+        function = _function()
+        return f"{_ABOUT}\nquantize{inspect.signature(function)}\n\n{inspect.getdoc(function)}"
+
+
+def _function() -> Callable[..., Quantized]:
+    from edgesdk.quantize.api import quantize
+
+    return quantize
 
 
 sys.modules[__name__].__class__ = _CallableModule

@@ -39,6 +39,27 @@ def test_type_checkers_see_the_same_names_in_the_same_modules() -> None:
     assert seen == edgesdk._MODULE_OF
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import edgesdk; q = edgesdk.quantize; import edgesdk.quantize.values as v",
+        "import edgesdk.quantize.values as v; import edgesdk; q = edgesdk.quantize",
+        "from edgesdk import quantize as q; from edgesdk.quantize import values as v",
+        "from edgesdk.quantize.api import quantize; from edgesdk import quantize as q\n"
+        "import edgesdk.quantize.values as v",
+    ],
+)
+def test_quantize_is_the_same_callable_package_however_it_is_reached(code: str) -> None:
+    code += (
+        "\nimport edgesdk, inspect, sys\n"
+        "assert q is edgesdk.quantize is sys.modules['edgesdk.quantize'], q\n"
+        "assert callable(q) and v.Quantized\n"
+        "assert list(inspect.signature(q).parameters)[:2] == ['model', 'data']\n"
+        "assert 'Calibration samples' in inspect.getdoc(q)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'edgesdk' has no attribute 'deploi'"):
         edgesdk.deploi  # noqa: B018
