@@ -2,42 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgesdk.errors import DataError, ProfileError, QuantizeError
+from edgesdk.errors import EdgeError, ModelError, ProfileError, QuantizeError
 from edgesdk.model.open import OpenedModel, open_model
 from edgesdk.model.simplify import simplify
 from edgesdk.near import suggest
 from edgesdk.profiles.values import BackendProfile, QuantScheme
 from edgesdk.progress import OnProgress, ignore_progress
 from edgesdk.quantize.judge import Judge, LabelledJudge, Metric, Score, ScoreJudge
+from edgesdk.quantize.keep import why_not_kept
 from edgesdk.quantize.means import ALL_MEANS, MEANS
-from edgesdk.quantize.modes import CALIBRATED, Wanted, convert
+from edgesdk.quantize.modes import Wanted, convert
 from edgesdk.quantize.prune_spec import parse_prune
+from edgesdk.quantize.samples import Calibration, Sample, take_samples
 from edgesdk.quantize.state import State
 from edgesdk.quantize.values import Quantized
-from edgesdk.tensors import TensorInfo
 
 if TYPE_CHECKING:
     import numpy as np
     import onnx
     import onnx_ir as ir
 
-    from edgesdk.data.dataset import Dataset
-
 __all__ = ["quantize"]
 
-Sample = dict[str, "np.ndarray"]
-
-_WHERE = "the data"
+#: What cannot be done without calibration data; ``auto`` takes another precision then.
+_NEED_DATA = ("int8", "int16x8")
 
 
 def quantize(
     model: str | Path | OpenedModel | onnx.ModelProto | ir.Model,
-    data: str | Path | Dataset | Mapping[str, np.ndarray] | Iterable[Sample] | None,
+    data: Calibration | None,
     *,
     scheme: QuantScheme | str | None = None,
     precision: str = "int8",
@@ -57,8 +56,9 @@ def quantize(
     Args:
         model: An ONNX file, or a graph in memory; it stays as it is.
         data: Calibration samples: what ``--calib`` takes, a `Dataset`, one array ``[N, ...]``
-            per input, or an iterable of dicts with the batch dimension in each array. It is
-            gone through more than once where it has to, so an iterator is read into memory.
+            per input (the array itself where there is one input), or an iterable of dicts with
+            the batch dimension in each array. It is gone through more than once where it has
+            to, so an iterator is read into memory.
         scheme: Numbers and rules, or where they stand: ``"TARGET"`` or ``"TARGET/BACKEND"`` of
             the target profiles. None: the default target's first backend with a scheme.
         precision: ``int8``, ``int16x8``, ``fp16``, ``int8-dynamic``, ``int4-weights`` or
@@ -84,20 +84,17 @@ def quantize(
         DataError: The data cannot be used.
         ProfileError: There is no such target or backend.
     """
-    unknown = [name for name in means if name not in ALL_MEANS]
-    if unknown:
-        raise QuantizeError(
-            f"cannot try {unknown[0]!r}: there is no such accuracy means",
-            hint=suggest(unknown[0], ALL_MEANS) or f"there are {', '.join(ALL_MEANS)}",
-        )
+    means = _known_means(means)
+    _refuse_odd_judging(labels, metric, score, data)
     opened = _opened(model)
     backend, here = _backend(scheme)
     chosen = scheme if isinstance(scheme, QuantScheme) else backend.scheme if backend else None
-    samples, total, found_labels, batch = _samples(data, opened.source.inputs)
+    samples, total, found_labels, batch = take_samples(data, opened.source.inputs)
     digest, graph = opened.source.sha256, simplify(opened.ir)
+    _refuse_unknown_names(keep_float, opened.ir, graph)
     del opened, model  # a file's weights need not lie beside those of the simplified graph
     labels = found_labels if labels is None else labels
-    if samples is None and precision in CALIBRATED:
+    if samples is None and precision in _NEED_DATA:
         raise QuantizeError(
             f"cannot quantize to {precision}: there is no calibration data",
             hint="give some 100 typical inputs",
@@ -114,6 +111,11 @@ def quantize(
             total=total,
             on_progress=on_progress,
         )
+    elif metric is not None:
+        raise QuantizeError(
+            "cannot measure by metric=: there are no labels",
+            hint="give labels=, or a score= that needs none",
+        )
     wanted = Wanted(
         precision=precision,
         scheme=chosen,
@@ -122,7 +124,7 @@ def quantize(
         kind=backend.kind if backend else "onnxruntime",
         max_opset=backend.max_opset if backend else None,
         max_ir=backend.max_ir if backend else None,
-        keep_float=tuple(keep_float),
+        keep_float=tuple(sorted(set(keep_float))),
         means=means,
         max_drop=max_drop,
         prune=None if prune is None else parse_prune(prune),
@@ -146,6 +148,48 @@ def quantize(
     return done
 
 
+def _known_means(means: Collection[str]) -> tuple[str, ...]:
+    """Give the means in the order in which they are tried, whatever order they came in."""
+    if isinstance(means, str):
+        raise QuantizeError(
+            f"cannot try the means {means!r}: it is one text (expected a list of names)",
+            hint=f"write means=[{means!r}]",
+        )
+    for name in means:
+        if name not in ALL_MEANS:
+            raise QuantizeError(
+                f"cannot try {name!r}: there is no such accuracy means",
+                hint=suggest(name, ALL_MEANS) or f"there are {', '.join(ALL_MEANS)}",
+            )
+    return tuple(name for name in ALL_MEANS if name in means)
+
+
+def _refuse_odd_judging(
+    labels: object | None, metric: object | None, score: object | None, data: object | None
+) -> None:
+    """Refuse arguments that would be left aside in silence."""
+    for name, given in (("labels", labels), ("metric", metric)):
+        if score is not None and given is not None:
+            raise QuantizeError(
+                f"cannot use score= and {name}= together: score= measures without {name}",
+                hint=f"leave out {name}= or score=",
+            )
+    if labels is not None and data is None:
+        raise QuantizeError(
+            "cannot use labels= without data: they are the labels of its samples",
+            hint="give the samples as data, or leave out labels=",
+        )
+
+
+def _refuse_unknown_names(keep_float: Collection[str], *models: ir.Model) -> None:
+    """Refuse names to keep in float that neither the model nor its simplified form has."""
+    names = {node.name or "" for model in models for node in model.graph.all_nodes()} - {""}
+    ops = {node.op_type for model in models for node in model.graph.all_nodes()}
+    wrong = why_not_kept(keep_float, names, ops)
+    if wrong is not None:
+        raise QuantizeError(f"cannot use keep_float=: {wrong[0]}", hint=wrong[1])
+
+
 def _opened(model: str | Path | OpenedModel | onnx.ModelProto | ir.Model) -> OpenedModel:
     if isinstance(model, OpenedModel):
         return model
@@ -158,15 +202,41 @@ def _opened(model: str | Path | OpenedModel | onnx.ModelProto | ir.Model) -> Ope
 
     from edgesdk.model.save import save_model
 
+    if not isinstance(model, onnx.ModelProto | ir.Model):
+        raise ModelError(
+            f"cannot quantize an object of type {type(model).__name__} (expected the path of "
+            "an ONNX file, an OpenedModel, an onnx.ModelProto or an onnx_ir.Model)",
+            hint="bytes become a model by onnx.load_from_string(data)",
+        )
     graph = ir.serde.deserialize_model(model) if isinstance(model, onnx.ModelProto) else model
     if not graph.graph.name:  # a file has to name its graph, one in memory often does not
         graph = graph.clone()
         graph.graph.name = "main"
     # one way in for every model: what checks a file checks this one too
-    with tempfile.TemporaryDirectory(prefix="edgesdk-quantize-") as folder:
+    with tempfile.TemporaryDirectory(prefix="edgesdk-quantize-") as folder, _unnamed(folder):
         opened = open_model(save_model(graph, Path(folder), "model")[0])
         ir.external_data.load_to_model(opened.ir)
         return opened
+
+
+@contextlib.contextmanager
+def _unnamed(folder: str) -> Iterator[None]:
+    """Let errors name the model in memory, not the file that it was put in for a moment."""
+
+    def plain(text: object) -> object:
+        if not isinstance(text, str):
+            return text
+        for path in (str(Path(folder) / "model.onnx"), folder):
+            text = text.replace(path, "the model in memory")
+        return text
+
+    try:
+        yield
+    except EdgeError as exc:
+        exc.args = tuple(plain(one) for one in exc.args)
+        exc.hint = str(plain(exc.hint))
+        exc.facts = {name: plain(value) for name, value in exc.facts.items()}
+        raise
 
 
 def _backend(scheme: QuantScheme | str | None) -> tuple[BackendProfile | None, bool]:
@@ -184,10 +254,12 @@ def _backend(scheme: QuantScheme | str | None) -> tuple[BackendProfile | None, b
     for one in with_scheme:
         if backend_id in ("", one.id):
             return one, target.default and one.runtime == "onnxruntime"
+    known = [one.id for one in with_scheme]
+    asked = f"backend {backend_id!r}" if backend_id else "backend"
     raise ProfileError(
-        f"cannot quantize for {scheme}: {target.name} has no backend {backend_id!r} with a "
+        f"cannot quantize for {scheme or target.name}: {target.name} has no {asked} with a "
         "scheme of whole numbers",
-        hint=f"it has {', '.join(one.id for one in with_scheme) or 'none at all'}",
+        hint=suggest(backend_id, known) or f"it has {', '.join(known) or 'none at all'}",
     )
 
 
@@ -205,85 +277,3 @@ def _digest(samples: Callable[[], Iterable[Sample]], labels: np.ndarray | None) 
             digest.update(f"{name} {array.dtype} {array.shape}".encode())
             digest.update(array.tobytes())
     return digest.hexdigest()
-
-
-def _samples(
-    data: str | Path | Dataset | Mapping[str, np.ndarray] | Iterable[Sample] | None,
-    inputs: Sequence[TensorInfo],
-) -> tuple[Callable[[], Iterable[Sample]] | None, int | None, np.ndarray | None, int]:
-    """Give a function that starts the samples anew, their number, labels, rows of a batch."""
-    from edgesdk.data.dataset import Dataset, open_dataset
-
-    if data is None:
-        return None, None, None, 1
-    if isinstance(data, str | Path):
-        data = open_dataset(data, inputs)
-    if isinstance(data, Dataset):
-        return data.samples, data.count, data.labels, data.batch
-    if isinstance(data, Mapping):
-        return _slices(data, inputs)
-    # what starts anew by itself need not fit into memory; an iterator is read into it
-    again = list(data) if iter(data) is data else data
-    total = len(again) if isinstance(again, Sized) else None
-    return (lambda: _fitted(again, inputs)), total, None, 1
-
-
-def _slices(
-    arrays: Mapping[str, np.ndarray], inputs: Sequence[TensorInfo]
-) -> tuple[Callable[[], Iterable[Sample]], int, np.ndarray | None, int]:
-    """Take samples along the first axis of one array per input."""
-    import numpy as np
-
-    from edgesdk.data.fit import cast_to, fit_array, match_names
-
-    names, _ = match_names(inputs, list(arrays), _WHERE)
-    plain = {info.name: np.asarray(arrays[names[info.name]]) for info in inputs}
-    fits = {
-        info.name: fit_array(
-            info, names[info.name], plain[info.name].dtype, plain[info.name].shape, _WHERE
-        )
-        for info in inputs
-    }
-    counts = {name: fit.count for name, fit in fits.items()}
-    if len(set(counts.values())) != 1:
-        shown = ", ".join(f"{name}: {count}" for name, count in counts.items())
-        raise DataError(
-            f"cannot calibrate: the arrays have different numbers of samples ({shown})",
-            hint="give one array per input, samples along the first axis",
-        )
-    count = next(iter(counts.values()))
-
-    def slices() -> Iterable[Sample]:
-        for index in range(count):
-            sample = {}
-            for info in inputs:
-                fit = fits[info.name]
-                rows = plain[info.name][index * fit.rows : (index + 1) * fit.rows]
-                sample[info.name] = cast_to(info, rows[0] if fit.whole else rows, _WHERE)
-            yield sample
-
-    labels = None
-    if "labels" in arrays and all(info.name != "labels" for info in inputs):
-        labels = np.asarray(arrays["labels"])
-    rows = fits[inputs[0].name].rows if inputs else 1
-    return slices, count, labels, rows
-
-
-def _fitted(samples: Iterable[Sample], inputs: Sequence[TensorInfo]) -> Iterable[Sample]:
-    """Check each sample against the model's inputs as it goes by."""
-    import numpy as np
-
-    from edgesdk.data.fit import fit_sample
-
-    for number, sample in enumerate(samples):
-        where = f"sample {number}"
-        missing = [info.name for info in inputs if info.name not in sample]
-        if missing:
-            raise DataError(
-                f"cannot calibrate with {where}: it has no {missing[0]!r} (it has "
-                f"{', '.join(map(repr, sample)) or 'nothing'})",
-                hint="give a dict with one array per input of the model",
-            )
-        yield {
-            info.name: fit_sample(info, np.asarray(sample[info.name]), where) for info in inputs
-        }
