@@ -10,10 +10,13 @@ from edgesdk.model.nodes import node_facts
 from edgesdk.model.open import OpenedModel
 from edgesdk.model.tflite import OpenedTflite
 from edgesdk.model.values import NodeFacts
+from edgesdk.plan.asbuilt import as_built
+from edgesdk.plan.eightbits import why_left
 from edgesdk.plan.memory import predict_memory_bytes
 from edgesdk.plan.recipe import Recipe
 from edgesdk.plan.values import BuildPlan, PlannedNode, PlannedPart
 from edgesdk.profiles.values import BackendProfile, TargetProfile
+from edgesdk.quantize.keep import why_not_kept
 from edgesdk.quantize.scope import why_not_converted
 
 __all__ = ["model_facts", "plan_build"]
@@ -33,7 +36,8 @@ def plan_build(model: ModelFacts, profile: TargetProfile, recipe: Recipe) -> Bui
     it does not take the whole graph.
 
     Raises:
-        RecipeError: The recipe names a backend that the target does not have.
+        RecipeError: The recipe names a backend that the target does not have, or a node to keep
+            in float that the model does not have.
         PlacementError: No backend takes every node.
     """
     backends = [backend_for(entry, model) for entry in order_backends(profile, recipe)]
@@ -43,24 +47,20 @@ def plan_build(model: ModelFacts, profile: TargetProfile, recipe: Recipe) -> Bui
         raise _nothing_takes_it(model, profile, backends, reasons)
     better = backends[: backends.index(chosen)]
     precision = _precision(model, chosen.profile, recipe)
-    folded = _folded(model.nodes)
-    scheme = chosen.profile.scheme
-    rules = None if scheme is None else scheme.rules
-    nodes = []
-    for node in model.nodes:
-        asked = folded.get(node.index, node)
-        why = why_not_converted(asked, precision, rules, recipe.keep_float)
-        nodes.append(
-            PlannedNode(
-                index=node.index,
-                name=node.name,
-                op=node.op,
-                backend=chosen.profile.id,
-                precision=precision if why is None else "fp32",
-                refusals=_refusals(node, better, reasons),
-                why_float=why,
-            )
+    _refuse_unknown_names(model, recipe.keep_float)
+    whys, constants = _whys(model, chosen.profile, precision, recipe)
+    nodes = [
+        PlannedNode(
+            index=node.index,
+            name=node.name,
+            op=node.op,
+            backend=chosen.profile.id,
+            precision=precision if whys[node.index] is None else "fp32",
+            refusals=_refusals(node, better, reasons),
+            why_float=whys[node.index],
         )
+        for node in model.nodes
+    ]
     part = PlannedPart(
         index=0,
         backend=chosen.profile.id,
@@ -80,7 +80,7 @@ def plan_build(model: ModelFacts, profile: TargetProfile, recipe: Recipe) -> Bui
         nodes=tuple(nodes),
         parts=(part,),
         memory_bytes=predict_memory_bytes(
-            model, {n.index for n in nodes if n.precision in ("int8", "auto")}
+            model, {node.index: node.precision for node in nodes}, constants
         ),
         assumed=profile.assumed,
     )
@@ -131,15 +131,56 @@ def _precision(model: ModelFacts, backend: BackendProfile, recipe: Recipe) -> st
     return wanted
 
 
-def _folded(nodes: Sequence[NodeFacts]) -> dict[int, NodeFacts]:
-    """Find the normalizations that the build folds into the convolution before them."""
-    producers = {name: node for node in nodes for name in node.outputs}
-    found = {}
-    for node in nodes:
-        before = producers.get(node.inputs[0]) if node.op == "BatchNormalization" else None
-        if before is not None and before.op in ("Conv", "ConvTranspose"):
-            found[node.index] = before
-    return found
+def _refuse_unknown_names(model: ModelFacts, keep_float: Sequence[str]) -> None:
+    """Refuse names to keep in float that the model does not have.
+
+    Not where nodes have bodies, whose nodes may be meant and are not in the facts, nor for a
+    TFLite file, of which nothing is converted.
+    """
+    if model.source.format == "tflite":
+        return
+    bodies = [op for node in model.nodes for op in node.subgraph_ops]
+    if bodies and not isinstance(keep_float, str):
+        return
+    wrong = why_not_kept(
+        keep_float, [node.name for node in model.nodes], {node.op for node in model.nodes}
+    )
+    if wrong is not None:
+        raise RecipeError(
+            f"cannot plan for {model.source.name} with this keep_float: {wrong[0]}",
+            hint=wrong[1],
+        )
+
+
+def _whys(
+    model: ModelFacts, backend: BackendProfile, precision: str, recipe: Recipe
+) -> tuple[dict[int, str | None], set[str]]:
+    """Say of every node why it stays in float, or None; give the names of all constants."""
+    indices = [node.index for node in model.nodes]
+    if precision in ("fp32", "as-is"):
+        return dict.fromkeys(indices), set()
+    rules = None if backend.scheme is None else backend.scheme.rules
+    whole = precision in ("int8", "int16x8", "auto") and rules is not None
+    outputs = {value.name for value in model.source.outputs}
+    built = as_built(model.nodes, outputs, joins_bias=whole, keep=recipe.keep_float)
+    if whole and rules is not None:
+        found = why_left(
+            built.nodes,
+            rules,
+            keep_float=recipe.keep_float,
+            inputs={value.name for value in model.source.inputs},
+            outputs=outputs,
+        )
+    else:
+        found = {
+            index: why_not_converted(node, precision, rules, recipe.keep_float)
+            for index, node in built.nodes.items()
+        }
+    whys = {}
+    for index in indices:
+        gone = built.gone.get(index)
+        whys[index] = found[built.host(index)] if gone is None else gone
+    return whys, built.constants
 
 
 def _refusals(

@@ -12,7 +12,7 @@ from edgesdk.quantize.prune_spec import parse_prune
 
 __all__ = ["RecipeFile"]
 
-
+#: Those of `edgesdk.quantize.means.ALL_MEANS`, written out for the schema of the file.
 Means = Literal[
     "bias-correction",
     "equalization",
@@ -37,7 +37,9 @@ class RecipeFile(BaseModel):
         None, description="the largest loss allowed, like 1%; left out: 1% where labels are"
     )
     means: tuple[Means, ...] | None = Field(
-        None, description="accuracy means that may be tried; left out: all of them"
+        None,
+        description="accuracy means that may be tried; left out: all but entropy and moving "
+        "average",
     )
     prune: str | None = Field(
         None, description="2:4, unstructured:0.5 or channels:0.3; left out: nothing"

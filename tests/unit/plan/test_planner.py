@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from edgesdk.profiles.values import (
     QuantScheme,
     TargetProfile,
 )
+from edgesdk.quantize.lonely import ALONE
 from edgesdk.tensors import TensorInfo
 
 
@@ -263,7 +265,7 @@ def test_a_precision_that_the_backend_lacks_is_refused_with_those_it_has(
 
 def test_memory_is_weights_and_the_tensors_alive_at_once() -> None:
     # x (1024 B) and y (2048 B) live during the convolution, y and z (4096 B) during Relu
-    assert predict_memory_bytes(CONV_RELU, ()) == 4096
+    assert predict_memory_bytes(CONV_RELU, {}) == 4096
     assert plan(CONV_RELU, CPU).memory_bytes == 4096
     weight = tensor("w", 8, 4, 1, 1)
     conv = node(
@@ -276,8 +278,94 @@ def test_memory_is_weights_and_the_tensors_alive_at_once() -> None:
         constant_inputs=(False, True),
     )
     facts = model(conv, weights=128)
-    assert predict_memory_bytes(facts, ()) == 1024 + 2048 + 128
-    assert predict_memory_bytes(facts, {0}) == 1024 + 512 + 32
+    assert predict_memory_bytes(facts, {}) == 1024 + 2048 + 128
+    assert predict_memory_bytes(facts, {0: "int8"}) == 1024 + 512 + 32
+
+
+@pytest.mark.parametrize(
+    ("precision", "activation", "weight"),
+    [
+        ("fp32", 4, 4),
+        ("fp16", 2, 2),
+        ("int16x8", 2, 1),
+        ("int8", 1, 1),
+        ("auto", 1, 1),
+        ("int8-dynamic", 4, 1),
+        ("int4-weights", 4, 0.625),
+    ],
+)
+def test_memory_is_foretold_for_every_precision(
+    precision: str, activation: int, weight: float
+) -> None:
+    facts = model(conv(0, X, Y), weights=128)
+    # 32 weights; the graph's input stays in float, the result has 512 numbers
+    expected = 1024 + 512 * activation + 32 * weight
+    assert predict_memory_bytes(facts, {0: precision}) == expected
+
+
+def test_constants_that_are_turned_about_take_memory_once_and_as_weights() -> None:
+    weight, turned = tensor("w", 8, 4), tensor("t", 4, 8)
+    facts = model(
+        node(0, "Transpose", weight, turned, constant_inputs=(True,)),
+        node(
+            1,
+            "MatMul",
+            tensor("x", 1, 4),
+            tensor("y", 1, 8),
+            inputs=("x", "t"),
+            input_types=(tensor("x", 1, 4), turned),
+            constant_inputs=(False, False),
+        ),
+        weights=128,
+    )
+    source = replace(facts.source, inputs=(tensor("x", 1, 4),))
+    made = plan(ModelFacts(source=source, nodes=facts.nodes), CPU, precision="int8")
+    assert [entry.why_float for entry in made.nodes] == [
+        "the build folds it into a constant",
+        None,
+    ]
+    assert made.memory_bytes == 16 + 8 + 32
+
+
+def test_a_node_without_a_neighbour_in_eight_bits_is_planned_in_float() -> None:
+    made = plan(model(conv(0, X, Y), node(1, "Sigmoid", Y, Z)), CPU, precision="int8")
+    assert [entry.why_float for entry in made.nodes] == [None, ALONE]
+
+
+@pytest.mark.parametrize(
+    ("kept", "problem", "hint"),
+    [
+        (("cnov_0",), "no node and ONNX no operator type 'cnov_0'", "did you mean conv_0"),
+        (("Relv",), "'Relv'", "did you mean Relu or relu_1?"),
+        (("",), "operator type ''", "it has Conv, Relu"),
+        ("conv_0", "it is the text 'conv_0' (expected a list of names)", "write ['conv_0']"),
+    ],
+)
+def test_a_typo_in_what_stays_float_is_refused(
+    kept: tuple[str, ...], problem: str, hint: str
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        plan(CONV_RELU, CPU, precision="int8", keep_float=kept)
+    assert problem in str(caught.value)
+    assert hint in caught.value.hint
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("kept", ["conv_0", "Relu", "LSTM"])
+def test_what_stays_float_may_be_a_node_or_any_operator_type_of_onnx(kept: str) -> None:
+    assert plan(CONV_RELU, CPU, precision="int8", keep_float=(kept,)).parts
+
+
+def test_names_that_simplifying_gives_in_place_of_missing_ones_may_stay_float() -> None:
+    nameless = model(replace(conv(0, X, Y), name=""), node(1, "Relu", Y, Z))
+    assert plan(nameless, CPU, precision="int8", keep_float=("node_1", "node")).parts
+    with pytest.raises(RecipeError):
+        plan(nameless, CPU, precision="int8", keep_float=("relu_2",))
+
+
+def test_names_of_nodes_in_bodies_are_not_in_the_facts_and_pass() -> None:
+    loop = model(node(0, "Loop", X, Y, subgraph_ops=("MatMul",)))
+    assert plan(loop, CPU, keep_float=("inner",)).parts
 
 
 def test_memory_is_not_predicted_where_a_shape_is_not_fixed() -> None:
@@ -292,13 +380,24 @@ def test_a_plan_is_plain_data() -> None:
 
 
 def test_a_normalization_that_is_folded_counts_with_its_convolution() -> None:
+    names = ("scale", "shift", "mean", "variance")
+    types = tuple(tensor(name, 8) for name in names)
+    more = {"input_types": (Y, *types), "constant_inputs": (False, True, True, True, True)}
     made = plan(
         model(
             conv(0, X, Y),
-            node(1, "BatchNormalization", Y, Z),
-            node(2, "BatchNormalization", Z, X),
+            node(1, "BatchNormalization", Y, Z, inputs=("y", *names), **more),
+            node(2, "Relu", Z, tensor("r", 1, 8, 8, 8)),
+            node(
+                3,
+                "BatchNormalization",
+                tensor("r", 1, 8, 8, 8),
+                X,
+                inputs=("r", *names),
+                **more,
+            ),
         ),
         CPU,
         precision="int8",
     )
-    assert [entry.precision for entry in made.nodes] == ["int8", "int8", "fp32"]
+    assert [entry.precision for entry in made.nodes] == ["int8", "int8", "int8", "fp32"]

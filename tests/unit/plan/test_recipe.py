@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from edgesdk.errors import RecipeError
 from edgesdk.plan import Recipe, load_recipe, recipe_schema
 from edgesdk.plan.recipe import Precision, parse_share
-from edgesdk.quantize.means import MEANS
+from edgesdk.plan.recipe_file import Means
+from edgesdk.quantize.means import ALL_MEANS, MEANS
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -71,6 +73,10 @@ def test_means_that_a_file_may_name_are_those_there_are(tmp_path: Path) -> None:
     names = ", ".join(MEANS)
     assert load_recipe(write(tmp_path, f"means: [{names}]")).means == MEANS
     assert load_recipe(write(tmp_path, "means: []")).means == ()
+
+
+def test_a_file_may_name_every_means() -> None:
+    assert get_args(Means) == ALL_MEANS
 
 
 def test_the_digest_follows_the_content() -> None:
