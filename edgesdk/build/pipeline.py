@@ -386,6 +386,6 @@ def _manifest(job: _Job, source: SourceModel, precision: str) -> dict[str, Any]:
             "memory_bytes": plan.memory_bytes,
             "assumed": list(plan.assumed),
         },
-        "tools": tool_versions(),
+        "tools": tool_versions(job.planned.runtime),
         "cpu_features": cpu_features(),
     }

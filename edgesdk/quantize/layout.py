@@ -178,6 +178,15 @@ def _candidates(
     return left, units
 
 
+def _holds_zero(clip: onnx_ir.Node) -> bool:
+    """Say whether a Clip has constant bounds around 0, which every grid stands for."""
+    for bound, sign in zip(clip.inputs[1:3], (-1.0, 1.0), strict=False):
+        array = constant_array(bound)
+        if bound is not None and (array is None or (array * sign < 0).any()):
+            return False
+    return True
+
+
 def _absorbed(
     node: onnx_ir.Node,
     rules: SchemeRules,
@@ -195,11 +204,7 @@ def _absorbed(
         return None
     if {after.name, after.op_type} & set(keep_float) or after.name in kept:
         return None
-    if after.op_type == "Clip" and any(
-        bound is not None and constant_array(bound) is None for bound in after.inputs[1:3]
-    ):
-        return None
-    return after
+    return None if after.op_type == "Clip" and not _holds_zero(after) else after
 
 
 def _drop_lonely(units: dict[str, Unit], graph_inputs: Collection[str]) -> list[Unit]:

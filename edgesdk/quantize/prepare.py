@@ -40,6 +40,7 @@ def prepare(model: onnx_ir.Model, *, keep_float: Collection[str] = ()) -> onnx_i
     from onnx_ir.passes import common
 
     copy = model.clone()
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(copy)
     common.NameFixPass()(copy)
     for node in list(copy.graph):
         if node.graph is None or node.domain:

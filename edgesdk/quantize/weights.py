@@ -18,7 +18,7 @@ _SHRINK = (1.0, 0.97, 0.94, 0.91, 0.88, 0.85, 0.8, 0.75, 0.7)
 #: A bias beyond this share of 32 bits makes its channel's step coarser, so that sums fit too.
 _BIAS_REACH = 2.0**30
 #: Where a bias asks for more it is clipped: the product of two scales stays a float32 number.
-_LARGEST_SCALE = 2.0**60
+_LARGEST_SCALE = 2.0**120
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -104,7 +104,7 @@ def test_each_precision_is_smaller_and_near_float(precision: str, most: float, o
     model = small()
     done = converted(precision, model)
     assert done.precision == precision
-    assert done.samples > 0
+    assert (done.samples > 0) == (precision not in ("fp16", "int8-dynamic"))
     assert share_of_noise(done, model) < most
     assert size(done.model) < size(model) * 0.95
     if op != "MatMulNBits":
@@ -185,9 +185,24 @@ def test_auto_measures_on_labels_where_there_are_some() -> None:
     assert (done.budget.metric, done.budget.limit) == ("top-1", 0.01)
 
 
-def test_auto_without_data_takes_what_needs_none() -> None:
+def test_auto_takes_nothing_that_it_cannot_measure() -> None:
     done = convert(small(), None, wanted("auto"))
-    assert done.precision == "int8-dynamic"
+    assert done.precision == "fp32"
+    passed = [one.message for one in done.findings if one.code == "precision-passed-over"]
+    assert any("there is nothing to measure it on" in message for message in passed)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8-dynamic", "int4-weights"])
+def test_a_limit_with_nothing_to_measure_it_on_is_refused(precision: str) -> None:
+    with pytest.raises(QuantizeError, match="there is nothing to measure it on") as caught:
+        convert(small(), None, wanted(precision, max_drop=0.0))
+    assert "--data" in caught.value.hint
+
+
+@pytest.mark.parametrize("limit", [True, -0.1, 1.5, float("nan"), "1%"])
+def test_a_limit_that_is_no_share_is_refused_before_anything_is_done(limit: Any) -> None:
+    with pytest.raises(QuantizeError, match="expected a share from 0 to 1"):
+        convert(small(), None, wanted("int8", max_drop=limit))
 
 
 def test_auto_falls_back_to_float_and_says_what_it_passed_over() -> None:

@@ -117,7 +117,11 @@ def test_kept_samples_lie_evenly_over_the_stream(count: int, *, announced: bool)
         graph(OPEN, WEIGHTS), WATCHED, iter(samples), total=count if announced else None
     )
     numbers = [
-        next(i for i, one in enumerate(samples) if one["image"] is kept.inputs["image"])
+        next(
+            i
+            for i, one in enumerate(samples)
+            if np.array_equal(one["image"], kept.inputs["image"])
+        )
         for kept in found.kept
     ]
     gaps = set(np.diff([*numbers]).tolist())
