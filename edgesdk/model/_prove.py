@@ -6,6 +6,7 @@ the bytes that its shape and dtype ask for: readers downstream allocate by shape
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -287,10 +288,15 @@ def _unknown_op(
     )
 
 
-def _domains() -> set[str]:
+@functools.cache
+def _domains() -> frozenset[str]:
+    """Give the domains that ONNX knows; asking it for all its schemas takes a millisecond."""
     import onnx
 
-    return {schema.domain for schema in onnx.defs.get_all_schemas()} - {
-        "ai.onnx.training",
-        "ai.onnx.preview.training",
-    }
+    return frozenset(
+        {schema.domain for schema in onnx.defs.get_all_schemas()}
+        - {
+            "ai.onnx.training",
+            "ai.onnx.preview.training",
+        }
+    )

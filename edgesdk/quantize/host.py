@@ -24,7 +24,7 @@ __all__ = ["HostSession", "cpu_flags", "give_memory_back", "measure_ms", "sums_s
 #: Graphs with smaller weights are given to a session without a file.
 _AS_BYTES = 1 << 20
 #: Timing ends after this, whatever the rounds.
-_TIMING_S = 0.3
+_TIMING_S = 0.1
 
 Arrays = dict[str, "np.ndarray"]
 

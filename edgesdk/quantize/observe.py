@@ -21,7 +21,7 @@ __all__ = ["Kept", "Observed", "Watch", "observe", "same_for_batches"]
 Sample = dict[str, "np.ndarray"]
 
 #: Samples that are kept, with the float model's answers, to compare candidates on.
-_KEPT_SAMPLES = 16
+_KEPT_SAMPLES = 12
 _KEPT_BYTES = 6 << 20
 #: Samples run together while what they give stays below this.
 _BATCH_BYTES = 4 << 20
