@@ -1,4 +1,4 @@
-"""Graph surgery that the precision modes without calibration data share.
+"""Graph surgery that all precisions share.
 
 All of it works on a clone of the caller's model, in the top level and in the bodies of control
 flow alike. Names of what is added are derived from the names of what was there, so the same
@@ -24,6 +24,7 @@ __all__ = [
     "Names",
     "add_constant",
     "constant_of",
+    "constant_value",
     "kept_nodes",
     "left_float",
     "make_node",
@@ -132,19 +133,23 @@ def constant_of(value: ir.Value | None) -> ir.TensorProtocol | None:
 
 def add_constant(graph: ir.Graph, names: Names, base: str, array: np.ndarray) -> ir.Value:
     """Add an initializer to ``graph``, named after ``base``."""
+    value = constant_value(names.fresh(base), array)
+    graph.register_initializer(value)
+    return value
+
+
+def constant_value(name: str, array: np.ndarray) -> ir.Value:
+    """Give a value that holds ``array``, to be registered as an initializer."""
     import numpy as np
     import onnx_ir as ir
 
-    name = names.fresh(base)
-    tensor = ir.tensor(np.ascontiguousarray(array), name=name)
-    value = ir.Value(
+    tensor = ir.tensor(np.ascontiguousarray(array).reshape(array.shape), name=name)
+    return ir.Value(
         name=name,
         shape=ir.Shape(array.shape),
         type=ir.TensorType(tensor.dtype),
         const_value=tensor,
     )
-    graph.register_initializer(value)
-    return value
 
 
 def make_node(

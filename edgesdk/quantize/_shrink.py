@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgesdk.quantize._channels import Chain, Reader, choose_channels, columns_of
 from edgesdk.quantize._columns import weight_rows
+from edgesdk.quantize.edit import give_constant
 from edgesdk.quantize.moments import Moments
 
 if TYPE_CHECKING:
@@ -83,27 +84,9 @@ def add_to_bias(node: ir.Node, gain: np.ndarray) -> None:
     import onnx_ir as ir
 
     bias = node.inputs[2] if len(node.inputs) > 2 else None
-    if bias is not None and bias.const_value is not None:
-        _set(bias, (bias.const_value.numpy() + gain).astype(gain.dtype))
-        return
-    graph = node.graph
-    assert isinstance(graph, ir.Graph)
-    base = name = f"{node.outputs[0].name}.bias"
-    taken = {value.name for each in graph for value in (*each.inputs, *each.outputs) if value}
-    number = 0
-    while name in taken or name in graph.initializers:
-        number += 1
-        name = f"{base}.{number}"
-    tensor = ir.Tensor(gain, name=name)
-    value = ir.Value(
-        name=name,
-        shape=ir.Shape(gain.shape),
-        type=ir.TensorType(tensor.dtype),
-        const_value=tensor,
-    )
-    graph.register_initializer(value)
-    node.resize_inputs(3)
-    node.replace_input_with(2, value)
+    before = 0.0 if bias is None or bias.const_value is None else bias.const_value.numpy()
+    assert isinstance(node.graph, ir.Graph)
+    give_constant(node.graph, node, 2, (before + gain).astype(gain.dtype))
 
 
 def _set(value: ir.Value, array: np.ndarray) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edgesdk.quantize._graph import constant_value
+
 if TYPE_CHECKING:
     import numpy as np
     import onnx_ir
@@ -27,12 +29,7 @@ def give_constant(
     if old is not None and alone and not old.is_graph_output():
         old.const_value, old.shape = ir.Tensor(array, name=old.name), ir.Shape(array.shape)
         return
-    value = ir.Value(
-        name=name,
-        shape=ir.Shape(array.shape),
-        type=ir.TensorType(ir.DataType.FLOAT),
-        const_value=ir.Tensor(array, name=name),
-    )
+    value = constant_value(name, array)
     graph.register_initializer(value)
     if position >= len(node.inputs):
         node.resize_inputs(position + 1)

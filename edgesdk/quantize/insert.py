@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from edgesdk.quantize._graph import Names, add_constant
 from edgesdk.quantize.grid import Grid, Step
 from edgesdk.quantize.layout import Layout, Unit
 from edgesdk.quantize.operands import constant_array
@@ -61,8 +62,7 @@ class _Insertion:
         self._nodes = {node.name: node for node in self._graph}
         self._values: dict[str | None, onnx_ir.Value] = {v.name: v for v in self._graph.inputs}
         self._values.update((v.name, v) for node in self._graph for v in node.outputs)
-        self._taken = {*(name or "" for name in self._values), *self._graph.initializers}
-        self._taken.update(node.name or "" for node in self._graph)
+        self._names = Names(model)
         self._first = self._graph[0]
         self._made: dict[object, onnx_ir.Value] = {}
 
@@ -190,7 +190,7 @@ class _Insertion:
         for index, output in enumerate(outputs):
             if output is value:
                 outputs[index] = result
-        value.name = self._fresh(f"{name}.float")
+        value.name = self._names.fresh(f"{name}.float")
         result.name = name
 
     def _place_after(
@@ -244,29 +244,10 @@ class _Insertion:
     ) -> onnx_ir.Node:
         import onnx_ir as ir
 
-        name = self._fresh(base)
+        name = self._names.fresh(base)
         node = ir.node(op, inputs, attributes or {}, name=name)
-        node.outputs[0].name = self._fresh(f"{base}d")
+        node.outputs[0].name = self._names.fresh(f"{base}d")
         return node
 
     def _constant(self, base: str, array: np.ndarray) -> onnx_ir.Value:
-        import onnx_ir as ir
-
-        name = self._fresh(base)
-        tensor = ir.Tensor(array, name=name)
-        value = ir.Value(
-            name=name,
-            shape=ir.Shape(array.shape),
-            type=ir.TensorType(tensor.dtype),
-            const_value=tensor,
-        )
-        self._graph.register_initializer(value)
-        return value
-
-    def _fresh(self, base: str) -> str:
-        name, number = base, 1
-        while name in self._taken:
-            number += 1
-            name = f"{base}.{number}"
-        self._taken.add(name)
-        return name
+        return add_constant(self._graph, self._names, base, array)

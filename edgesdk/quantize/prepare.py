@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from edgesdk.quantize._graph import constant_value
 from edgesdk.quantize.edit import give_constant, is_transposed
 from edgesdk.quantize.operands import constant_array
 
@@ -165,7 +166,6 @@ def _bypass(graph: onnx_ir.Graph, node: onnx_ir.Node, before: onnx_ir.Value) -> 
 
 def _expand(graph: onnx_ir.Graph, node: onnx_ir.Node, whole: np.ndarray) -> None:
     import numpy as np
-    import onnx_ir as ir
 
     scale, zero = constant_array(node.inputs[1]), None
     if len(node.inputs) > 2:
@@ -181,11 +181,6 @@ def _expand(graph: onnx_ir.Graph, node: onnx_ir.Node, whole: np.ndarray) -> None
     numbers = whole.astype(np.float64) - (0.0 if zero is None else zero.astype(np.float64))
     array = (numbers * scale.astype(np.float64)).astype(scale.dtype)
     name = f"{node.outputs[0].name}.float"
-    value = ir.Value(
-        name=name,
-        shape=ir.Shape(array.shape),
-        type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
-        const_value=ir.Tensor(array, name=name),
-    )
+    value = constant_value(name, array)
     graph.register_initializer(value)
     node.outputs[0].replace_all_uses_with(value)
