@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import fnmatch
 import re
 import subprocess
 from pathlib import Path
@@ -37,6 +38,13 @@ def tree_of(path: Path) -> ast.Module:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=shown)
+def test_pytest_looks_into_every_folder_of_tests(pytestconfig: pytest.Config) -> None:
+    skipped = pytestconfig.getini("norecursedirs")
+    for path in (TOP / "tests").rglob("test_*.py"):
+        for folder in path.relative_to(TOP).parts[:-1]:
+            assert not any(fnmatch.fnmatch(folder, each) for each in skipped), path
+
+
 def test_a_module_says_what_lives_there_and_is_named_for_it(path: Path) -> None:
     tree = tree_of(path)
     text = path.read_text(encoding="utf-8")

@@ -89,7 +89,9 @@ def test_each_precision_gives_a_bundle_that_verifies(precision: str, tmp_path: P
     assert record["precision"] == bundle.precision == bundle.manifest["parts"][0]["precision"]
     if bundle.precision != "fp32":
         assert record["quantized_nodes"] > 0
-        assert record["calibration_samples"] > 0
+        # the others take their scales from the weights, or as values come
+        calibrated = bundle.precision in ("int8", "int16x8", "int4-weights")
+        assert (record["calibration_samples"] > 0) == calibrated
 
 
 def test_the_record_holds_what_measuring_decided(tmp_path: Path) -> None:
