@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgesdk.data.preprocess import Preprocess
 from edgesdk.plan.recipe import Precision, Recipe, parse_share
+from edgesdk.quantize.means import Means
 from edgesdk.quantize.prune_spec import parse_prune
 
 __all__ = ["RecipeFile"]
-
-#: Those of `edgesdk.quantize.means.ALL_MEANS`, written out for the schema of the file.
-Means = Literal[
-    "bias-correction",
-    "equalization",
-    "weight-range-mse",
-    "range-mse",
-    "range-percentile",
-    "range-entropy",
-    "range-moving-average",
-    "compensated-rounding",
-]
 
 
 class RecipeFile(BaseModel):

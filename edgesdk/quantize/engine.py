@@ -19,6 +19,7 @@ from edgesdk.quantize.compare import (
     powers_by_sample,
     sqnr_db,
 )
+from edgesdk.quantize.edit import is_transposed
 from edgesdk.quantize.host import give_memory_back
 from edgesdk.quantize.kernels import Kernels, count_kernels
 from edgesdk.quantize.layout import Layout, lay_out
@@ -289,7 +290,8 @@ def _rounding_work(layout: Layout) -> float:
         if tensor is None:
             continue
         shape = tuple(tensor.shape.numpy())
-        rows = shape[0] if unit.node.op_type == "Conv" else shape[-1]
+        rows_first = unit.node.op_type == "Conv" or is_transposed(unit.node)
+        rows = shape[0 if rows_first else -1]
         width = tensor.size // max(rows, 1)
         total += float(width) ** 2 * (rows + width)
     return total

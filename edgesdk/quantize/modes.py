@@ -47,6 +47,9 @@ _AUTO = ("int8", "int16x8", "int8-dynamic", "fp16")
 _AUTO_NOISE = 0.025
 #: A quantized graph that takes this much longer than float here is worth a remark.
 _SLOWER = 1.03
+_SLOWER_CODE = "slower-than-float"
+#: The loss allowed where there are labels and nobody names another.
+_ONE_POINT = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,8 +154,7 @@ def convert(
     done = job.auto(model) if wanted.precision == "auto" else job.one(model, wanted.precision)
     if pruned is not None:
         done = replace(done, pruned=pruned[0], findings=(*pruned[1], *done.findings))
-    told = wanted.same_machine and done.precision != "fp32"
-    return job.timed(model, done) if told else done
+    return job.timed(model, done)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,13 +217,13 @@ class _Job:
             if precision in CALIBRATED and (self.samples is None or not self.wanted.scheme):
                 continue
             try:
-                done = self.one(model, precision)
-                slower = self._slower(model, done)
+                done = self.timed(model, self.one(model, precision))
             except (CompileError, QuantizeError) as exc:
                 tried.append(f"{precision}: {exc}")
                 continue
-            if slower:
-                tried.append(f"{precision}: {slower}")
+            if any(finding.code == _SLOWER_CODE for finding in done.findings):
+                # how much slower would make a bundle of every build
+                tried.append(f"{precision}: float is faster on this computer")
                 continue
             return replace(done, findings=(*done.findings, *_passed_over(tried)))
         return Quantized(
@@ -236,9 +238,13 @@ class _Job:
         )
 
     def timed(self, model: ir.Model, done: Quantized) -> Quantized:
-        """Add times of both graphs here, and a remark where the new one is slower."""
+        """Add times of both graphs here, and a remark where the new one is slower.
+
+        Where this computer cannot tell, or has told, the result stays as it is.
+        """
         samples = self._first(1)
-        if not samples:
+        told = done.measured_ms is not None or done.precision == "fp32"
+        if told or not samples or not self.wanted.same_machine:
             return done
         before, after = measure_ms((model, done.model), samples[0])
         found = done.findings
@@ -248,7 +254,7 @@ class _Job:
                 f"one {before:.3g} ms"
             )
             finding = Finding(
-                code="slower-than-float",
+                code=_SLOWER_CODE,
                 severity="warning",
                 message=message,
                 hint="build with --precision fp32, unless size is what matters",
@@ -291,10 +297,11 @@ class _Job:
         )
 
     def limit(self) -> float | None:
+        """Give the largest loss allowed; None for any."""
         if self.wanted.max_drop is not None:
             return self.wanted.max_drop
         if self.judge is not None:
-            return 0.01
+            return _ONE_POINT
         return _AUTO_NOISE if self.wanted.precision == "auto" else None
 
     def _narrow(self) -> bool:
@@ -303,15 +310,6 @@ class _Job:
 
     def _first(self, count: int) -> list[Sample]:
         return _some(self.samples, count)
-
-    def _slower(self, model: ir.Model, done: Quantized) -> str | None:
-        """Say that a graph is slower than float, where this computer can tell."""
-        samples = self._first(1)
-        if not self.wanted.same_machine or not samples:
-            return None
-        before, after = measure_ms((model, done.model), samples[0])
-        # how much slower would make a bundle of every build; `timed` tells people
-        return "float is faster on this computer" if after > before * _SLOWER else None
 
 
 def _check_limit(limit: float | None) -> None:

@@ -23,6 +23,12 @@ __all__ = ["MOMENT_SAMPLES", "UNCALIBRATED", "convert_uncalibrated", "judge_conv
 Sample = dict[str, "np.ndarray"]
 
 UNCALIBRATED = ("fp16", "int8-dynamic", "int4-weights")
+#: What their weights are stored as: onnxruntime's own 4-bit operators take bytes.
+_STORED = {
+    "fp16": {"FLOAT16"},
+    "int8-dynamic": {"INT8", "UINT8"},
+    "int4-weights": {"INT4", "UINT4", "INT8", "UINT8"},
+}
 #: Samples that tell how weights of four bits are best rounded ...
 MOMENT_SAMPLES = 64
 #: ... and that answers are compared on.
@@ -125,11 +131,22 @@ def judge_converted(
         precision=precision,
         samples=used,
         quantized_nodes=done.converted_nodes,
-        quantized_weights=done.converted_nodes,
+        quantized_weights=_stored(done.model, precision),
         left_float=done.left_float,
         sqnr_db={name: sqnr_db(value) for name, value in noise.items()} or None,
         budget=outcome,
         findings=tuple(findings),
+    )
+
+
+def _stored(model: ir.Model, precision: str) -> int:
+    """Count the weights that are stored in the new precision, in bodies too."""
+    dtypes = _STORED[precision]
+    graphs = {id(graph): graph for graph in (model.graph, *model.graph.subgraphs())}
+    tensors = (v.const_value for g in graphs.values() for v in g.initializers.values())
+    return sum(
+        tensor is not None and tensor.dtype.name in dtypes and len(tensor.shape) > 1
+        for tensor in tensors
     )
 
 
