@@ -37,7 +37,6 @@ def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("path", MODULES, ids=shown)
 def test_pytest_looks_into_every_folder_of_tests(pytestconfig: pytest.Config) -> None:
     skipped = pytestconfig.getini("norecursedirs")
     for path in (TOP / "tests").rglob("test_*.py"):
@@ -45,6 +44,7 @@ def test_pytest_looks_into_every_folder_of_tests(pytestconfig: pytest.Config) ->
             assert not any(fnmatch.fnmatch(folder, each) for each in skipped), path
 
 
+@pytest.mark.parametrize("path", MODULES, ids=shown)
 def test_a_module_says_what_lives_there_and_is_named_for_it(path: Path) -> None:
     tree = tree_of(path)
     text = path.read_text(encoding="utf-8")
