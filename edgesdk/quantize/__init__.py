@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 from edgesdk.quantize.scope import why_float
 from edgesdk.quantize.values import Converted, LeftFloat, Mean, Quantized
 
-__all__ = ["Converted", "LeftFloat", "Mean", "Quantized", "why_float"]
-
-
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+__all__ = ["Converted", "LeftFloat", "Mean", "Quantized", "why_float"]
 
 _ABOUT = __doc__
 
@@ -36,7 +35,7 @@ class _CallableModule(types.ModuleType):
         return inspect.signature(_function())
 
     @property
-    def __doc__(self) -> str:  # type: ignore[override]
+    def __doc__(self) -> str:  # type: ignore[override]  # computed: the function loads on use
         """What the module is and what the function takes, for `help`."""
         function = _function()
         return f"{_ABOUT}\nquantize{inspect.signature(function)}\n\n{inspect.getdoc(function)}"

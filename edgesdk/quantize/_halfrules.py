@@ -6,8 +6,8 @@ top of it stand rules about numbers: half precision has 11 bits and ends at 6550
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from edgesdk.model.nodes import bodies_of
 from edgesdk.quantize._graph import KEPT, constant_of, kept_nodes
@@ -288,11 +288,10 @@ def _fixed_result(node: ir.Node, schema: onnx.defs.OpSchema, half: set[str]) -> 
     return None
 
 
-def _variable(formals: object, position: int) -> str:
+def _variable(formals: Sequence[Any], position: int) -> str:
     """Give the name of the type of a formal parameter; the last may stand for many."""
-    listed = list(formals)  # type: ignore[call-overload]
-    formal = listed[min(position, len(listed) - 1)]
-    if position >= len(listed) - 1 and not formal.is_homogeneous:
+    formal = formals[min(position, len(formals) - 1)]
+    if position >= len(formals) - 1 and not formal.is_homogeneous:
         return ""
     return str(formal.type_str)
 

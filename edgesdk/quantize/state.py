@@ -108,9 +108,10 @@ class State:
 
         if self.folder is None:
             return
+        if sum(array.nbytes for array in arrays.values()) > _MOST_BYTES:
+            return  # it would not be read again
         body = io.BytesIO()
-        if sum(array.nbytes for array in arrays.values()) <= _MOST_BYTES:
-            np.savez(body, **dict(arrays))  # type: ignore[arg-type]
+        np.savez(body, **dict(arrays))  # type: ignore[arg-type]  # numpy's stub says bool
         self._replace(f"{name}.npz", body.getbuffer())
 
     def clear(self) -> None:

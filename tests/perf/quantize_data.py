@@ -272,7 +272,7 @@ def speech_streams(
         rate_hz: Twice the rate of the recordings, or the same.
         chunk: Samples in a chunk; one is speech if most of it lies within a recording.
     """
-    from scipy.signal import resample_poly  # type: ignore[import-untyped]
+    from scipy.signal import resample_poly  # type: ignore[import-untyped]  # scipy has no types
 
     dice = np.random.default_rng(half)
     with zipfile.ZipFile(archive) as box:

@@ -265,7 +265,7 @@ def _ultraface() -> Made:
     from PIL import Image
 
     dice = random.Random(2)
-    face = Image.fromarray(skimage.data.astronaut())  # type: ignore[no-untyped-call]
+    face = Image.fromarray(skimage.data.astronaut())  # type: ignore[no-untyped-call]  # no types there
     face = face.crop((150, 30, 310, 230))
     parts = [_pictures(100, (320, 240), half=half) for half in (0, 1)]
     for x in parts:

@@ -135,7 +135,7 @@ def _raise_opset(source: Path, out: Path) -> Path:
 
 
 def _nncf() -> Work:
-    import nncf  # type: ignore[import-not-found]
+    import nncf  # type: ignore[import-not-found]  # in its own venv
     import onnx
 
     def work(case: Case, count: int, out: Path) -> dict[str, Any]:

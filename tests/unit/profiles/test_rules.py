@@ -62,7 +62,7 @@ def test_rules_say_what_their_file_says(rules: Rules, write: Write, tmp_path: Pa
     )
     assert (entry.field, entry.kind, entry.source) == ("placement", "assumed", "a test")
     with pytest.raises(TypeError):
-        read.kept_float["Add"] = "no"  # type: ignore[index]
+        read.kept_float["Add"] = "no"  # type: ignore[index]  # it must not be possible
 
 
 def test_lists_may_be_left_out(rules: Rules, write: Write, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def _reasons(done: Converted) -> dict[str, str]:
 
 
 def _convert(model: ir.Model, runtime: str = "onnxruntime", **more: object) -> Converted:
-    return to_dynamic_int8(model, runtime=runtime, least_weights=1, **more)  # type: ignore[arg-type]
+    return to_dynamic_int8(model, runtime=runtime, least_weights=1, **more)  # type: ignore[arg-type]  # any keyword
 
 
 def test_a_product_becomes_one_kernel(tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def test_weights_can_be_pruned_without_being_quantized() -> None:
 @pytest.mark.parametrize("text", ["1", "1.0", True])
 def test_a_drop_of_one_is_not_taken_for_one_per_cent(text: object) -> None:
     with pytest.raises(RecipeError, match="says everything, not one per cent") as caught:
-        parse_share(text)  # type: ignore[arg-type]
+        parse_share(text)  # type: ignore[arg-type]  # YAML gives what it likes
     assert caught.value.hint == "write 1% or 0.01"
 
 

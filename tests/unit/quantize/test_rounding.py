@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgesdk.errors import QuantizeError
-from edgesdk.quantize.rounding import inverse_root, output_error, round_weights
+from edgesdk.quantize.rounding import Order, inverse_root, output_error, round_weights
 
 
 def _second(width: int, *, seed: int = 0, groups: int = 1, samples: int = 0) -> np.ndarray:
@@ -23,7 +23,9 @@ def _second(width: int, *, seed: int = 0, groups: int = 1, samples: int = 0) -> 
     return second
 
 
-def _errors(weight: np.ndarray, scale: np.ndarray, whole: np.ndarray, second: np.ndarray):  # type: ignore[no-untyped-def]
+def _errors(
+    weight: np.ndarray, scale: np.ndarray, whole: np.ndarray, second: np.ndarray
+) -> np.ndarray:
     return output_error(weight - whole * scale[:, None], second)
 
 
@@ -66,13 +68,13 @@ def test_no_row_is_worse_than_rounded_to_nearest(data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("order", ["activation", "given"])
-def test_the_error_is_a_fraction_of_that_of_rounding_to_nearest(order: str) -> None:
+def test_the_error_is_a_fraction_of_that_of_rounding_to_nearest(order: Order) -> None:
     second = _second(96)
     weight = np.random.default_rng(3).standard_normal((40, 96))
     scale = np.abs(weight).max(axis=1) / 7
     nearest = np.rint(weight / scale[:, None])
     before = _errors(weight, scale, nearest, second).sum()
-    whole = round_weights(weight, scale, second, low=-7, high=7, order=order)  # type: ignore[arg-type]
+    whole = round_weights(weight, scale, second, low=-7, high=7, order=order)
     assert _errors(weight, scale, whole, second).sum() < 0.5 * before
 
 

@@ -47,7 +47,7 @@ def _product(weight: np.ndarray) -> ir.Model:
 
 def _convert(model: ir.Model, **more: object) -> Converted:
     options = {"runtime": "onnxruntime", "max_opset": None, "least_weights": 1}
-    return to_int4_weights(model, **(options | more))  # type: ignore[arg-type]
+    return to_int4_weights(model, **(options | more))  # type: ignore[arg-type]  # any keyword
 
 
 def _reasons(done: Converted) -> dict[str, str]:
