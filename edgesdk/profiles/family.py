@@ -11,10 +11,13 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from edgesdk.errors import ProfileError
 from edgesdk.near import suggest
+from edgesdk.profiles.compilers import COMPILERS_FOLDER, compiler_files, load_compiler_rules
+from edgesdk.profiles.limits import LIMITS_FOLDER, limits_files, load_limits
 from edgesdk.profiles.provenance import spread_provenance
 from edgesdk.profiles.rules import RULES_FOLDER, load_scheme_rules, rules_files
 from edgesdk.profiles.values import (
@@ -23,6 +26,7 @@ from edgesdk.profiles.values import (
     Identify,
     Provenance,
     QuantScheme,
+    Speed,
     TargetProfile,
     content_digest,
     frozen_options,
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
         BackendModel,
         FamilyModel,
         SchemeModel,
+        SpeedModel,
         VariantModel,
     )
 
@@ -43,7 +48,14 @@ __all__ = ["load_family"]
 _WHAT = "target profile"
 _INTEGER_PRECISIONS = ("int8", "int16x8")
 #: Fields of a backend that are figures: somebody has to say where they come from.
-_BACKEND_FIGURES = ("precisions", "scheme", "runtime_version", "max_opset", "max_ir")
+_BACKEND_FIGURES = (
+    "precisions",
+    "scheme",
+    "runtime_version",
+    "max_opset",
+    "max_ir",
+    "speed",
+)
 _IDENTIFY_FIELDS = tuple(field.name for field in dataclasses.fields(Identify))
 
 
@@ -97,6 +109,32 @@ def _check_references(path: Path, model: FamilyModel) -> None:
             raise _wrong(path, f"variants[{index}].without_backends", "leaves no backend")
 
 
+def _check_contest(
+    path: Path, key: str, contest: Sequence[str], backend_ids: Sequence[str]
+) -> None:
+    """Check that a contest is between backends that are there, in their order."""
+    for backend_id in contest:
+        if backend_id not in backend_ids:
+            raise _wrong(
+                path,
+                f"{key}: {backend_id}",
+                f"is no backend here (there are {', '.join(backend_ids)})",
+                hint=suggest(backend_id, backend_ids)
+                or "a variant that drops a backend needs a contest of its own; [] is none",
+            )
+    _check_unique(path, key, contest)
+    if len(contest) == 1:
+        raise _wrong(path, key, f"has {contest[0]} alone (expected two or more, or none)")
+    ordered = sorted(contest, key=list(backend_ids).index)
+    if list(contest) != ordered:
+        raise _wrong(
+            path,
+            key,
+            f"has the order {', '.join(contest)} (expected that of backends, which a tie goes "
+            f"by: {', '.join(ordered)})",
+        )
+
+
 def _scheme(model: SchemeModel | None, rules_folder: Path) -> QuantScheme | None:
     if model is None:
         return None
@@ -135,6 +173,18 @@ def _check_backend(path: Path, key: str, model: BackendModel) -> None:
                 f"(expected one of {', '.join(known)})",
                 hint=suggest(model.scheme.rules, known),
             )
+    for name, named, files in (
+        ("compiler", model.compiler, compiler_files(path.parent / COMPILERS_FOLDER)),
+        ("limits", model.limits, limits_files(path.parent / LIMITS_FOLDER)),
+    ):
+        if named is not None and named not in files:
+            raise _wrong(
+                path,
+                f"{key}.{name}",
+                f"is {named!r}, and no file has that name "
+                f"(expected one of {', '.join(sorted(files))})",
+                hint=suggest(named, sorted(files)),
+            )
     for ceiling in ("max_opset", "max_ir"):
         if getattr(model, ceiling) is not None and model.runtime_version is None:
             raise _wrong(
@@ -144,20 +194,52 @@ def _check_backend(path: Path, key: str, model: BackendModel) -> None:
             )
 
 
-def _backend(model: BackendModel, rules_folder: Path) -> BackendProfile:
+def _check_agent(path: Path, key: str, agent: AgentNeeds) -> None:
+    """Check that an agent that can be reached has a Python, and that there is none without."""
+    if agent.reach and not agent.python:
+        raise _wrong(path, f"{key}.python", "is missing (expected one, as reach is given)")
+    if agent.python and not agent.reach:
+        raise _wrong(path, f"{key}.python", "is given, but reach names no way to an agent")
+
+
+def _backend(model: BackendModel, folder: Path) -> BackendProfile:
     return BackendProfile(
         id=model.id,
         kind=model.kind,
         runtime=model.runtime,
         accelerator=model.accelerator,
         precisions=tuple(model.precisions),
-        scheme=_scheme(model.scheme, rules_folder),
+        scheme=_scheme(model.scheme, folder / RULES_FOLDER),
         runtime_version=model.runtime_version or "",
         max_opset=model.max_opset,
         max_ir=model.max_ir,
         requirement=model.requirement,
         options=frozen_options(model.options),
         quirks=tuple(model.quirks),
+        compiler=(
+            load_compiler_rules(model.compiler, folder=folder / COMPILERS_FOLDER)
+            if model.compiler is not None
+            else None
+        ),
+        limits=(
+            load_limits(model.limits, folder=folder / LIMITS_FOLDER)
+            if model.limits is not None
+            else None
+        ),
+        speed=_speed(model.speed),
+    )
+
+
+def _speed(model: SpeedModel | None) -> Speed | None:
+    if model is None:
+        return None
+    return Speed(
+        gmacs_per_s=MappingProxyType(
+            {str(key): value for key, value in model.gmacs_per_s.items()}
+        ),
+        move_mb_per_s=model.move_mb_per_s,
+        copy_mb_per_s=model.copy_mb_per_s,
+        launch_us=model.launch_us,
     )
 
 
@@ -178,11 +260,11 @@ def _figures_of_backend(backend_id: str, model: BackendModel | BackendChange) ->
 
 def _figures_of_family(family: FamilyModel) -> tuple[str, ...]:
     """List, by path, the figures a family file states for all its variants."""
-    paths = ["agent.python"]
+    paths = [] if family.agent.python is None else ["agent.python"]
     paths += [f"identify.{name}" for name in _IDENTIFY_FIELDS if getattr(family.identify, name)]
     for backend in family.backends:
         paths += _figures_of_backend(backend.id, backend)
-    return tuple(paths)
+    return (*paths, *(["contest"] if family.contest else []))
 
 
 def _figures_of_variant(variant: VariantModel) -> tuple[str, ...]:
@@ -194,14 +276,15 @@ def _figures_of_variant(variant: VariantModel) -> tuple[str, ...]:
     ]
     for backend_id, change in variant.backends.items():
         paths += _figures_of_backend(backend_id, change)
-    return tuple(paths)
+    return (*paths, *(["contest"] if variant.contest else []))
 
 
 def _figures_of_target(profile: TargetProfile) -> Iterator[str]:
     """List, by path and in order, the figures that hold for one target."""
     if profile.ram_bytes is not None:
         yield "ram_bytes"
-    yield "agent.python"
+    if profile.agent.python:
+        yield "agent.python"
     for name in _IDENTIFY_FIELDS:
         if getattr(profile.identify, name):
             yield f"identify.{name}"
@@ -209,6 +292,8 @@ def _figures_of_target(profile: TargetProfile) -> Iterator[str]:
         for name in _BACKEND_FIGURES:
             if getattr(backend, name):
                 yield f"backends.{backend.id}.{name}"
+    if profile.contest:
+        yield "contest"
 
 
 def _target(
@@ -222,7 +307,9 @@ def _target(
         if model.id not in variant.without_backends:
             merged = _merged(model, variant.backends.get(model.id))
             _check_backend(path, f"{key}.backends.{model.id}", merged)
-            backends.append(_backend(merged, path.parent / RULES_FOLDER))
+            backends.append(_backend(merged, path.parent))
+    contest = family.contest if variant.contest is None else variant.contest
+    _check_contest(path, f"{key}.contest", contest, [backend.id for backend in backends])
     own = spread_provenance(
         path,
         f"{key}.provenance",
@@ -231,6 +318,11 @@ def _target(
         what=_WHAT,
     )
     changed = variant.agent.model_fields_set
+    agent = AgentNeeds(
+        python=(variant.agent if "python" in changed else family.agent).python or "",
+        reach=tuple((variant.agent if "reach" in changed else family.agent).reach),
+    )
+    _check_agent(path, f"{key}.agent", agent)
     profile = TargetProfile(
         name=variant.name,
         family=family.family,
@@ -239,15 +331,13 @@ def _target(
         default=variant.default,
         ram_bytes=variant.ram_bytes,
         backends=tuple(backends),
-        agent=AgentNeeds(
-            python=(variant.agent if "python" in changed else family.agent).python,
-            reach=tuple((variant.agent if "reach" in changed else family.agent).reach),
-        ),
+        agent=agent,
         identify=_identify(family, variant),
         provenance=(),
         notes=" ".join(f"{family.notes} {variant.notes}".split()),
         source=path,
         digest="",
+        contest=tuple(contest),
     )
     known = {**shared, **own}
     provenance = tuple(known[figure] for figure in _figures_of_target(profile))
@@ -274,6 +364,7 @@ def load_family(path: Path) -> tuple[TargetProfile, ...]:
     _check_references(path, family)
     for index, backend in enumerate(family.backends):
         _check_backend(path, f"backends[{index}]", backend)
+    _check_contest(path, "contest", family.contest, [each.id for each in family.backends])
     shared = spread_provenance(
         path, "provenance", family.provenance, _figures_of_family(family), what=_WHAT
     )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
+from edgesdk.errors import ProfileError
 from edgesdk.profiles.values import TargetProfile
 
-__all__ = ["why_not_target"]
+__all__ = ["require_agent", "why_not_target"]
 
 #: Firmware and kernel keep some memory to themselves: a Jetson module sold with 8 GB reports
 #: 7.4 GiB, a Xavier NX as little as 6.7. A module of the next smaller size reports half.
@@ -43,6 +44,22 @@ def _texts(value: object) -> tuple[str, ...]:
 def _said(values: tuple[str, ...]) -> str:
     shown = ", ".join(repr(value)[1:-1] for value in values[:6])
     return f"{shown}, ..." if len(values) > 6 else shown
+
+
+def require_agent(profile: TargetProfile) -> None:
+    """Refuse what needs an agent on a target that has none.
+
+    Raises:
+        ProfileError: The profile names no way to an agent there.
+    """
+    if not profile.agent.reach:
+        raise ProfileError(
+            f"cannot deploy to {profile.name}: no agent runs there, so bundles for it are "
+            "built only",
+            hint="build it with edgesdk build, write its file with edgesdk bundle export, and "
+            "take that into the firmware",
+            target=profile.name,
+        )
 
 
 def why_not_target(profile: TargetProfile, facts: Mapping[str, object]) -> tuple[str, ...]:

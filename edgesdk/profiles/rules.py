@@ -12,9 +12,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from edgesdk._resources import resource_dir
 from edgesdk.errors import ProfileError
-from edgesdk.near import near_misses
+from edgesdk.profiles.named_files import find_named, named_files
 from edgesdk.profiles.provenance import spread_provenance
 from edgesdk.profiles.values import Provenance, SchemeRules
 from edgesdk.yaml_file import read_yaml
@@ -41,18 +40,8 @@ _ABOUT = {
 
 
 def rules_files(folder: Path | None = None) -> dict[str, Path]:
-    """List the rules there are, by name; one of the user's own goes before a shipped one.
-
-    Args:
-        folder: A folder of the user's own; it need not be there.
-    """
-    folders = [resource_dir("targets") / RULES_FOLDER] + ([] if folder is None else [folder])
-    return {
-        path.stem: path
-        for each in folders
-        for suffix in (".yml", ".yaml")
-        for path in sorted(each.glob(f"*{suffix}"))
-    }
+    """List the files there are, by name; see `named_files`."""
+    return named_files(RULES_FOLDER, folder)
 
 
 def load_scheme_rules(name: str, *, folder: Path | None = None) -> SchemeRules:
@@ -66,26 +55,7 @@ def load_scheme_rules(name: str, *, folder: Path | None = None) -> SchemeRules:
         ProfileError: There are none of that name, or something in the file is unknown, out of
             range or contradicts something else; the text names file and key.
     """
-    files = rules_files(folder)
-    if name not in files:
-        known = sorted(files)
-        near = near_misses(name, known)
-        raise ProfileError(
-            f"cannot find scheme rules {name[:100]!r}: no file has that name "
-            f"(expected one of {', '.join(known)})",
-            hint=f"did you mean {' or '.join(near)}?" if near else "",
-            name=name[:100],
-            near=list(near),
-            known=known,
-        )
-    path = files[name]
-    try:
-        seen = path.stat()
-    except OSError as exc:
-        raise ProfileError(
-            f"cannot read {_WHAT} {path}: {(exc.strerror or str(exc)).lower()}", path=str(path)
-        ) from exc
-    return _load(path, (seen.st_ino, seen.st_size, seen.st_mtime_ns))
+    return _load(*find_named(name, rules_files(folder), what=_WHAT))
 
 
 @lru_cache(maxsize=64)

@@ -1,8 +1,8 @@
 """The shape of the files: the models that read them, and the JSON Schemas that editors use.
 
 Shape only: types, ranges, closed lists, unknown keys. What fields say to each other is checked
-in `edgesdk.profiles.family` and `edgesdk.profiles.rules`. The only module of this package that
-imports pydantic, so it is itself imported where it is used.
+in `edgesdk.profiles.family` and `edgesdk.profiles.rules`. Modules that import pydantic are this
+one and those that add the shape of another kind of file; they are imported where they are used.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 import types
 import typing
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -35,8 +35,11 @@ __all__ = [
     "ProvenanceModel",
     "RulesModel",
     "SchemeModel",
+    "SpeedModel",
+    "Strict",
     "VariantModel",
     "parse_family",
+    "parse_model",
     "parse_rules",
     "profile_schema",
     "rules_schema",
@@ -70,14 +73,18 @@ Operator = Annotated[
 Operators = Annotated[list[Operator], Field(max_length=200)]
 SomeOperators = Annotated[list[Operator], Field(min_length=1, max_length=200)]
 Real = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+Contestants = Annotated[list[Id], Field(max_length=8)]
 Interval = Annotated[list[Real], Field(min_length=2, max_length=2)]
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """A mapping without unknown keys and without conversions."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class SchemeModel(_Strict):
+class SchemeModel(Strict):
     """How 8-bit numbers stand for real ones on a backend."""
 
     activations: ActivationScheme
@@ -86,7 +93,16 @@ class SchemeModel(_Strict):
     reduce_range: bool = False
 
 
-class BackendModel(_Strict):
+class SpeedModel(Strict):
+    """How fast a backend is, roughly; what the planner weighs parts with."""
+
+    gmacs_per_s: Annotated[dict[Precision, Positive], Field(min_length=1)]
+    move_mb_per_s: Positive
+    copy_mb_per_s: Positive | None = None
+    launch_us: Annotated[float, Field(ge=0, le=1e7, allow_inf_nan=False)]
+
+
+class BackendModel(Strict):
     """One thing on the target that can run part of a graph."""
 
     id: Id
@@ -101,9 +117,12 @@ class BackendModel(_Strict):
     requirement: Line
     options: Annotated[dict[Id, Option], Field(max_length=32)] = Field(default_factory=dict)
     quirks: Annotated[list[Id], Field(max_length=32)] = Field(default_factory=list)
+    compiler: Id | None = None
+    limits: Id | None = None
+    speed: SpeedModel | None = None
 
 
-class BackendChange(_Strict):
+class BackendChange(Strict):
     """What differs in a family's backend on one variant; keys left out stay as they are."""
 
     precisions: Annotated[list[Precision], Field(min_length=1)] = Field(default_factory=list)
@@ -114,23 +133,26 @@ class BackendChange(_Strict):
     requirement: Line = ""
     options: Annotated[dict[Id, Option], Field(max_length=32)] = Field(default_factory=dict)
     quirks: Annotated[list[Id], Field(max_length=32)] = Field(default_factory=list)
+    compiler: Id | None = None
+    limits: Id | None = None
+    speed: SpeedModel | None = None
 
 
-class AgentModel(_Strict):
-    """What the agent finds on a supported image."""
+class AgentModel(Strict):
+    """What the agent finds on a supported image; no way in means that there is no agent."""
 
-    python: PythonVersion
-    reach: Annotated[list[Reach], Field(min_length=1)]
+    python: PythonVersion | None = None
+    reach: list[Reach]
 
 
-class AgentChange(_Strict):
+class AgentChange(Strict):
     """What differs for the agent on one variant."""
 
     python: PythonVersion = ""
     reach: Annotated[list[Reach], Field(min_length=1)] = Field(default_factory=list)
 
 
-class IdentifyModel(_Strict):
+class IdentifyModel(Strict):
     """Shell globs; any in a field will do, every field named must match."""
 
     machine: Globs = Field(default_factory=list)
@@ -141,7 +163,7 @@ class IdentifyModel(_Strict):
     usb: Ids = Field(default_factory=list)
 
 
-class ProvenanceModel(_Strict):
+class ProvenanceModel(Strict):
     """Where one or more figures come from."""
 
     fields: Annotated[list[Line], Field(min_length=1, max_length=64)]
@@ -150,7 +172,7 @@ class ProvenanceModel(_Strict):
     checked: Date
 
 
-class VariantModel(_Strict):
+class VariantModel(Strict):
     """One target: what differs from its family."""
 
     name: Id
@@ -162,10 +184,13 @@ class VariantModel(_Strict):
     identify: IdentifyModel = IdentifyModel()
     backends: dict[Id, BackendChange] = Field(default_factory=dict)
     without_backends: list[Id] = Field(default_factory=list)
+    contest: Contestants | None = Field(
+        None, description="instead of the family's; an empty list for no contest"
+    )
     provenance: list[ProvenanceModel] = Field(default_factory=list)
 
 
-class FamilyModel(_Strict):
+class FamilyModel(Strict):
     """One family of targets: what its variants share, and the variants."""
 
     schema_: Literal[1] = Field(alias="schema")
@@ -173,6 +198,10 @@ class FamilyModel(_Strict):
     vendor: Line
     notes: Text = ""
     backends: Annotated[list[BackendModel], Field(min_length=1, max_length=32)]
+    contest: Contestants = Field(
+        default_factory=list,
+        description="backends of which a measurement on the device takes the fastest",
+    )
     agent: AgentModel
     identify: IdentifyModel = IdentifyModel()
     provenance: Annotated[list[ProvenanceModel], Field(max_length=200)] = Field(
@@ -181,7 +210,7 @@ class FamilyModel(_Strict):
     variants: Annotated[list[VariantModel], Field(min_length=1, max_length=64)]
 
 
-class RulesModel(_Strict):
+class RulesModel(Strict):
     """What a runtime's 8-bit kernels want of a graph, operator by operator."""
 
     schema_: Literal[1] = Field(alias="schema")
@@ -299,6 +328,23 @@ def _as_profile_error(
     )
 
 
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+def parse_model(
+    path: Path, content: dict[str, Any], model: type[ModelT], *, what: str
+) -> ModelT:
+    """Check the shape of a file of another kind; ``what`` says which kind, for the error.
+
+    Raises:
+        ProfileError: As for a family file.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as exc:
+        raise _as_profile_error(what, path, model, content, exc) from exc
+
+
 def parse_family(path: Path, content: dict[str, Any]) -> FamilyModel:
     """Check the shape of a family file.
 
@@ -310,15 +356,9 @@ def parse_family(path: Path, content: dict[str, Any]) -> FamilyModel:
         ProfileError: A key is unknown or missing, or a value is of the wrong type or out of
             range. The text names file and key, the hint the key that may have been meant.
     """
-    try:
-        return FamilyModel.model_validate(content)
-    except ValidationError as exc:
-        raise _as_profile_error("target profile", path, FamilyModel, content, exc) from exc
+    return parse_model(path, content, FamilyModel, what="target profile")
 
 
 def parse_rules(path: Path, content: dict[str, Any]) -> RulesModel:
     """Check the shape of a file of scheme rules; arguments and errors as for a family file."""
-    try:
-        return RulesModel.model_validate(content)
-    except ValidationError as exc:
-        raise _as_profile_error("scheme rules", path, RulesModel, content, exc) from exc
+    return parse_model(path, content, RulesModel, what="scheme rules")

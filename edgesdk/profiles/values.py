@@ -15,6 +15,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
+from edgesdk.profiles.compiler_values import CompilerRules
+from edgesdk.profiles.constraint_values import ConstraintRules
+from edgesdk.profiles.limits_values import DeviceLimits
+
 __all__ = [
     "ActivationScheme",
     "AgentNeeds",
@@ -26,6 +30,7 @@ __all__ = [
     "QdqPlacement",
     "QuantScheme",
     "SchemeRules",
+    "Speed",
     "TargetProfile",
     "WeightScheme",
     "content_digest",
@@ -103,6 +108,26 @@ class QuantScheme:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """How fast a backend is, roughly: what decides whether a part is worth its boundaries.
+
+    Attributes:
+        gmacs_per_s: Billions of multiply-accumulates per second that it reaches on convolutions
+            of usual size, by precision; a precision that is not given goes by the slowest one.
+        move_mb_per_s: Millions of bytes per second at which it goes through tensors, for
+            operators that compute little.
+        copy_mb_per_s: Millions of bytes per second at which tensors reach it from the processor
+            and come back; None where they need not be copied.
+        launch_us: Microseconds that one call costs however little it does.
+    """
+
+    gmacs_per_s: Mapping[str, float]
+    move_mb_per_s: float
+    copy_mb_per_s: float | None
+    launch_us: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BackendProfile:
     """One thing on the target that can run part of a graph.
 
@@ -122,6 +147,9 @@ class BackendProfile:
             never run.
         options: Settings the runtime needs to reach this backend, such as a device name.
         quirks: Names of behaviours; the code that handles one carries the same name.
+        compiler: What the compiler of its parts takes; None where that is no data.
+        limits: What its device takes of a graph; None where its runtime takes what it reads.
+        speed: How fast it is, for the planner; None where nobody said.
     """
 
     id: str
@@ -136,11 +164,18 @@ class BackendProfile:
     requirement: str
     options: Mapping[str, str | int | bool]
     quirks: tuple[str, ...]
+    compiler: CompilerRules | ConstraintRules | None = None
+    limits: DeviceLimits | None = None
+    speed: Speed | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentNeeds:
-    """What the agent finds there: the oldest Python of a supported image, and ways in."""
+    """What the agent finds there: the oldest Python of a supported image, and ways in.
+
+    No way in means that no agent runs there, as on a microcontroller: bundles for it are built,
+    and their files go into firmware by hand. ``python`` is empty then.
+    """
 
     python: str
     reach: tuple[str, ...]
@@ -181,8 +216,11 @@ class Provenance:
 class TargetProfile:
     """A kind of device: what can run there, in which numbers, and how to recognise one.
 
-    ``ram_bytes`` is None where units of the same name differ. ``provenance`` has one entry per
-    figure, by its full path. ``digest`` is the SHA-256 of everything here except ``source``.
+    ``ram_bytes`` is None where units of the same name differ. ``contest`` names backends of
+    which nobody can say beforehand which is the fastest for a model: a measurement on the
+    device decides, and until then the first goes before the others. ``provenance`` has one
+    entry per figure, by its full path. ``digest`` is the SHA-256 of everything here except
+    ``source``.
     """
 
     name: str
@@ -198,6 +236,7 @@ class TargetProfile:
     notes: str
     source: Path
     digest: str
+    contest: tuple[str, ...] = ()
 
     @property
     def assumed(self) -> tuple[str, ...]:
@@ -210,10 +249,22 @@ class TargetProfile:
             for entry in backend.scheme.rules.provenance
             if entry.kind == "assumed"
         ]
-        return tuple(dict.fromkeys(own + rules))
+        compilers = [
+            f"backends.{backend.id}.compiler"
+            for backend in self.backends
+            if backend.compiler is not None and backend.compiler.assumed
+        ]
+        limits = [
+            f"backends.{backend.id}.limits"
+            for backend in self.backends
+            if backend.limits is not None and backend.limits.assumed
+        ]
+        return tuple(dict.fromkeys(own + rules + compilers + limits))
 
 
 def _plain(value: object) -> Any:
+    if isinstance(value, ConstraintRules):  # long, and the digest says the same
+        return {"name": value.name, "version": value.version, "digest": value.digest}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):

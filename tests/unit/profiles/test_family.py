@@ -68,6 +68,22 @@ def test_a_variant_changes_only_what_it_lists(family: Family, write: Write) -> N
     assert two.ram_bytes == 1 << 30
 
 
+def test_a_target_without_an_agent_names_no_python(family: Family, write: Write) -> None:
+    family["agent"] = {"reach": []}
+    family["provenance"] = [entry("identify", "backends")]
+    one, _ = load_family(write(family))
+    assert (one.agent.python, one.agent.reach) == ("", ())
+    assert "agent.python" not in {each.field for each in one.provenance}
+    family["agent"] = {"python": "3.9", "reach": []}
+    family["provenance"] = [entry("identify", "backends", "agent")]
+    with pytest.raises(ProfileError, match="python is given, but reach names no way"):
+        load_family(write(family))
+    family["agent"] = {"reach": ["ssh"]}
+    family["provenance"] = [entry("identify", "backends")]
+    with pytest.raises(ProfileError, match="python is missing"):
+        load_family(write(family))
+
+
 def test_a_profile_cannot_be_changed(family: Family, write: Write) -> None:
     one, _ = load_family(write(family))
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -389,7 +405,9 @@ def test_the_same_provenance_twice_is_refused(family: Family, refusal: Refusal) 
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(data=st.one_of(st.binary(max_size=300), st.text(max_size=300).map(str.encode)))
 def test_any_bytes_are_read_or_refused_as_a_profile_error(tmp_path: Path, data: bytes) -> None:
@@ -402,7 +420,9 @@ def test_any_bytes_are_read_or_refused_as_a_profile_error(tmp_path: Path, data: 
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     place=st.integers(0, 10_000),
@@ -419,3 +439,87 @@ def test_a_damaged_profile_is_read_or_refused_as_a_profile_error(
         load_family(path)
     except ProfileError as error:
         assert str(path) in str(error)  # noqa: PT017 -- either outcome is right
+
+
+def with_contest(family: Family, *contest: str) -> Family:
+    """Give the family a contest, and say where it comes from."""
+    family["contest"] = list(contest)
+    family["provenance"].append(entry("contest"))
+    return family
+
+
+def test_a_contest_is_the_familys_unless_a_variant_has_its_own(
+    family: Family, write: Write
+) -> None:
+    with_contest(family, "ort-cpu", "litert-cpu")
+    family["variants"][1] |= {"contest": [], "without_backends": ["litert-cpu"]}
+    one, two = load_family(write(family))
+    assert one.contest == ("ort-cpu", "litert-cpu")
+    assert two.contest == ()
+    assert "contest" in {each.field for each in one.provenance}
+    assert "contest" not in {each.field for each in two.provenance}
+    del family["contest"], family["provenance"][-1]
+    family["variants"][1] = {
+        "name": "two",
+        "title": "Two",
+        "contest": ["ort-cpu", "litert-cpu"],
+    }
+    family["variants"][1]["provenance"] = [entry("contest", kind="measured")]
+    one, two = load_family(write(family))
+    assert (one.contest, two.contest) == ((), ("ort-cpu", "litert-cpu"))
+    assert one.digest != two.digest
+
+
+@pytest.mark.parametrize(
+    ("contest", "said", "hint"),
+    [
+        (
+            ["ort-cpu", "litrt-cpu"],
+            "contest: litrt-cpu is no backend",
+            "did you mean litert-cpu",
+        ),
+        (
+            ["ort-cpu", "gpu"],
+            "contest: gpu is no backend here (there are ort-cpu, lit",
+            "[] is",
+        ),
+        (["ort-cpu", "ort-cpu"], "contest has ort-cpu twice", ""),
+        (["litert-cpu"], "contest has litert-cpu alone (expected two or more, or none)", ""),
+        (
+            ["litert-cpu", "ort-cpu"],
+            "contest has the order litert-cpu, ort-cpu (expected that of backends",
+            "",
+        ),
+    ],
+)
+def test_a_contest_is_between_backends_in_their_order(
+    family: Family, refusal: Refusal, contest: list[str], said: str, hint: str
+) -> None:
+    error = refusal(with_contest(family, *contest))
+    assert said in str(error)
+    assert hint in error.hint
+
+
+def test_a_variant_without_a_backend_of_the_contest_has_to_say_what_becomes_of_it(
+    family: Family, refusal: Refusal
+) -> None:
+    with_contest(family, "ort-cpu", "litert-cpu")
+    family["variants"][1]["without_backends"] = ["ort-cpu"]
+    error = refusal(family)
+    assert "variants[1].contest: ort-cpu is no backend here (there are litert-cpu)" in str(
+        error
+    )
+
+
+def test_a_contest_that_is_no_list_of_names_is_refused(
+    family: Family, refusal: Refusal
+) -> None:
+    family["contest"] = "ort-cpu"
+    assert "contest is 'ort-cpu' (expected otherwise:" in str(refusal(family))
+    family["contest"] = [["ort-cpu"]]
+    assert "contest[0] is ['ort-cpu'] (expected text" in str(refusal(family))
+
+
+def test_a_contest_needs_its_provenance(family: Family, refusal: Refusal) -> None:
+    family["contest"] = ["ort-cpu", "litert-cpu"]
+    assert "does not say where contest comes from" in str(refusal(family))

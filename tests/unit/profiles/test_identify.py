@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgesdk.errors import ProfileError
 from edgesdk.profiles import (
     AgentNeeds,
     Identify,
@@ -17,6 +19,7 @@ from edgesdk.profiles import (
     load_catalog,
     why_not_target,
 )
+from edgesdk.profiles.identify import require_agent
 
 
 def board(ram_bytes: int | None = None, **identify: tuple[str, ...]) -> TargetProfile:
@@ -182,3 +185,12 @@ def test_no_two_boards_with_a_model_of_their_own_are_taken_for_each_other() -> N
                 },
             )
             assert matches == (profile.identify.device_tree_model == globs), (name, family)
+
+
+def test_a_target_without_an_agent_is_refused_with_what_to_do() -> None:
+    require_agent(board())
+    bare = replace(board(), agent=AgentNeeds(python="", reach=()))
+    with pytest.raises(ProfileError, match="no agent runs there") as caught:
+        require_agent(bare)
+    assert "edgesdk bundle export" in caught.value.hint
+    assert caught.value.exit_code == 2

@@ -207,7 +207,9 @@ def test_an_operator_nobody_vouches_for_is_refused(rules: Rules, refusal: Refusa
 
 
 @settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(data=st.one_of(st.binary(max_size=300), st.text(max_size=300).map(str.encode)))
 def test_any_bytes_are_read_or_refused_as_a_profile_error(tmp_path: Path, data: bytes) -> None:

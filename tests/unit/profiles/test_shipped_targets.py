@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgesdk.profiles import TargetProfile, find_target, load_catalog
+from edgesdk.profiles.constraint_values import ConstraintRules
 
 NAMES = {
     "host",
@@ -17,12 +18,17 @@ NAMES = {
     "jetson-orin-nx",
     "jetson-agx-orin",
     "jetson-xavier-nx",
+    "jetson-agx-thor",
     "intel-npu-core-ultra-1",
     "intel-npu-core-ultra-2",
     "coral-dev-board",
     "coral-dev-board-mini",
     "coral-usb",
     "coral-m2",
+    "imx93",
+    *(f"ethos-u55-{macs}" for macs in (32, 64, 128, 256)),
+    *(f"ethos-u65-{macs}" for macs in (256, 512)),
+    *(f"ethos-u85-{macs}" for macs in (128, 256, 512, 1024, 2048)),
 }
 #: What each onnxruntime loads at most (opset, IR), found by loading models in that release.
 ORT_CEILINGS = {
@@ -71,12 +77,14 @@ def test_onnxruntime_is_one_the_oldest_image_can_install(profile: TargetProfile)
 def test_every_profile_says_where_its_figures_come_from(profile: TargetProfile) -> None:
     fields = [entry.field for entry in profile.provenance]
     assert len(fields) == len(set(fields))
-    assert "agent.python" in fields
+    assert ("agent.python" in fields) == bool(profile.agent.reach)
     for backend in profile.backends:
         assert f"backends.{backend.id}.precisions" in fields
     assert {figure.split(".scheme.rules.")[0] for figure in profile.assumed} <= {
         *fields,
         *(f"backends.{backend.id}" for backend in profile.backends),
+        *(f"backends.{b.id}.compiler" for b in profile.backends if b.compiler is not None),
+        *(f"backends.{b.id}.limits" for b in profile.backends if b.limits is not None),
     }
 
 
@@ -85,7 +93,8 @@ def test_every_profile_but_of_accelerators_has_a_backend_that_builds(
     profile: TargetProfile,
 ) -> None:
     kinds = [backend.kind for backend in profile.backends]
-    assert "onnxruntime" in kinds or kinds == ["litert"]
+    # firmware has TensorFlow Lite Micro and nothing else
+    assert "onnxruntime" in kinds or kinds in (["litert"], ["ethos-u", "litert"])
     accelerators = [backend.accelerator for backend in profile.backends]
     assert accelerators == sorted(accelerators, reverse=True), "accelerators come first"
 
@@ -111,6 +120,7 @@ RULES_OF = {
     "litert": "litert-int8",
     "vx": "litert-int8",
     "edgetpu": "edgetpu",
+    "ethos-u": "litert-int8",
 }
 
 
@@ -159,3 +169,33 @@ def test_accelerators_come_first_with_their_scheme(
     assert first.kind == kind
     assert first.scheme is not None
     assert first.scheme.activations == activations
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=named)
+def test_a_contest_is_between_runtimes_of_the_processor(profile: TargetProfile) -> None:
+    by_id = {backend.id: backend for backend in profile.backends}
+    assert not any(by_id[name].accelerator for name in profile.contest)
+    kinds = [by_id[name].kind for name in profile.contest]
+    assert len(kinds) == len(set(kinds))
+
+
+@pytest.mark.parametrize(
+    "name", ["raspberry-pi-4", "raspberry-pi-5", "generic-aarch64", "imx8m-plus"]
+)
+def test_arm_processors_let_their_two_runtimes_compete(name: str) -> None:
+    assert find_target(name).contest == ("ort-cpu", "litert-cpu")
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=named)
+def test_an_ethos_u_is_one_that_its_compiler_knows(profile: TargetProfile) -> None:
+    for backend in profile.backends:
+        if isinstance(backend.compiler, ConstraintRules):
+            accelerator = str(backend.options["accelerator"])
+            assert backend.compiler.core_of(accelerator) is not None
+
+
+def test_what_the_linux_board_has_of_arm_is_assumed_throughout() -> None:
+    board = find_target("imx93")
+    assert {"backends.ethos-u.precisions", "identify.device_tree_model"} <= set(board.assumed)
+    assert board.agent.reach
+    assert board.backends[0].options["delegate"] == "ethosu"
