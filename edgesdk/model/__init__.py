@@ -17,6 +17,7 @@ from edgesdk.model.open import OpenedModel, open_model
 from edgesdk.model.save import save_model
 from edgesdk.model.simplify import simplify
 from edgesdk.model.tflite import OpenedTflite, open_tflite
+from edgesdk.model.tflite_graph import TfliteGraph, TfliteOp, TfliteSignature, TfliteTensor
 from edgesdk.model.values import Finding, NodeFacts, SourceModel
 
 __all__ = [
@@ -25,6 +26,10 @@ __all__ = [
     "OpenedModel",
     "OpenedTflite",
     "SourceModel",
+    "TfliteGraph",
+    "TfliteOp",
+    "TfliteSignature",
+    "TfliteTensor",
     "fit_opset",
     "lint_model",
     "node_facts",

@@ -34,6 +34,11 @@ class _Walk:
             raise FlatbufferError(f"{what} lies at byte {at} of {len(self.data)}")
         return int(struct.unpack_from("<" + code, self.data, at)[0])
 
+    def real(self, at: int) -> float:
+        if not 0 <= at <= len(self.data) - 4:
+            raise FlatbufferError(f"a number lies at byte {at} of {len(self.data)}")
+        return float(struct.unpack_from("<f", self.data, at)[0])
+
     def spend(self, entries: int, what: str) -> None:
         self.left -= entries
         if self.left < 0:
@@ -70,6 +75,19 @@ class Table:
         self._file.spend(count, "a vector")
         return struct.unpack_from(f"<{count}{code}", self._file.data, start)
 
+    def real(self, field: int, default: float = 0.0) -> float:
+        """Give a 32-bit floating-point number stored in the table."""
+        at = self._place(field, 4)
+        return default if at is None else self._file.real(at)
+
+    def floats(self, field: int) -> tuple[float, ...] | None:
+        """Give a vector of 32-bit floating-point numbers."""
+        start, count = self._vector(field, 4)
+        if start is None:
+            return None
+        self._file.spend(count, "a vector")
+        return struct.unpack_from(f"<{count}f", self._file.data, start)
+
     def span(self, field: int) -> tuple[int, int] | None:
         """Give where a vector of bytes begins and how long it is, without reading it."""
         start, count = self._vector(field, 1)
@@ -99,6 +117,19 @@ class Table:
         for at in range(start, start + 4 * count, 4):
             yield Table(self._file, at + self._file.number("I", at, "a table"))
 
+    def spans(self, field: int) -> Iterator[tuple[int, int]]:
+        """Give where each string of a vector begins and how long it is."""
+        start, count = self._vector(field, 4)
+        if start is None:
+            return
+        self._file.spend(count, "a vector of strings")
+        for at in range(start, start + 4 * count, 4):
+            place = at + self._file.number("I", at, "a string")
+            size = self._file.number("I", place, "a string")
+            if place + 4 + size > len(self._file.data):
+                raise FlatbufferError(f"the string at byte {place} has {size} bytes")
+            yield place + 4, size
+
     def _place(self, field: int, size: int) -> int | None:
         offset = self._fields[field] if field < len(self._fields) else 0
         if not offset:
@@ -121,15 +152,15 @@ class Table:
         return at + 4, count
 
 
-def root_table(data: bytes, identifier: bytes) -> Table:
-    """Open the table that a file begins with.
+def root_table(data: bytes, identifier: bytes | None) -> Table:
+    """Open the table that a file begins with; without an identifier, of a kind taken on trust.
 
     Raises:
         FlatbufferError: Too short, of another kind, or the table leaves the file.
     """
     if len(data) < 12:
         raise FlatbufferError(f"it has {len(data)} bytes")
-    if data[4:8] != identifier:
+    if identifier is not None and data[4:8] != identifier:
         raise FlatbufferError(f"it is marked {data[4:8]!r}")
     file = _Walk(data)
     return Table(file, file.number("I", 0, "the first table"))

@@ -10,7 +10,7 @@ from edgesdk.tensors import TensorInfo
 if TYPE_CHECKING:
     import onnx_ir
 
-__all__ = ["bodies_of", "is_constant", "node_facts", "tensor_info"]
+__all__ = ["bodies_of", "captured_names", "is_constant", "node_facts", "tensor_info"]
 
 
 def node_facts(model: onnx_ir.Model) -> tuple[NodeFacts, ...]:
@@ -74,6 +74,7 @@ def _facts(index: int, node: onnx_ir.Node, opsets: dict[str, int]) -> NodeFacts:
         strings=strings,
         constant_inputs=tuple(is_constant(value) for value in node.inputs),
         subgraph_ops=tuple(sorted(_body_ops(node))),
+        captures=captured_names(node),
     )
 
 
@@ -99,6 +100,26 @@ def _body_ops(node: onnx_ir.Node) -> set[str]:
         for body in bodies_of(attribute):
             ops.update(inner.op_type for inner in body.all_nodes())
     return ops
+
+
+def captured_names(node: onnx_ir.Node) -> tuple[str, ...]:
+    """Give the names of values that a node's bodies read and that are made around them."""
+    found: dict[str, None] = {}
+    for attribute in node.attributes.values():
+        for body in bodies_of(attribute):
+            inner = set(body.all_nodes())
+            for each in inner:
+                for value in each.inputs:
+                    if value is None or not value.name:
+                        continue
+                    maker = value.producer()
+                    if maker is None:
+                        inside = value.graph is not None and value.graph is not node.graph
+                    else:
+                        inside = maker in inner
+                    if not inside:
+                        found[value.name] = None
+    return tuple(sorted(found))
 
 
 def bodies_of(attribute: onnx_ir.Attr) -> list[onnx_ir.Graph]:

@@ -78,14 +78,16 @@ def simplify(
 
     Constants are folded (within caps), identities and idle Dropouts removed, BatchNormalization
     and per-channel Mul and Add folded into the convolution before them, equal nodes and equal
-    constants merged, what nobody reads removed, missing and repeated names fixed, and doc
-    strings and metadata dropped. Names and order of inputs and outputs stay.
+    constants merged, what nobody reads removed, missing and repeated names fixed (a node that
+    has none is called after its first output), and doc strings and metadata dropped. Names and
+    order of inputs and outputs stay.
 
     Args:
         model: Left as it is.
         on_finding: Told of each step that had to be left out (code ``simplify-step-skipped``).
     """
     current = model.clone()
+    _name_nodes(current)
     ends = _ends(model)
     for name, step in _STEPS:
         candidate = current.clone()
@@ -104,6 +106,16 @@ def simplify(
         on_finding(_skipped("all steps", exc))
         return model.clone()
     return current
+
+
+def _name_nodes(model: onnx_ir.Model) -> None:
+    """Call nodes without a name after what they give, so that they are known by it later."""
+    known = {node.name for node in model.graph}
+    for node in model.graph:
+        first = node.outputs[0].name if node.outputs else None
+        if not node.name and first and first not in known:
+            node.name = first
+            known.add(first)
 
 
 def _skipped(step: str, exc: Exception) -> Finding:

@@ -56,7 +56,7 @@ class NodeFacts:
     or repeat. ``inputs`` and ``outputs`` hold ``""`` where an optional one is left out, and
     ``input_types``, ``output_types`` and ``constant_inputs`` run beside them. ``ints`` and
     ``floats`` hold single attributes as tuples of one. ``subgraph_ops`` are the operators in
-    the node's bodies, sorted, each once.
+    the node's bodies, sorted, each once; ``captures`` is what bodies read from around them.
     """
 
     index: int
@@ -73,6 +73,15 @@ class NodeFacts:
     strings: Mapping[str, str] = field(default_factory=dict)
     constant_inputs: tuple[bool, ...] = ()
     subgraph_ops: tuple[str, ...] = ()
+    captures: tuple[str, ...] = ()
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Names of the tensors it takes that are no constants, bodies' included, each once."""
+        flags = zip(self.inputs, self.constant_inputs, strict=False)
+        known = {name for name, fixed in flags if fixed}
+        names = dict.fromkeys((*self.inputs, *self.captures))
+        return tuple(name for name in names if name and name not in known)
 
     @property
     def label(self) -> str:

@@ -62,7 +62,9 @@ def test_an_onnx_file_is_no_tflite_file(tmp_path: Path) -> None:
 
 @given(st.binary(max_size=300))
 @settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=200,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_any_bytes_behind_the_mark_are_refused(tmp_path: Path, tail: bytes) -> None:
     path = tmp_path / "m.tflite"
