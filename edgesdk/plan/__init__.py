@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgesdk.backends.base import ModelFacts
+from edgesdk.plan.contest import Contender, plan_contest
 from edgesdk.plan.planner import model_facts, plan_build
 from edgesdk.plan.recipe import PRECISIONS, Recipe, load_recipe, recipe_schema
 from edgesdk.plan.values import BuildPlan, PlannedNode, PlannedPart
@@ -10,6 +11,7 @@ from edgesdk.plan.values import BuildPlan, PlannedNode, PlannedPart
 __all__ = [
     "PRECISIONS",
     "BuildPlan",
+    "Contender",
     "ModelFacts",
     "PlannedNode",
     "PlannedPart",
@@ -17,5 +19,6 @@ __all__ = [
     "load_recipe",
     "model_facts",
     "plan_build",
+    "plan_contest",
     "recipe_schema",
 ]

@@ -51,6 +51,7 @@ def as_built(
     *,
     joins_bias: bool = False,
     keep: Collection[str] = (),
+    folded: Collection[int] = (),
 ) -> AsBuilt:
     """Simplify on facts.
 
@@ -59,9 +60,10 @@ def as_built(
         outputs: The names of the graph's outputs, which stay.
         joins_bias: Whether a MatMul and the Add of a constant become one Gemm.
         keep: Node names and operators whose nodes are not joined.
+        folded: Nodes that are known to become constants.
     """
     done = AsBuilt()
-    _drop_idle(done, nodes, outputs)
+    _drop_idle(done, nodes, outputs, folded)
     uses = Counter(name for node in done.nodes.values() for name in node.inputs)
     makers: dict[str, int] = {}
     for index, node in list(done.nodes.items()):
@@ -89,7 +91,12 @@ def as_built(
     return done
 
 
-def _drop_idle(done: AsBuilt, nodes: Sequence[NodeFacts], outputs: Collection[str]) -> None:
+def _drop_idle(
+    done: AsBuilt,
+    nodes: Sequence[NodeFacts],
+    outputs: Collection[str],
+    folded: Collection[int],
+) -> None:
     """Follow constants to where they are read, and values through nodes that do nothing."""
     same: dict[str, str] = {}
     read = {name for node in nodes for name in node.inputs}
@@ -102,7 +109,7 @@ def _drop_idle(done: AsBuilt, nodes: Sequence[NodeFacts], outputs: Collection[st
         moves = node.op in _MOVES_CONSTANTS and all(
             k for name, k in zip(inputs, known, strict=True) if name
         )
-        if ours and (node.op == "Constant" or (moves and any(known))):
+        if node.index in folded or (ours and (node.op == "Constant" or (moves and any(known)))):
             done.constants.update(node.outputs)
             done.gone[node.index] = "the build folds it into a constant"
         elif ours and _is_idle(node, read, outputs):

@@ -6,11 +6,13 @@ import math
 from collections.abc import Collection, Mapping
 
 from edgesdk.backends.base import ModelFacts
+from edgesdk.errors import PlacementError
 from edgesdk.model.values import NodeFacts
+from edgesdk.profiles.values import TargetProfile
 from edgesdk.tensors import TensorInfo
 from edgesdk.wire.tensors import DTYPE_BYTES
 
-__all__ = ["predict_memory_bytes"]
+__all__ = ["predict_memory_bytes", "refuse_too_large", "tensor_bytes"]
 
 #: Bytes of an activation that a node makes, and of a number of its weights; ``auto`` is
 #: foretold as what it tries first. Four bits come with a scale of four bytes for 32 numbers.
@@ -42,8 +44,10 @@ def predict_memory_bytes(
     last_use = {name: node.index for node in model.nodes for name in node.inputs}
     kept = {value.name for value in model.source.outputs}
     alive: dict[str, int] = {}
+    # the nodes may have an open extent of an input fixed
+    read = {value.name: value for node in model.nodes for value in node.input_types if value}
     for entry in model.source.inputs:
-        size = _bytes(entry)
+        size = _bytes(read.get(entry.name, entry))
         if size is None:
             return None
         alive[entry.name] = size
@@ -62,6 +66,31 @@ def predict_memory_bytes(
             if last_use.get(name, node.index) <= node.index and name not in kept:
                 alive.pop(name, None)
     return peak + _weight_bytes(model, precisions, constants)
+
+
+def refuse_too_large(name: str, profile: TargetProfile, memory_bytes: int | None) -> None:
+    """Refuse a model that a target's memory cannot hold.
+
+    Raises:
+        PlacementError: It needs more than the target has.
+    """
+    if memory_bytes is None or profile.ram_bytes is None or memory_bytes <= profile.ram_bytes:
+        return
+    raise PlacementError(
+        f"cannot place {name} on {profile.name}: its weights and tensors take about "
+        f"{memory_bytes} bytes, the device has {profile.ram_bytes}",
+        hint="choose a larger target or a smaller model; an ONNX model also shrinks with "
+        "--precision int8 or int4-weights, and with smaller inputs (--shape)",
+        memory_bytes=memory_bytes,
+        ram_bytes=profile.ram_bytes,
+    )
+
+
+def tensor_bytes(value: TensorInfo, precision: str) -> int:
+    """Give the size of a tensor in a part of ``precision``; an unknown extent counts as 1."""
+    known = tuple(extent if isinstance(extent, int) else 1 for extent in value.shape)
+    fixed = TensorInfo(name=value.name, dtype=value.dtype, shape=known)
+    return _bytes(fixed, _ACTIVATION.get(precision)) or 0
 
 
 def _weight_bytes(

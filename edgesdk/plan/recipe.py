@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from edgesdk.data.preprocess import Preprocess
     from edgesdk.quantize.prune_spec import PruneSpec
 
-__all__ = ["CALIBRATED", "PRECISIONS", "Recipe", "load_recipe", "parse_share", "recipe_schema"]
+__all__ = [
+    "CALIBRATED",
+    "PRECISIONS",
+    "Recipe",
+    "WorkerLimits",
+    "load_recipe",
+    "parse_share",
+    "recipe_schema",
+]
 
 Precision = Literal["fp32", "fp16", "int8", "int16x8", "int8-dynamic", "int4-weights", "auto"]
 PRECISIONS: tuple[Precision, ...] = (
@@ -31,6 +39,25 @@ PRECISIONS: tuple[Precision, ...] = (
 )
 #: Precisions whose scales come from calibration data.
 CALIBRATED: tuple[Precision, ...] = ("int8", "int16x8")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerLimits:
+    """What the process that runs the model on a device may take; None leaves it unlimited.
+
+    Attributes:
+        memory_bytes: Its address space.
+        niceness: How far it gives way to other processes, 0 to 19.
+        run_s: How long one inference may take, in seconds.
+    """
+
+    memory_bytes: int | None = None
+    niceness: int | None = None
+    run_s: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the limits that are set as plain data."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +76,13 @@ class Recipe:
         calib_samples: At most that many samples are used to calibrate.
         prefer: Backend ids to try first, in this order.
         avoid: Backend ids not to use.
+        contestant: Of the target's contest, the backend that goes before the others; None for
+            the target's order. Not for files: `edgesdk.plan.contest` sets it.
         keep_float: Names of nodes, or operator types, that stay in float.
         threads: Threads a runtime may use; None leaves it to the runtime.
         checks: At most that many check vectors go into the bundle.
         preprocess: From a picture file to a model input; None where data comes as arrays.
+        limits: What the worker on the device may take; None for what the device allows.
     """
 
     precision: Precision | None = None
@@ -63,16 +93,21 @@ class Recipe:
     calib_samples: int = 128
     prefer: tuple[str, ...] = ()
     avoid: tuple[str, ...] = ()
+    contestant: str | None = None
     keep_float: tuple[str, ...] = ()
     threads: int | None = None
     checks: int = 4
     preprocess: Preprocess | None = None
+    limits: WorkerLimits | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Give the recipe as plain data."""
         record = asdict(self)
         record["prune"] = self.prune.text if self.prune else None
         record["preprocess"] = self.preprocess.to_json() if self.preprocess else None
+        del record["limits"]  # a recipe without any is what it was before there were any
+        if self.limits is not None:
+            record["limits"] = self.limits.to_json()
         return record
 
     @property

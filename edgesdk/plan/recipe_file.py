@@ -7,11 +7,23 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgesdk.data.preprocess import Preprocess
-from edgesdk.plan.recipe import Precision, Recipe, parse_share
+from edgesdk.plan.recipe import Precision, Recipe, WorkerLimits, parse_share
 from edgesdk.quantize.means import Means
 from edgesdk.quantize.prune_spec import parse_prune
 
 __all__ = ["RecipeFile"]
+
+
+class LimitsBlock(BaseModel):
+    """What the process that runs the model on a device may take."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    memory_bytes: int | None = Field(None, ge=64 << 20, le=1 << 50)
+    niceness: int | None = Field(None, ge=0, le=19)
+    run_s: float | None = Field(
+        None, ge=0.001, le=86_400, description="how long one inference may take"
+    )
 
 
 class RecipeFile(BaseModel):
@@ -43,6 +55,10 @@ class RecipeFile(BaseModel):
     preprocess: dict[str, Any] | None = Field(
         None, description="from a picture to a model input: resize, crop, color, mean, std ..."
     )
+    limits: LimitsBlock | None = Field(
+        None,
+        description="what the worker on the device may take: memory_bytes, niceness, run_s",
+    )
 
     def to_recipe(self) -> Recipe:
         """Turn the file into the value the program uses."""
@@ -53,4 +69,9 @@ class RecipeFile(BaseModel):
             record["max_drop"] = parse_share(record["max_drop"])
         if record["prune"] is not None:
             record["prune"] = parse_prune(record["prune"])
-        return Recipe(**record, preprocess=preprocess)
+        limits = record.pop("limits")
+        return Recipe(
+            **record,
+            preprocess=preprocess,
+            limits=None if limits is None else WorkerLimits(**limits),
+        )

@@ -146,16 +146,15 @@ def test_a_backend_without_a_compiler_refuses_every_node_and_says_so() -> None:
         assert "no compiler for dreamchip" in entry.refusals[0].reason
 
 
-def test_a_backend_that_takes_only_some_nodes_says_how_many_it_does_not() -> None:
-    strange = model(node(0, "Conv", X, Y), node(1, "Gelu", Y, Z, domain="com.microsoft"))
-    made = plan(strange, backend("npu", "openvino", options={"device": "NPU"}), CPU)
-    assert "does not compile for OpenVINO's NPU" in made.nodes[0].refusals[0].reason
+def test_a_backend_that_takes_only_some_nodes_has_its_island_weighed() -> None:
     text = model(
         node(0, "Conv", X, Y),
         node(1, "StringNormalizer", Y, Z),
     )
     made = plan(text, backend("ov", "openvino"), CPU)
-    assert made.nodes[0].refusals[0].reason == "takes this node, but not 1 of the graph's 2"
+    assert "an island of 1 node that saves 0 us and costs" in made.nodes[0].refusals[0].reason
+    assert [(each.backend, each.nodes) for each in made.given_up] == [("ov", (0,))]
+    assert [part.backend for part in made.parts] == ["cpu"]
     assert "StringNormalizer is not translated" in made.nodes[1].refusals[0].reason
 
 
@@ -177,10 +176,11 @@ def test_an_unregistered_domain_is_refused_by_name() -> None:
         plan(model(node(0, "Warp", X, Y, domain="acme.ops")), CPU)
 
 
-def test_an_onnx_graph_is_not_given_to_litert_and_a_tflite_file_is() -> None:
+def test_litert_is_given_onnx_graphs_as_far_as_they_are_lowered_and_tflite_files() -> None:
     litert = backend("litert", "litert")
-    with pytest.raises(PlacementError, match="does not lower ONNX to LiteRT"):
-        plan(CONV_RELU, litert)
+    assert plan(CONV_RELU, litert).nodes_by_backend == {"litert": 2}
+    with pytest.raises(PlacementError, match="TfIdfVectorizer has no lowering to TFLite"):
+        plan(model(node(0, "TfIdfVectorizer", X, Y)), litert)
     made = plan(model(node(0, "CONV_2D", X, Y), fmt="tflite"), CPU, litert)
     assert made.nodes[0].backend == "litert"
     assert made.precision == "as-is"
@@ -280,6 +280,15 @@ def test_memory_is_weights_and_the_tensors_alive_at_once() -> None:
     facts = model(conv, weights=128)
     assert predict_memory_bytes(facts, {}) == 1024 + 2048 + 128
     assert predict_memory_bytes(facts, {0: "int8"}) == 1024 + 512 + 32
+
+
+def test_an_input_whose_open_extent_is_fixed_counts_with_what_it_is_fixed_to() -> None:
+    open_x = replace(X, shape=("N", *X.shape[1:]))
+    facts = model(*CONV_RELU.nodes)
+    source = replace(facts.source, inputs=(open_x,))
+    assert predict_memory_bytes(replace(facts, source=source), {}) == 4096
+    unknown = tuple(replace(node, input_types=(open_x,)) for node in facts.nodes[:1])
+    assert predict_memory_bytes(replace(facts, source=source, nodes=unknown), {}) is None
 
 
 @pytest.mark.parametrize(
@@ -401,3 +410,60 @@ def test_a_normalization_that_is_folded_counts_with_its_convolution() -> None:
         precision="int8",
     )
     assert [entry.precision for entry in made.nodes] == ["int8", "int8", "int8", "fp32"]
+
+
+def test_a_long_row_of_constants_is_no_trouble() -> None:
+    """Each goes with what reads it, however many there are."""
+    count = 3000
+    values = [tensor(f"c{number}", 8) for number in range(count + 1)]
+    row = [
+        node(i, "Constant" if not i else "Identity", values[i], values[i + 1])
+        for i in range(count)
+    ]
+    row[0] = replace(row[0], inputs=("",), input_types=(None,), constant_inputs=(False,))
+    last = node(
+        count,
+        "Add",
+        X,
+        Y,
+        inputs=(X.name, values[-1].name),
+        input_types=(X, values[-1]),
+        constant_inputs=(False, False),
+    )
+    made = plan(model(*row, last), CPU)
+    assert made.nodes_by_backend == {"cpu": count + 1}
+    assert made.parts[0].nodes == tuple(range(count + 1))
+
+
+def test_speeds_that_nobody_gave_are_named_where_they_decided() -> None:
+    text = model(node(0, "Conv", X, Y), node(1, "StringNormalizer", Y, Z))
+    assert "backends.ov.speed" in plan(text, backend("ov", "openvino"), CPU).assumed
+    assert "backends.cpu.speed" not in plan(CONV_RELU, CPU).assumed
+
+
+@pytest.mark.parametrize("quirks", [(), ("static-shapes-only",)])
+def test_open_extents_are_refused_only_by_what_takes_fixed_shapes(quirks: Any) -> None:
+    x, y = tensor("x", "N", 4, "H", "W"), tensor("y", "N", 8, "H", "W")
+    first = backend("first", "onnxruntime", accelerator=True, quirks=quirks)
+    plan = plan_build(model(node(0, "Relu", x, y)), target(first, CPU), Recipe())
+    assert plan.nodes[0].backend == ("cpu" if quirks else "first")
+    said = [each.reason for each in plan.nodes[0].refusals]
+    # the very first extent is open only here: a plan of a file sees it as 1
+    assert said == (
+        ["extent 0 of x is not fixed, and first takes fixed shapes only"] if quirks else []
+    )
+
+
+def test_an_open_batch_alone_refuses_nothing() -> None:
+    x, y = tensor("x", "N", 4, 8, 8), tensor("y", "N", 4, 8, 8)
+    first = backend("first", "onnxruntime", quirks=("static-shapes-only",))
+    plan = plan_build(model(node(0, "Relu", x, y)), target(first, CPU), Recipe())
+    assert plan.nodes_by_backend == {"first": 1}
+
+
+def test_where_only_shapes_are_missing_the_hint_is_to_fix_them() -> None:
+    x, y = tensor("x", 1, 4, "H", "W"), tensor("y", 1, 4, "H", "W")
+    only = backend("only", "onnxruntime", quirks=("static-shapes-only",))
+    with pytest.raises(PlacementError, match="extent 2 of x is not fixed") as caught:
+        plan_build(model(node(0, "Relu", x, y)), target(only), Recipe())
+    assert "--shape x=... fixes the shapes" in str(caught.value.hint)
