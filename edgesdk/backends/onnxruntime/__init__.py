@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import cache
 
 from edgesdk.backends.base import Backend, ModelFacts, RuleBackend
+from edgesdk.backends.opsets import knows_the_version
 from edgesdk.model.values import NodeFacts
 from edgesdk.profiles.values import BackendProfile
 
@@ -34,24 +35,13 @@ def make_backend(profile: BackendProfile, model: ModelFacts) -> Backend:
             return None
         return f"{node.op} is in the operator domain {node.domain!r}, which is not registered"
 
-    def knows_the_version(node: NodeFacts) -> str | None:
-        since = node.since_version
-        if profile.max_opset is None or since is None or node.domain not in ("", "ai.onnx"):
-            return None
-        if since > profile.max_opset and not _existed(node.op, profile.max_opset):
-            return (
-                f"{node.op} exists since opset {since}; {profile.runtime} "
-                f"{profile.runtime_version} ends at {profile.max_opset}"
-            )
-        return None
-
     def has_kernels(node: NodeFacts) -> str | None:
         for value in (*node.input_types, *node.output_types):
             if value is not None and value.dtype in _NO_KERNELS:
                 return f"no CPU kernel for {value.dtype} ({value.name})"
         return None
 
-    rules = (reads_the_format, knows_the_domain, knows_the_version, has_kernels)
+    rules = (reads_the_format, knows_the_domain, knows_the_version(profile), has_kernels)
     return RuleBackend(profile=profile, format="onnx", rules=rules)
 
 
@@ -69,14 +59,3 @@ def _is_registered(op: str) -> bool:
     It stands for the target's: the build loads the part here, and the device checks it there.
     """
     return op in _own_operators()
-
-
-def _existed(op: str, opset: int) -> bool:
-    """Say whether the default domain had ``op`` at ``opset``: the build can then lower it."""
-    import onnx.defs
-
-    try:
-        onnx.defs.get_schema(op, opset, "")
-    except onnx.defs.SchemaError:
-        return False
-    return True

@@ -120,26 +120,35 @@ def test_openvino_takes_only_what_its_frontend_translates() -> None:
     )
 
 
-def test_openvino_says_for_which_device_nothing_compiles() -> None:
-    assert _why_not("openvino", _node("Conv"), options={"device": "NPU"}) == (
-        "this version of edgesdk does not compile for OpenVINO's NPU"
-    )
-
-
 def test_each_backend_says_which_format_it_does_not_read() -> None:
-    assert _why_not("litert", _node("Conv")) == (
-        "this version of edgesdk does not lower ONNX to LiteRT"
-    )
     for kind in ("onnxruntime", "openvino"):
         reason = _why_not(kind, _node("CONV_2D"), model_format="tflite")
         assert reason is not None
         assert "TFLite" in reason
 
 
-def test_litert_refuses_custom_ops_by_name() -> None:
+def test_litert_takes_of_onnx_what_is_lowered() -> None:
+    assert _why_not("litert", _node("Relu")) is None
+    assert _why_not("litert", _node("StringNormalizer")) == (
+        "StringNormalizer has no lowering to TFLite"
+    )
+    assert _why_not("litert", _node("Conv", "com.microsoft")) == (
+        "Conv of com.microsoft has no lowering to TFLite"
+    )
+
+
+def test_litert_refuses_what_is_compiled_for_an_accelerator() -> None:
     node = _node("edgetpu-custom-op", "custom")
     assert _why_not("litert", node, model_format="tflite") == (
-        "edgetpu-custom-op is a custom op, for which LiteRT has no kernel"
+        "edgetpu-custom-op is compiled for an Edge TPU, which it needs to run"
+    )
+    # another custom operator may have a kernel there
+    assert _why_not("litert", _node("MyOp", "custom"), model_format="tflite") is None
+
+
+def test_the_edge_tpu_takes_nothing_without_rules_of_its_compiler() -> None:
+    assert _why_not("edgetpu", _node("CONV_2D"), model_format="tflite") == (
+        "its profile names no compiler rules"
     )
 
 

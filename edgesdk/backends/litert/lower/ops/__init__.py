@@ -1,0 +1,1 @@
+"""One module per group of operators; each registers its lowerings as it is imported."""
