@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgesdk.build.reference import HostModel
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from edgesdk.data.metrics import Difference
 
-__all__ = ["Checks", "make_checks", "synthetic_samples"]
+__all__ = ["Checks", "kernel_spread", "make_checks", "synthetic_samples", "tell_parts"]
 
 Sample = Mapping[str, "np.ndarray"]
 
@@ -83,23 +83,26 @@ def make_checks(
     samples: Iterable[Sample],
     writer: BundleWriter,
     *,
-    part: HostModel,
+    part: HostModel | None,
     reference: HostModel | None,
     precision: str,
     steps: Mapping[str, float],
     limit: int,
+    spread: Mapping[str, float] | None = None,
 ) -> Checks:
     """Run samples through the part and the float model; store each as one blob.
 
     Args:
         samples: Inputs by name.
         writer: Takes the blobs.
-        part: The very part that is deployed, on this computer.
+        part: The very part that is deployed, on this computer; None where it does not run
+            here: no answers are expected then, and the device compares two runs of its own.
         reference: The float model, or None where there is none (a file deployed as it is).
         precision: Of the part; decides the tolerance.
-        steps: Quantization step of each output that comes straight from a dequantizer; for a
-            file deployed as it is what `kernel_spread` gave.
+        steps: Quantization step of each output that comes straight from a dequantizer.
         limit: At most that many check vectors.
+        spread: What `kernel_spread` gave of a runtime with two kernel sets: which of them the
+            device has shows there only, so that much is allowed at least.
 
     Returns:
         As ``records`` the manifest's ``checks``: tensor specs into the blob, and per output how
@@ -114,10 +117,12 @@ def make_checks(
             break
         total += size
         answers = reference.run(inputs) if reference is not None else {}
-        runs.append((dict(inputs), part.run(inputs), answers))
+        expected = part.run(inputs) if part is not None else {}
+        runs.append((dict(inputs), expected, answers))
     if not runs:
         raise BuildError("cannot make check vectors: there are no samples")
-    tolerance = _tolerances([expected for _, expected, _ in runs], precision, steps)
+    answered = [expected for _, expected, _ in runs]
+    tolerance = _tolerances(answered, precision, steps, spread or {})
     return Checks(
         records=[_store(writer, *run, tolerance) for run in runs],
         against_float=_against_float(runs),
@@ -140,11 +145,91 @@ def kernel_spread(
         answers, others = one.run(sample), other.run(sample)
         for name, answer in answers.items():
             if answer.dtype.kind in "fiu" and answer.size:
-                apart = np.abs(answer.astype(np.float64) - others[name].astype(np.float64))
-                spread[name] = max(
-                    spread.get(name, 0.0), 2.0 * float(np.nan_to_num(apart).max())
-                )
+                apart = _apart(answer, others[name])
+                # what one of them has no number for bounds nothing
+                finite = apart[np.isfinite(apart)]
+                spread[name] = max(spread.get(name, 0.0), 2.0 * float(finite.max(initial=0.0)))
     return spread
+
+
+def tell_parts(
+    as_built: dict[str, Any],
+    samples: Sequence[Sample],
+    chain: HostModel,
+    whole: HostModel,
+    steps: Mapping[str, float],
+    *,
+    precision: str,
+) -> None:
+    """Compare the parts, run as a chain, with the graph in one piece, and record it.
+
+    Outputs of a float build may differ by a ten-thousandth of the largest value, those of
+    another one by a step on all but one element in two hundred: that of their dequantizer, else
+    of the 8 bits that would cover what was seen. More is worth a warning.
+    """
+    import numpy as np
+
+    from edgesdk.model.values import Finding
+
+    records: dict[str, dict[str, Any]] = {}
+    runs = [(chain.run(sample), whole.run(sample)) for sample in samples]
+    for name in runs[0][1] if runs else ():
+        pairs = [(np.asarray(answers[name]), wanted[name]) for answers, wanted in runs]
+        shapes = next(((g.shape, v.shape) for g, v in pairs if g.shape != v.shape), None)
+        if shapes is not None:
+            finding = Finding(
+                code="parts-differ",
+                severity="warning",
+                message=f"output {name!r} of the parts has the shape {list(shapes[0])}, that "
+                f"of the graph in one piece {list(shapes[1])}: they are not compared",
+                hint="measure the accuracy with --data, or leave that backend out with `avoid` "
+                "in a recipe",
+                subject=name,
+            )
+            as_built["findings"].append(asdict(finding))
+        pairs = [
+            (given.astype(np.float64), value.astype(np.float64))
+            for given, value in pairs
+            if value.dtype.kind in "fiu" and given.shape == value.shape and value.size
+        ]
+        if not pairs:
+            continue
+        finite = [value[np.isfinite(value)] for _, value in pairs]
+        largest = max(float(np.abs(value).max(initial=0.0)) for value in finite)
+        bound = _FLOAT_TOLERANCE * largest + 1e-7
+        if precision != "fp32":
+            bound = max(bound, (steps.get(name) or _step_of_range(finite)) * (1 + 1e-4))
+        aparts = [_apart(given, value) for given, value in pairs]
+        records[name] = {
+            "output": name,
+            "max_abs_error": _number(max(float(np.nan_to_num(a).max()) for a in aparts)) or 0.0,
+            "bound": _short(bound),
+            "beyond": max(float(np.mean(~(apart <= bound))) for apart in aparts),
+        }
+    as_built["against_whole"] = list(records.values())
+    for name, record in records.items():
+        if record["beyond"] > (_STRAY_SHARE if precision != "fp32" else 0.0):
+            finding = Finding(
+                code="parts-differ",
+                severity="warning",
+                message=f"output {name!r} of the parts differs from that of the graph in one "
+                f"piece by up to {record['max_abs_error']:g} (bound {record['bound']:g}) on "
+                f"{record['beyond']:.2%} of its elements",
+                hint="a runtime computes an operator in another way: measure the accuracy with "
+                "--data, or leave that backend out with `avoid` in a recipe",
+                subject=name,
+            )
+            as_built["findings"].append(asdict(finding))
+
+
+def _apart(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Say by element how far two answers are apart; the same infinity, or no number, is 0."""
+    import numpy as np
+
+    one, other = one.astype(np.float64), other.astype(np.float64)
+    same = (one == other) | (np.isnan(one) & np.isnan(other))
+    with np.errstate(invalid="ignore"):
+        return np.where(same, 0.0, np.abs(one - other))
 
 
 def _against_float(runs: Sequence[tuple[Sample, Sample, Sample]]) -> list[dict[str, Any]]:
@@ -193,7 +278,10 @@ def _store(
 
 
 def _tolerances(
-    answers: Sequence[Sample], precision: str, steps: Mapping[str, float]
+    answers: Sequence[Sample],
+    precision: str,
+    steps: Mapping[str, float],
+    spread: Mapping[str, float],
 ) -> list[dict[str, Any]]:
     import numpy as np
 
@@ -205,15 +293,15 @@ def _tolerances(
             finite = [v[np.isfinite(v)].astype(np.float64) for v in values]
             largest = max((float(np.abs(v).max()) for v in finite if v.size), default=0.0)
             allowed = _FLOAT_TOLERANCE * largest + 1e-7
-            if precision == "as-is":
-                allowed = max(allowed, steps.get(name, 0.0))
-            elif precision != "fp32":
+            if precision not in ("fp32", "as-is"):
                 # halves and 4-bit weights too: runtimes compute them in different ways
                 allowed = max(allowed, steps.get(name) or _step_of_range(finite))
         elif precision != "fp32" and values[0].dtype.kind in "iu":
             # a raw quantized output differs by a step; an index computed from scores may flip
             # where two scores are one step apart, which the score outputs would show
             allowed = max(1.0, steps.get(name, 0.0))
+        if precision != "fp32" and allowed:
+            allowed = max(allowed, spread.get(name, 0.0))
         stray = 0.0 if precision == "fp32" else _STRAY_SHARE
         tolerances.append({"output": name, "abs": _short(allowed), "rel": 0.0, "stray": stray})
     return tolerances

@@ -45,14 +45,16 @@ def convert_part(
     from edgesdk.quantize.modes import Wanted, convert
     from edgesdk.quantize.state import State
 
+    # several parts are fitted to their own backends once they are cut
+    alone = len(plan.parts) == 1
     wanted = Wanted(
         precision=plan.precision,
         scheme=backend.scheme,
         precisions=backend.precisions,
         runtime=backend.runtime,
         kind=backend.kind,
-        max_opset=backend.max_opset,
-        max_ir=backend.max_ir,
+        max_opset=backend.max_opset if alone else None,
+        max_ir=backend.max_ir if alone else None,
         keep_float=recipe.keep_float,
         means=MEANS if recipe.means is None else recipe.means,
         max_drop=recipe.max_drop,

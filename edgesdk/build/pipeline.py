@@ -10,23 +10,34 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgesdk.build.checks import Checks, kernel_spread, make_checks, synthetic_samples
+from edgesdk.build.as_is import take_file
+from edgesdk.build.chain import build_parts
+from edgesdk.build.checks import (
+    Checks,
+    kernel_spread,
+    make_checks,
+    synthetic_samples,
+    tell_parts,
+)
 from edgesdk.build.convert import convert_part
-from edgesdk.build.provenance import cpu_features, tool_versions
-from edgesdk.build.reference import HostModel, TfliteOnHost, open_part, open_reference
+from edgesdk.build.parts import BuiltParts
+from edgesdk.build.record import manifest_record, part_record, refuse_limits, with_batch
+from edgesdk.build.reference import HostModel, open_reference
 from edgesdk.bundle import Bundle, BundleWriter
 from edgesdk.errors import BuildError
-from edgesdk.model.convert import fit_opset
+from edgesdk.model.nodes import tensor_info
 from edgesdk.model.open import OpenedModel
-from edgesdk.model.save import save_model
+from edgesdk.model.shapes import at_batch_one
 from edgesdk.model.simplify import simplify
 from edgesdk.model.tflite import OpenedTflite
 from edgesdk.model.values import Finding, SourceModel
-from edgesdk.plan import BuildPlan, PlannedPart, Recipe
+from edgesdk.plan import BuildPlan, Recipe
+from edgesdk.plan.facts import model_facts
+from edgesdk.plan.order import order_backends
 from edgesdk.profiles.values import BackendProfile, TargetProfile
 from edgesdk.progress import OnNote, OnProgress, Progress, ignore_note, ignore_progress
 from edgesdk.tensors import TensorInfo
-from edgesdk.wire.manifest import MANIFEST_SCHEMA, canonical_bytes, part_file_name
+from edgesdk.wire.manifest import canonical_bytes
 from edgesdk.wire.tensors import DTYPE_BYTES
 
 if TYPE_CHECKING:
@@ -42,21 +53,19 @@ _FAR_COSINE = 0.98
 #: ... unless no element differs by more than this: a detector that sees nothing gives numbers
 #: around 0, whose direction is noise.
 _NO_ERROR = 1e-4
-_RANGE_SAMPLES = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Built:
-    """A part on disk, ready to be checked and stored."""
+    """The parts on disk, ready to be checked and stored."""
 
-    files: list[Path]
-    part: HostModel
+    parts: BuiltParts
     steps: dict[str, float]
     as_built: dict[str, Any]
-    opset: int | None
-    ir_version: int | None
-    #: The same part by the runtime's other kernels, where its steps are not known.
-    plain: HostModel | None = None
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    #: The graph in one piece, where it was cut or compiled.
+    whole: ir.Model | None = None
 
 
 def build_bundle(
@@ -92,7 +101,6 @@ def build_bundle(
         BuildError: A step failed; nothing is left at ``out``, or what was there before.
         OutputError: ``out`` cannot be written, or holds something that is not a bundle.
     """
-    planned = plan.parts[0]
     _refuse_unsendable(opened.source)
     with (
         BundleWriter(out) as writer,
@@ -100,10 +108,9 @@ def build_bundle(
     ):
         job = _Job(
             profile=profile,
-            backend=next(entry for entry in profile.backends if entry.id == planned.backend),
+            owner=_owner(profile, recipe, plan),
             recipe=recipe,
             plan=plan,
-            planned=planned,
             calib=calib,
             labelled=labelled,
             state_dir=state_dir,
@@ -114,16 +121,30 @@ def build_bundle(
             on_progress=on_progress,
         )
         if isinstance(opened, OpenedTflite):
-            built = _take_tflite(opened)
-            checks = _checks(job, opened.source, built, None)
+            built = _take_tflite(job, opened)
+            checks = _checks(job, built, None)
         else:
             built = _compile(job, opened)
             with open_reference(opened.ir) as reference:
-                checks = _checks(job, opened.source, built, reference)
+                checks = _checks(job, built, reference)
         job.step.done("check")
         _judge(built.as_built, checks)
-        manifest = _manifest(job, opened.source, built.as_built["precision"])
-        manifest["parts"] = [_part(job, opened.source, built)]
+        manifest = manifest_record(
+            opened.source,
+            profile,
+            recipe,
+            plan,
+            calib=calib,
+            parts=built.parts,
+            precision=built.as_built["precision"],
+            inputs=built.inputs,
+            outputs=built.outputs,
+        )
+        manifest["parts"] = [
+            part_record(part, index, target=profile, recipe=recipe, writer=writer)
+            for index, part in enumerate(built.parts.parts)
+        ]
+        refuse_limits(opened.source.name, manifest)
         manifest["checks"] = checks.records
         manifest["as_built"] = built.as_built
         manifest["attachments"] = [
@@ -168,10 +189,9 @@ class _Job:
     """What every step of one build needs."""
 
     profile: TargetProfile
-    backend: BackendProfile
+    owner: BackendProfile
     recipe: Recipe
     plan: BuildPlan
-    planned: PlannedPart
     calib: Dataset | None
     labelled: Dataset | None
     state_dir: Path | None
@@ -182,24 +202,35 @@ class _Job:
     on_progress: OnProgress
 
 
+def _owner(profile: TargetProfile, recipe: Recipe, plan: BuildPlan) -> BackendProfile:
+    """Find the backend for whose kernels the graph is quantized: the best that runs a node."""
+    used = {node.backend for node in plan.nodes} | {part.backend for part in plan.parts}
+    ordered = [each for each in order_backends(profile, recipe) if each.id in used]
+    with_scheme = [each for each in ordered if each.scheme is not None]
+    return (with_scheme or ordered)[0]
+
+
 def _compile(job: _Job, opened: OpenedModel) -> _Built:
-    backend, precision = job.backend, job.planned.precision
+    precision, plan = job.plan.precision, job.plan
     skipped: list[Finding] = []
-    model = simplify(opened.ir, on_finding=skipped.append)
+    graph = at_batch_one(opened.ir) if plan.fixed_inputs else opened.ir
+    model = simplify(graph, on_finding=skipped.append)
     job.step.done("simplify")
     as_built: dict[str, Any] = {
         "precision": precision,
         "left_float": [],
         "findings": [asdict(finding) for finding in skipped],
     }
+    if plan.fixed_inputs:
+        as_built["findings"].append(asdict(_batch_of_one(plan.fixed_inputs)))
     if precision != "fp32" or job.recipe.prune is not None:
         model = convert_part(
             model,
             opened.source,
             profile=job.profile,
-            backend=backend,
+            backend=job.owner,
             recipe=job.recipe,
-            plan=job.plan,
+            plan=plan,
             calib=job.calib,
             labelled=job.labelled,
             state_dir=job.state_dir,
@@ -208,53 +239,101 @@ def _compile(job: _Job, opened: OpenedModel) -> _Built:
             on_progress=job.on_progress,
         )
         job.step.done("quantize")
-    # a quantizer writes what it needs, whatever the target reads
-    model = fit_opset(model, lowest=1, highest=backend.max_opset, max_ir=backend.max_ir)
-    job.step.done("fit opset")
-    files = save_model(model, job.folder, "part-0")
+    parts = build_parts(
+        model,
+        opened.source,
+        job.profile,
+        job.recipe,
+        plan,
+        precision=as_built["precision"],
+        folder=job.folder,
+        on_note=job.on_note,
+    )
+    for name in plan.steps[plan.steps.index("fit-opset") : plan.steps.index("check")]:
+        job.step.done(name)
+    as_built["placement"] = parts.placement
+    as_built["findings"] += [asdict(finding) for finding in parts.findings]
+    is_plain = len(parts.parts) == 1 and parts.parts[0].backend.compiler is None
     return _Built(
-        files=files,
-        part=open_part(files[0], job.planned.runtime),
+        parts=parts,
         steps=output_steps(model),
         as_built=as_built,
-        opset=model.opset_imports.get(""),
-        ir_version=model.ir_version,
+        inputs=with_batch(opened.source.inputs, plan.fixed_inputs),
+        outputs=_outputs(opened.source, model, fixed=bool(plan.fixed_inputs)),
+        whole=None if is_plain else model,
     )
 
 
-def _take_tflite(opened: OpenedTflite) -> _Built:
+def _outputs(source: SourceModel, model: ir.Model, *, fixed: bool) -> tuple[TensorInfo, ...]:
+    return tuple(map(tensor_info, model.graph.outputs)) if fixed else source.outputs
+
+
+def _batch_of_one(names: tuple[str, ...]) -> Finding:
+    return Finding(
+        code="batch-of-one",
+        severity="info",
+        message=f"the open first extent of {', '.join(names)} is built as 1: a part of the "
+        "target wants fixed shapes",
+        hint=f"for another one: --shape {names[0]}=...",
+        subject=names[0],
+    )
+
+
+def _take_tflite(job: _Job, opened: OpenedTflite) -> _Built:
+    source = opened.source
+    parts = take_file(
+        model_facts(opened), job.profile, job.plan, folder=job.folder, on_note=job.on_note
+    )
+    findings = [asdict(finding) for finding in parts.findings]
     return _Built(
-        files=[opened.source.path],
-        part=TfliteOnHost(opened.source.path),
-        plain=TfliteOnHost(opened.source.path, plain=True),
+        parts=parts,
         steps={},
-        as_built={"precision": "as-is", "left_float": [], "findings": []},
-        opset=None,
-        ir_version=None,
+        as_built={
+            "precision": "as-is",
+            "left_float": [],
+            "findings": findings,
+            "placement": parts.placement,
+        },
+        inputs=source.inputs,
+        outputs=source.outputs,
     )
 
 
-def _checks(
-    job: _Job, source: SourceModel, built: _Built, reference: HostModel | None
-) -> Checks:
+def _checks(job: _Job, built: _Built, reference: HostModel | None) -> Checks:
     samples: Iterator[dict[str, np.ndarray]]
     if job.calib is not None:
         samples = job.calib.samples()
     else:
-        samples = iter(synthetic_samples(source.inputs, job.recipe.checks))
-    steps = built.steps
-    if built.plain is not None:
-        chosen = list(itertools.islice(samples, job.recipe.checks))
-        steps = kernel_spread(chosen, built.part, built.plain)
-        samples = iter(chosen)
-        _tell_spread(built.as_built, steps)
+        samples = iter(synthetic_samples(built.inputs, job.recipe.checks))
+    is_file = built.as_built["precision"] == "as-is"
+    runs_here = all(part.host is not None for part in built.parts.parts)
+    outputs = [value.name for value in built.outputs]
+    steps, chain = built.steps, None
+    chosen = list(itertools.islice(samples, job.recipe.checks))
+    if runs_here or not is_file:
+        chain = built.parts.on_host(outputs)
+    unrounded = built.parts.unrounded(outputs)
+    if chain is not None and unrounded is not None:
+        spread = kernel_spread(chosen, chain, unrounded)
+        steps = {name: max(steps.get(name, 0.0), apart) for name, apart in spread.items()}
+    if chain is not None and built.whole is not None:
+        with open_reference(built.whole, as_written=True) as whole:
+            precision = built.as_built["precision"]
+            tell_parts(built.as_built, chosen, chain, whole, steps, precision=precision)
+    plain = built.parts.plain(outputs) if chain is not None else None
+    between: dict[str, float] = {}
+    if chain is not None and plain is not None:
+        between = kernel_spread(chosen, chain, plain)
+        if is_file:
+            _tell_spread(built.as_built, between)
     return make_checks(
-        samples,
+        chosen,
         job.writer,
-        part=built.part,
+        part=chain,
         reference=reference,
         precision=built.as_built["precision"],
         steps=steps,
+        spread=between,
         limit=job.recipe.checks,
     )
 
@@ -301,14 +380,6 @@ def _judge(as_built: dict[str, Any], checks: Checks) -> None:
         as_built["findings"].append(asdict(finding))
 
 
-def _input_ranges(calib: Dataset) -> dict[str, Any]:
-    """Say what calibration saw, for comparing later data with; over the first samples."""
-    from edgesdk.data.range_check import measure_ranges
-
-    ranges = measure_ranges(itertools.islice(calib.samples(), _RANGE_SAMPLES))
-    return {name: seen.to_json() for name, seen in ranges.items()}
-
-
 def output_steps(model: ir.Model) -> dict[str, float]:
     """Give the quantization step of each graph output that a DequantizeLinear makes."""
     steps = {}
@@ -320,72 +391,3 @@ def output_steps(model: ir.Model) -> dict[str, float]:
         if scale is not None and scale.const_value is not None:
             steps[value.name] = float(scale.const_value.numpy().max())
     return steps
-
-
-def _values(values: tuple[TensorInfo, ...]) -> list[dict[str, Any]]:
-    return [{"name": v.name, "dtype": v.dtype, "shape": list(v.shape)} for v in values]
-
-
-def _part(job: _Job, source: SourceModel, built: _Built) -> dict[str, Any]:
-    planned, backend = job.planned, job.backend
-    options: dict[str, Any] = dict(backend.options)
-    if job.recipe.threads is not None:
-        options["threads"] = job.recipe.threads
-    files = []
-    for role, path in zip(("model", "data"), built.files, strict=False):
-        name = part_file_name(planned.index, role, planned.format)
-        files.append({"role": role, "name": name, **job.writer.add_file(path)})
-    return {
-        "index": planned.index,
-        "backend": planned.backend,
-        "runtime": planned.runtime,
-        "format": planned.format,
-        "precision": built.as_built["precision"],
-        "files": files,
-        "inputs": _values(source.inputs),
-        "outputs": _values(source.outputs),
-        "options": options,
-        "requires": {
-            "requirement": backend.requirement,
-            "runtime_version": backend.runtime_version,
-            "opset": built.opset,
-            "ir_version": built.ir_version,
-        },
-    }
-
-
-def _manifest(job: _Job, source: SourceModel, precision: str) -> dict[str, Any]:
-    profile, recipe, plan, calib = job.profile, job.recipe, job.plan, job.calib
-    return {
-        "schema": MANIFEST_SCHEMA,
-        "name": source.name,
-        "precision": precision,
-        "model": {
-            "name": source.name,
-            "format": source.format,
-            "sha256": source.sha256,
-            "bytes": source.bytes,
-            "opset": source.opset,
-            "producer": source.producer,
-        },
-        "target": {
-            "name": profile.name,
-            "family": profile.family,
-            "sha256": profile.digest,
-            "python": profile.agent.python,
-        },
-        "recipe": recipe.to_json(),
-        "calibration": {"sha256": calib.digest, "input_ranges": _input_ranges(calib)}
-        if calib is not None
-        else None,
-        "inputs": _values(source.inputs),
-        "outputs": _values(source.outputs),
-        "preprocess": recipe.preprocess.to_json() if recipe.preprocess else None,
-        "predicted": {
-            "nodes_by_backend": plan.nodes_by_backend,
-            "memory_bytes": plan.memory_bytes,
-            "assumed": list(plan.assumed),
-        },
-        "tools": tool_versions(job.planned.runtime),
-        "cpu_features": cpu_features(),
-    }

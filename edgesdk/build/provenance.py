@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterable
 
 from edgesdk.quantize.host import cpu_flags
 from edgesdk.quantize.packages import PACKAGES, package_versions
@@ -23,13 +24,17 @@ _FEATURES = (
 )
 
 
-def tool_versions(runtime: str = "") -> dict[str, str]:
-    """Give the installed version of each package that shapes a build.
+#: Packages that shape a part, by the runtime it is for, where they are installed.
+_BY_RUNTIME = {
+    "openvino": ("openvino",),
+    "litert": ("ai-edge-litert", "flatbuffers"),
+}
 
-    OpenVINO is one where it is the ``runtime`` of the build: it decides which nodes stay in
-    float, and where it is not installed nothing does.
-    """
-    return package_versions((*PACKAGES, "openvino") if runtime == "openvino" else PACKAGES)
+
+def tool_versions(runtimes: Iterable[str] = ()) -> dict[str, str]:
+    """Give the installed version of each package that shapes a build for ``runtimes``."""
+    more = {name for each in runtimes for name in _BY_RUNTIME.get(each, ())}
+    return package_versions((*PACKAGES, *sorted(more)))
 
 
 def cpu_features() -> dict[str, object]:

@@ -26,7 +26,11 @@ from edgesdk.quantize.layout import Layout, lay_out
 from edgesdk.quantize.lints import lint_calibration, unusable_tensors
 from edgesdk.quantize.means import ALL_MEANS, MEANS
 from edgesdk.quantize.observe import observe
-from edgesdk.quantize.openvino_kernels import count_openvino_kernels, has_openvino
+from edgesdk.quantize.openvino_kernels import (
+    KernelsUnknown,
+    count_openvino_kernels,
+    has_openvino,
+)
 from edgesdk.quantize.prepare import prepare
 from edgesdk.quantize.ranges import RangeMethod
 from edgesdk.quantize.state import State
@@ -133,7 +137,12 @@ def quantize_static(
     _refuse_nothing(float_model, trial.layout(choice))
     count = _counter(runtime, scheme)
     if count is not None:
-        choice = _keep_what_does_not_fuse(job, choice, count, runtime)
+        try:
+            choice = _keep_what_does_not_fuse(job, choice, count, runtime)
+        except KernelsUnknown as exc:
+            # other backends of the target take what this one does not
+            job.findings.append(_not_counted(exc, runtime))
+            count = None
     choice = _choose_means(job, choice)
     outcome = None
     if budget is not None:
@@ -220,6 +229,16 @@ def _counter(runtime: str, scheme: QuantScheme) -> Count | None:
     if runtime == "openvino" and has_openvino():
         return count_openvino_kernels
     return None
+
+
+def _not_counted(exc: KernelsUnknown, runtime: str) -> Finding:
+    return Finding(
+        code="kernels-not-counted",
+        severity="info",
+        message=f"nobody has counted the 8-bit kernels of {runtime}, which does not take the "
+        f"graph as a whole: {exc}",
+        hint="the build says which nodes go elsewhere, and why",
+    )
 
 
 def _keep_what_does_not_fuse(job: _Job, choice: Choice, count: Count, runtime: str) -> Choice:

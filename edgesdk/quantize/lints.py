@@ -19,6 +19,10 @@ __all__ = ["lint_calibration", "unusable_tensors"]
 _FEW_SAMPLES = 16
 #: A share of the values at one end above which that end is taken for a wall.
 _AT_THE_END = 0.5
+#: What is added to scores so that nothing is left of them after a Softmax goes this far down;
+#: exporters take -1e4, -1e9 or the lowest number there is.
+_MASKED = -1e4
+_STEPS = 255
 
 
 def lint_calibration(
@@ -37,7 +41,25 @@ def unusable_tensors(observed: Observed) -> dict[str, str]:
             reasons[name] = f"tensor {name!r} held NaN or infinite values in calibration"
         elif not stats.seen:
             reasons[name] = f"tensor {name!r} was empty in every sample"
+        elif _is_masked(stats):
+            reasons[name] = (
+                f"tensor {name!r} holds {stats.low:.3g} in place of minus infinity, and an "
+                "8-bit grid that goes so far leaves nothing of its other numbers"
+            )
     return reasons
+
+
+def _is_masked(stats: TensorStats) -> bool:
+    """Say whether all but what lies at a far low end would fall on one or two steps."""
+    import numpy as np
+
+    if stats.low > _MASKED or not stats.rows.size:
+        return False
+    rows = np.asarray(stats.rows, np.float64)
+    step = (float(stats.high) - float(stats.low)) / _STEPS
+    rest = rows[rows > stats.low + step]
+    # numbers that are all the same lose nothing: the mask itself is such
+    return bool(rest.size) and 0.0 < float(rest.max() - rest.min()) < 2 * step
 
 
 def _samples(observed: Observed) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgesdk.errors import QuantizeError
+from edgesdk.model.openvino_layers import layers_of
 from edgesdk.model.save import save_model
 from edgesdk.quantize.host import one_line
 from edgesdk.quantize.kernels import Kernels
@@ -20,10 +20,14 @@ from edgesdk.quantize.layout import Layout
 if TYPE_CHECKING:
     import onnx_ir
 
-__all__ = ["count_openvino_kernels", "has_openvino"]
+__all__ = ["KernelsUnknown", "count_openvino_kernels", "has_openvino"]
 
 _COMPUTE = frozenset({"Convolution", "Deconvolution", "FullyConnected", "MatMul", "Gemm"})
 _WHOLE = frozenset({"u8", "i8"})
+
+
+class KernelsUnknown(Exception):
+    """OpenVINO does not take a graph as a whole."""
 
 
 def has_openvino() -> bool:
@@ -35,7 +39,7 @@ def count_openvino_kernels(model: onnx_ir.Model, layout: Layout) -> Kernels:
     """Compile a Q/DQ graph for the processor, and look up what each compute node became.
 
     Raises:
-        QuantizeError: OpenVINO does not compile the graph.
+        KernelsUnknown: OpenVINO does not compile the graph; the text says why.
     """
     import openvino
 
@@ -45,11 +49,7 @@ def count_openvino_kernels(model: onnx_ir.Model, layout: Layout) -> Kernels:
             compiled = openvino.Core().compile_model(str(path), "CPU")
             nodes = compiled.get_runtime_model().get_ordered_ops()
         except RuntimeError as exc:
-            raise QuantizeError(
-                f"cannot load the quantized graph in OpenVINO {openvino.__version__}: "
-                f"{one_line(exc)}",
-                hint="leave this backend out with `avoid` in a recipe",
-            ) from exc
+            raise KernelsUnknown(one_line(exc)) from exc
         whole = _layers_of_whole_primitives(nodes)
     planned = [name for name, unit in layout.units.items() if unit.role == "compute"]
     stuck = tuple(name for name in planned if name not in whole)
@@ -65,9 +65,7 @@ def _layers_of_whole_primitives(nodes: list[Any]) -> set[str]:
     names: set[str] = set()
     for node in nodes:
         if _of(node, "layerType") in _COMPUTE and _of(node, "runtimePrecision") in _WHOLE:
-            for layer in _of(node, "originalLayersNames").split(","):
-                names.update((layer, layer.removesuffix("/WithoutBiases")))
-                names.add(layer.partition("/WithoutBiases")[0])
+            names |= layers_of(_of(node, "originalLayersNames"))
     return names
 
 

@@ -15,7 +15,7 @@ import onnxruntime
 import pytest
 
 from edgesdk.build import build_bundle, open_reference
-from edgesdk.bundle import Bundle, verify_bundle
+from edgesdk.bundle import Bundle, export_bundle, verify_bundle
 from edgesdk.data.dataset import open_dataset
 from edgesdk.data.values import InputRange
 from edgesdk.errors import BuildError, OutputError, QuantizeError
@@ -256,9 +256,10 @@ def test_a_part_for_openvino_is_expected_to_answer_as_openvino_does(
     bundle = build(model_path, tmp_path / "out", calib_path, prefer=("openvino-cpu",))
     (part,) = bundle.manifest["parts"]
     assert part["runtime"] == "openvino"
-    file = bundle.blob_path(part["files"][0]["sha256"])
+    assert [file["role"] for file in part["files"]] == ["model", "data"]
+    graph, weights = (bundle.blob_path(file["sha256"]).read_bytes() for file in part["files"])
     compiled = openvino.Core().compile_model(
-        openvino.Core().read_model(file.read_bytes()),
+        openvino.Core().read_model(graph, weights),
         "CPU",
         {"INFERENCE_PRECISION_HINT": "f32"},
     )
@@ -268,3 +269,7 @@ def test_a_part_for_openvino_is_expected_to_answer_as_openvino_does(
         got = compiled(inputs)["scores"]
         expected = unpack_tensors(check["expected"], body)["scores"]
         assert np.abs(got - expected).max() <= check["tolerance"][0]["abs"]
+    export_bundle(bundle, tmp_path / "export")
+    (exported,) = (tmp_path / "export").glob("*.xml")
+    alone = openvino.Core().compile_model(exported, "CPU")
+    assert alone(inputs)["scores"].shape == expected.shape

@@ -7,7 +7,7 @@ from edgesdk.build.provenance import tool_versions
 
 def test_openvino_is_recorded_only_where_it_is_the_runtime() -> None:
     assert "openvino" not in tool_versions()
-    assert "openvino" not in tool_versions("onnxruntime")
-    with_it = tool_versions("openvino")
+    assert "openvino" not in tool_versions(["onnxruntime"])
+    with_it = tool_versions(["openvino"])
     assert {name: with_it[name] for name in tool_versions()} == tool_versions()
     assert with_it["openvino"]

@@ -150,3 +150,26 @@ def test_tensors_that_were_empty_in_every_sample_stay_float(by: str) -> None:
     assert reasons(done) == {"z": "tensor 'none' was empty in every sample"}
     y, z = run(done.model, x=data[0]["x"], none=normal(3, 8))
     assert (y.shape, z.shape) == ((2, 4), (3, 4))
+
+
+@pytest.mark.parametrize("lowest", [-1e4, -1e9, float(np.finfo("f4").min)])
+def test_scores_under_a_mask_stay_in_float_and_keep_their_order(lowest: float) -> None:
+    text = """attention (float[4, 8] q, float[4, 4] mask) => (float[4, 8] y)
+    { s = MatMul (q, k)
+      m = Add (s, mask)
+      p = Softmax <axis = -1> (m)
+      y = MatMul (p, v) }"""
+    model = named(text, {"k": normal(8, 4), "v": normal(4, 8)})
+    mask = np.zeros((4, 4), "f4")
+    mask[:, 3] = lowest
+    data = [{"q": normal(4, 8, seed=n), "mask": mask} for n in range(16)]
+    done = static(model, "litert-int8", data)
+    assert f"holds {lowest:.3g} in place of minus infinity" in str(reasons(done))
+    true, got = run(model, **data[0])[0], run(done.model, **data[0])[0]
+    assert np.abs(got - true).max() < 0.05 * np.abs(true).max()
+
+
+def test_far_numbers_beside_others_that_a_grid_can_tell_apart_are_quantized() -> None:
+    model = named(GEMM, {"w": normal(8, 4), "b": np.zeros(4, "f4")})
+    data = [{"x": normal(2, 8, seed=n) * np.float32(3e4)} for n in range(16)]
+    assert "x" not in str(reasons(static(model, data=data)))

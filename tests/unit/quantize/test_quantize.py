@@ -293,3 +293,17 @@ def test_what_was_made_can_be_saved_and_opened(tmp_path: Path) -> None:
     path = _api(_model(), _samples()).save(tmp_path / "small-int8.onnx")
     assert path == tmp_path / "small-int8.onnx"
     assert [one.name for one in edgesdk.open_model(path).source.inputs] == ["image", "flag"]
+
+
+def test_a_graph_that_openvino_does_not_take_whole_is_quantized_uncounted(
+    shared_assets: Path,
+) -> None:
+    """Its LSTM goes to another backend; that is no reason to end the build."""
+    pytest.importorskip("openvino", reason="needs OpenVINO")
+    with np.load(shared_assets / "speech_digits" / "eval.npz") as arrays:
+        samples = arrays["x_calib"][:20].astype(np.float32)
+    model = shared_assets / "speech_digits" / "fsdd_gru_lstm.onnx"
+    found = edgesdk.quantize(model, samples, scheme="host/openvino-cpu", means=())
+    assert found.kernels is None
+    (finding,) = [each for each in found.findings if each.code == "kernels-not-counted"]
+    assert "LSTM" in finding.message
