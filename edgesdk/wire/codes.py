@@ -8,16 +8,20 @@ __all__ = [
     "AGENT_BUG",
     "ALL_CODES",
     "BAD_DATA",
+    "BAD_DELTA",
     "BAD_HASH",
     "BAD_REQUEST",
     "BUSY",
     "CHECK_FAILED",
     "DISK_ERROR",
     "GAP",
+    "NOT_AUTHENTICATED",
     "NOT_FOUND",
+    "NOT_TRUSTED",
     "NO_RUNTIME",
     "NO_SPACE",
     "READ_ONLY",
+    "TOO_SLOW",
     "UNKNOWN_OP",
     "VERSION",
     "WORKER_DIED",
@@ -37,6 +41,8 @@ BUSY = "busy"
 GAP = "gap"
 #: The bytes do not hash to the name they came under.
 BAD_HASH = "bad-hash"
+#: A delta is malformed, or made for another blob or from other bases.
+BAD_DELTA = "bad-delta"
 #: The device has no such bundle, blob or slot.
 NOT_FOUND = "not-found"
 #: No room in the state folder; facts: needed_bytes, free_bytes.
@@ -57,6 +63,13 @@ WORKER_FAILED = "worker-failed"
 BAD_DATA = "bad-data"
 #: A bundle that has not passed its check vectors on this device cannot be activated.
 CHECK_FAILED = "check-failed"
+#: A bundle whose latency probe on this device is above its bound is not activated; facts:
+#: median_us, max_latency_us.
+TOO_SLOW = "too-slow"
+#: The device demands a signature and this bundle has none that counts; facts: why, bundle.
+NOT_TRUSTED = "not-trusted"
+#: The device demands that hosts on this line prove that they hold its key.
+NOT_AUTHENTICATED = "not-authenticated"
 #: An error in the agent itself.
 AGENT_BUG = "agent-bug"
 
@@ -67,6 +80,7 @@ ALL_CODES = (
     BUSY,
     GAP,
     BAD_HASH,
+    BAD_DELTA,
     NOT_FOUND,
     NO_SPACE,
     READ_ONLY,
@@ -77,5 +91,8 @@ ALL_CODES = (
     WORKER_FAILED,
     BAD_DATA,
     CHECK_FAILED,
+    TOO_SLOW,
+    NOT_TRUSTED,
+    NOT_AUTHENTICATED,
     AGENT_BUG,
 )

@@ -19,7 +19,7 @@ from typing import Any, Dict, List, NoReturn, Optional
 
 from edgesdk.wire.limits import MAX_BODY_BYTES, MAX_META_BYTES
 
-__all__ = ["Frame", "FrameError", "FrameReader", "encode_frame", "load_json"]
+__all__ = ["Frame", "FrameError", "FrameReader", "encode_frame", "load_json", "meta_bytes"]
 
 MAGIC = b"EDG1"
 _LENGTHS = struct.Struct(">4sII")
@@ -33,13 +33,19 @@ class FrameError(ValueError):
 
 
 class Frame:
-    """One message: a JSON object and bytes."""
+    """One message: a JSON object and bytes.
 
-    __slots__ = ("body", "meta")
+    ``raw_meta`` is the object as it came over the wire, for those who check a seal over it.
+    """
 
-    def __init__(self, meta: Dict[str, Any], body: bytes = b"") -> None:
+    __slots__ = ("body", "meta", "raw_meta")
+
+    def __init__(
+        self, meta: Dict[str, Any], body: bytes = b"", raw_meta: Optional[bytes] = None
+    ) -> None:
         self.meta = meta
         self.body = body
+        self.raw_meta = raw_meta
 
     def __repr__(self) -> str:
         return "Frame({!r}, {} body bytes)".format(self.meta, len(self.body))
@@ -61,18 +67,27 @@ def load_json(data: bytes) -> Any:
         raise ValueError("nested too deeply") from None
 
 
+def meta_bytes(meta: Dict[str, Any]) -> bytes:
+    """Give the bytes that stand for the meta of a frame on the wire.
+
+    Raises:
+        FrameError: It is not JSON.
+    """
+    try:
+        return json.dumps(
+            meta, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        ).encode("utf-8")
+    except (TypeError, ValueError) as exc:
+        raise FrameError("cannot encode frame: {}".format(exc)) from exc
+
+
 def encode_frame(frame: Frame) -> bytes:
     """Give the bytes of ``frame``.
 
     Raises:
         FrameError: The meta is not JSON, or a part is over its limit.
     """
-    try:
-        meta = json.dumps(
-            frame.meta, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-        ).encode("utf-8")
-    except (TypeError, ValueError) as exc:
-        raise FrameError("cannot encode frame: {}".format(exc)) from exc
+    meta = meta_bytes(frame.meta)
     body = frame.body
     if len(meta) > MAX_META_BYTES or len(body) > MAX_BODY_BYTES:
         raise FrameError(
@@ -118,18 +133,6 @@ class FrameReader:
                 frames.append(frame)
         return frames
 
-    def give_up_partial(self) -> List[Frame]:
-        """Take it that what is half here will not be completed; give the frames behind it.
-
-        For a link that fell silent inside a frame: its sender is gone, and the next one's
-        frames would be taken for its rest.
-        """
-        frames = []  # type: List[Frame]
-        while len(self._buffer) >= _HEADER_BYTES:
-            self._skip(1)
-            frames += self.feed(b"")
-        return frames
-
     def _skip(self, count: int) -> None:
         self.noise_bytes += count
         self._noise_tail = (self._noise_tail + bytes(self._buffer[:count]))[-_NOISE_KEPT_BYTES:]
@@ -173,4 +176,4 @@ class FrameReader:
             return None
         del self._buffer[: end + _CRC.size]
         self._waiting_for = _HEADER_BYTES
-        return Frame(meta, body)
+        return Frame(meta, body, meta_raw)

@@ -1,6 +1,7 @@
 """Caps that both ends keep, so that no peer can exhaust the other's memory."""
 
 __all__ = [
+    "MAX_AHEAD_BYTES",
     "MAX_BODY_BYTES",
     "MAX_CHUNK_BYTES",
     "MAX_MANIFEST_BYTES",
@@ -18,3 +19,5 @@ MAX_CHUNK_BYTES = 1 << 20
 MAX_MANIFEST_BYTES = 8 << 20
 #: All tensors of one inference, inputs or outputs.
 MAX_TENSOR_BYTES = 64 << 20
+#: Chunks that came over one lane before others in front of them, kept in the agent's memory.
+MAX_AHEAD_BYTES = 16 << 20

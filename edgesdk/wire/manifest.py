@@ -26,6 +26,8 @@ __all__ = [
     "deployed_blobs",
     "load_manifest",
     "part_file_name",
+    "part_files",
+    "why_bad_limits",
 ]
 
 MANIFEST_SCHEMA = "edgesdk.bundle/1"
@@ -36,7 +38,23 @@ _MAX_BLOB_BYTES = 1 << 40
 _MAX_PARTS = 4096
 
 #: Formats of a part, and the suffix under which a runtime is shown its file.
-FORMAT_SUFFIX = {"onnx": ".onnx", "tflite": ".tflite", "bytes": ".bin"}
+FORMAT_SUFFIX = {"onnx": ".onnx", "tflite": ".tflite", "openvino": ".xml", "bytes": ".bin"}
+#: Suffix of the file in which a format keeps its weights, where that is not ``.data``.
+_DATA_SUFFIX = {"openvino": ".bin"}
+_CALIBRATION_SUFFIX = ".calib"
+#: Roles of the files of a part, in the order in which a runtime is given them.
+_FILE_ROLES = (
+    ["model"],
+    ["model", "data"],
+    ["model", "calibration"],
+    ["model", "data", "calibration"],
+)
+_MAX_FALLBACKS = 8
+#: What a worker may take, with the least and the most that make sense.
+_LIMITS = {"memory_bytes": (64 << 20, 1 << 50), "niceness": (0, 19), "run_s": (0.001, 86_400)}
+_BARE_WORKER_BYTES = 32 << 20
+#: Runtimes that reserve far more addresses than they use memory: a limit would end them.
+_RESERVING = ("tensorrt",)
 
 
 class ManifestError(ValueError):
@@ -58,9 +76,15 @@ def bundle_id(manifest: Dict[str, Any]) -> str:
 def part_file_name(index: int, role: str, part_format: str) -> str:
     """Name the file of a part on disk; derived, never taken from a peer.
 
-    ``role`` is ``"model"`` or ``"data"`` (ONNX external data, whose name the model file holds).
+    ``role`` is ``"model"``, ``"data"`` (weights that lie outside of it; an ONNX file holds the
+    name of theirs) or ``"calibration"`` (scales for a compiler on the device).
     """
-    return "part-{}{}".format(index, ".data" if role == "data" else FORMAT_SUFFIX[part_format])
+    suffix = FORMAT_SUFFIX[part_format]
+    if role == "data":
+        suffix = _DATA_SUFFIX.get(part_format, ".data")
+    elif role == "calibration":
+        suffix = _CALIBRATION_SUFFIX
+    return "part-{}{}".format(index, suffix)
 
 
 def load_manifest(data: bytes) -> Dict[str, Any]:
@@ -115,6 +139,31 @@ def _check_values(values: List[Any], where: str) -> None:
         _need(value, where, name=str, dtype=str, shape=list)
 
 
+def _check_files(files: List[Any], where: str) -> None:
+    roles = []
+    for number, record in enumerate(files):
+        _check_blob(record, "{}.files[{}]".format(where, number))
+        roles.append(record.get("role"))
+    if roles not in _FILE_ROLES:
+        raise ManifestError("{}.files have the roles {!r}".format(where, roles)[:300])
+
+
+def _check_spare(part: Dict[str, Any], where: str, index: int) -> None:
+    """Check the files that a part has besides, in another format, for its fallbacks."""
+    if "spare" not in part:
+        return
+    here = where + ".spare"
+    _need(part["spare"], here, format=str, files=list)
+    told = part["spare"]["format"]
+    if told not in FORMAT_SUFFIX or told == part["format"]:
+        raise ManifestError("{}.format is {!r}".format(here, told)[:300])
+    _check_files(part["spare"]["files"], here)
+    names = [name for name, _, _ in _files_of(part, index)]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:  # both formats have a file with this suffix
+        raise ManifestError("{} has a second file for {}".format(here, twice[0]))
+
+
 def _check_part(part: Any, index: int) -> None:
     where = "parts[{}]".format(index)
     _need(
@@ -133,14 +182,58 @@ def _check_part(part: Any, index: int) -> None:
             raise ManifestError("{} has the name {!r}".format(where, name)[:300])
     if part["format"] not in FORMAT_SUFFIX:
         raise ManifestError("{}.format is {!r}".format(where, part["format"])[:300])
-    roles = []
-    for number, record in enumerate(part["files"]):
-        _check_blob(record, "{}.files[{}]".format(where, number))
-        roles.append(record.get("role"))
-    if roles not in (["model"], ["model", "data"]):
-        raise ManifestError("{}.files have the roles {!r}".format(where, roles)[:300])
+    _check_files(part["files"], where)
+    _check_spare(part, where, index)
     _check_values(part["inputs"], where + ".inputs")
     _check_values(part["outputs"], where + ".outputs")
+    fallbacks = part.get("fallbacks", [])
+    if not isinstance(fallbacks, list) or len(fallbacks) > _MAX_FALLBACKS:
+        raise ManifestError("{}.fallbacks is {!r}".format(where, fallbacks)[:300])
+    for number, record in enumerate(fallbacks):
+        here = "{}.fallbacks[{}]".format(where, number)
+        _need(record, here, backend=str, runtime=str, options=dict)
+        for name in (record["backend"], record["runtime"]):
+            if not NAME_PATTERN.match(name):
+                raise ManifestError("{} has the name {!r}".format(here, name)[:300])
+        wants = record.get("spare", False)
+        if type(wants) is not bool or (wants and "spare" not in part):
+            raise ManifestError("{}.spare is {!r}".format(here, wants)[:300])
+
+
+def why_bad_limits(manifest: Dict[str, Any]) -> str:
+    """Say what is wrong with ``limits``, what its worker may take; empty if nothing is.
+
+    An unknown one is wrong: a limit that is passed over in silence is none.
+    """
+    limits = manifest.get("limits", {})
+    if not isinstance(limits, dict):
+        return "limits is {!r}".format(limits)[:300]
+    for name, value in limits.items():
+        if name not in _LIMITS:
+            return "limits.{} is not known (only {})".format(name, ", ".join(_LIMITS))[:300]
+        least, most = _LIMITS[name]
+        kinds = (int, float) if name == "run_s" else (int,)
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, kinds)
+            or not least <= value <= most
+        ):
+            text = "limits.{} is {!r} (expected {} to {})"
+            return text.format(name, value, least, most)[:300]
+    memory = limits.get("memory_bytes")
+    if memory is not None:
+        held = sum(record["bytes"] for part in manifest["parts"] for record in part["files"])
+        if memory < held + _BARE_WORKER_BYTES:
+            return "limits.memory_bytes is {}, and the parts alone have {} bytes".format(
+                memory, held
+            )
+        for part in manifest["parts"]:
+            if part["runtime"] in _RESERVING:
+                return (
+                    "limits.memory_bytes counts addresses, of which {} reserves far more than "
+                    "it uses memory".format(part["runtime"])
+                )
+    return ""
 
 
 def _check(manifest: Dict[str, Any]) -> None:
@@ -165,6 +258,9 @@ def _check(manifest: Dict[str, Any]) -> None:
         raise ManifestError("it has {} parts".format(len(manifest["parts"])))
     for index, part in enumerate(manifest["parts"]):
         _check_part(part, index)
+    why = why_bad_limits(manifest)
+    if why:
+        raise ManifestError(why)
     if not manifest["checks"]:
         raise ManifestError("it has no check vectors")
     for index, check in enumerate(manifest["checks"]):
@@ -188,11 +284,24 @@ def _check(manifest: Dict[str, Any]) -> None:
             raise ManifestError("blob {} has two sizes".format(sha256))
 
 
+def part_files(manifest: Dict[str, Any]) -> Iterator[Tuple[str, str, int]]:
+    """Give (file name, sha256, bytes) of every file of every part, spare ones included."""
+    for index, part in enumerate(manifest["parts"]):
+        for found in _files_of(part, index):
+            yield found
+
+
+def _files_of(part: Dict[str, Any], index: int) -> Iterator[Tuple[str, str, int]]:
+    for held in [part] + [part[key] for key in ("spare",) if key in part]:
+        for record in held["files"]:
+            name = part_file_name(index, record["role"], held["format"])
+            yield name, record["sha256"], record["bytes"]
+
+
 def deployed_blobs(manifest: Dict[str, Any]) -> Iterator[Tuple[str, int]]:
     """Give (sha256, size in bytes) of each blob a device needs; one may repeat."""
-    for part in manifest["parts"]:
-        for record in part["files"]:
-            yield record["sha256"], record["bytes"]
+    for _, sha256, size in part_files(manifest):
+        yield sha256, size
     for check in manifest["checks"]:
         yield check["blob"]["sha256"], check["blob"]["bytes"]
 

@@ -127,13 +127,3 @@ def test_any_bytes_can_be_fed(data: bytes) -> None:
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists))
 def test_strict_json_reads_what_json_writes(value: object) -> None:
     assert load_json(json.dumps(value).encode()) == value
-
-
-def test_frames_behind_one_that_never_ends_are_found_when_its_sender_is_given_up() -> None:
-    reader = FrameReader()
-    half = encode_frame(Frame({"op": "run"}, bytes(5000)))[:300]
-    good = encode_frame(Frame({"op": "hello"}))
-    assert reader.feed(half + good + half + good) == []
-    assert [frame.meta for frame in reader.give_up_partial()] == [{"op": "hello"}] * 2
-    assert reader.noise_bytes == 2 * len(half)
-    assert reader.give_up_partial() == []

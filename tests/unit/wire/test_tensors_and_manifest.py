@@ -20,6 +20,7 @@ from edgesdk.wire.manifest import (
     deployed_blobs,
     load_manifest,
     part_file_name,
+    part_files,
 )
 from edgesdk.wire.tensors import TensorError, check_specs
 
@@ -154,9 +155,50 @@ def test_a_manifest_that_lies_is_refused(path: str, value: object, message: str)
         load_manifest(data)
 
 
+SPARE = {"format": "tflite", "files": [{"role": "model", "sha256": "d" * 64, "bytes": 7}]}
+WAY = {"backend": "c", "runtime": "s", "options": {}, "spare": True}
+
+
+def with_spare(spare: object = SPARE, way: object = WAY) -> dict[str, Any]:
+    changed = put(MANIFEST, "parts.0.spare", spare)
+    return put(changed, "parts.0.fallbacks", [way])
+
+
+def test_a_spare_file_is_sent_and_named_like_the_others() -> None:
+    manifest = with_spare()
+    assert load_manifest(canonical_bytes(manifest)) == manifest
+    assert ("d" * 64, 7) in list(deployed_blobs(manifest))
+    assert [name for name, _, _ in part_files(manifest)] == ["part-0.onnx", "part-0.tflite"]
+
+
+@pytest.mark.parametrize(
+    ("manifest", "message"),
+    [
+        (with_spare({**SPARE, "format": "onnx"}), "spare.format is 'onnx'"),
+        (with_spare({**SPARE, "format": "pickle"}), "spare.format is 'pickle'"),
+        (with_spare({**SPARE, "files": []}), "have the roles"),
+        (with_spare({**SPARE, "files": ["x"]}), "is not an object"),
+        (with_spare([]), "spare is not an object"),
+        (with_spare(way={**WAY, "spare": "yes"}), "spare is 'yes'"),
+        (put(MANIFEST, "parts.0.fallbacks", [WAY]), "spare is True"),
+    ],
+)
+def test_a_spare_file_that_lies_is_refused(manifest: dict[str, Any], message: str) -> None:
+    with pytest.raises(ManifestError, match=message):
+        load_manifest(canonical_bytes(manifest))
+
+
 @given(st.recursive(st.none() | st.integers() | st.text(), lambda x: st.lists(x, max_size=3)))
 def test_no_value_in_any_place_makes_the_check_crash(value: object) -> None:
-    for path in ("parts", "checks", "parts.0", "checks.0.blob", "attachments.0", "inputs.0"):
+    for path in (
+        "parts",
+        "checks",
+        "parts.0",
+        "parts.0.spare",
+        "checks.0.blob",
+        "attachments.0",
+        "inputs.0",
+    ):
         changed = put(MANIFEST, path, value)
         try:
             data = canonical_bytes(changed)
@@ -164,6 +206,28 @@ def test_no_value_in_any_place_makes_the_check_crash(value: object) -> None:
             continue
         with contextlib.suppress(ManifestError):
             load_manifest(data)
+
+
+@pytest.mark.parametrize(
+    ("formats", "roles", "name"),
+    [
+        (("openvino", "bytes"), (["model", "data"], ["model"]), "part-0.bin"),
+        (("onnx", "tflite"), (["model", "data"], ["model", "data"]), "part-0.data"),
+        (("onnx", "tflite"), (["model", "calibration"],) * 2, "part-0.calib"),
+    ],
+)
+def test_two_files_of_a_part_never_share_a_name(
+    formats: tuple[str, str], roles: tuple[list[str], list[str]], name: str
+) -> None:
+    own, spare = (
+        [{"role": role, "sha256": digit * 64, "bytes": 7} for role in each]
+        for digit, each in zip("de", roles, strict=True)
+    )
+    changed = put(MANIFEST, "parts.0.format", formats[0])
+    changed = put(changed, "parts.0.files", own)
+    changed = put(changed, "parts.0.spare", {"format": formats[1], "files": spare})
+    with pytest.raises(ManifestError, match=f"parts.0..spare has a second file for {name}"):
+        load_manifest(canonical_bytes(changed))
 
 
 def test_the_file_of_a_part_is_named_by_us() -> None:
