@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-__all__ = ["as_built_lines"]
+__all__ = ["as_built_lines", "size_words"]
 
 _MOST_OUTPUTS = 4
 
@@ -71,7 +71,7 @@ def _budget(budget: object) -> str:
         return text
     text += (
         f", {_number(budget.get('before'))} with all in 8 bits; {len(kept)} nodes went back to "
-        f"float for it: {_size(budget.get('bytes_added'))} more"
+        f"float for it: {size_words(budget.get('bytes_added'))} more"
     )
     expected = budget.get("expected_time")
     if isinstance(expected, float):
@@ -82,7 +82,10 @@ def _budget(budget: object) -> str:
 def _pruned(pruned: object) -> str:
     if not isinstance(pruned, Mapping):
         return ""
-    before, after = _size(pruned.get("bytes_before")), _size(pruned.get("bytes_after"))
+    before, after = (
+        size_words(pruned.get("bytes_before")),
+        size_words(pruned.get("bytes_after")),
+    )
     text = f"pruned {pruned.get('pattern')}: weights {before} to {after} compressed"
     drop = pruned.get("drop")
     return text if drop is None else f"{text}, the metric drops by {_number(drop)}"
@@ -98,7 +101,8 @@ def _number(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, int | float) else "?"
 
 
-def _size(value: object) -> str:
+def size_words(value: object) -> str:
+    """Put a number of bytes into words."""
     if not isinstance(value, int):
         return "?"
     return f"{value / 1024:.1f} KiB" if value < 1 << 20 else f"{value / (1 << 20):.1f} MiB"

@@ -26,13 +26,23 @@ interpreter = Interpreter({file!r})
 interpreter.allocate_tensors()
 # set_tensor for each input below, invoke(), get_tensor for each output""",
 }
+#: For a target without Python, which the manifest then names none for.
+_FIRMWARE = """Only firmware runs on the target. Compile the file into it, 16 bytes aligned:
+
+```sh
+xxd -i {file} > model.inc
+```
+
+and give it to TensorFlow Lite Micro with the operators that it still has, `ethos-u` among them
+where one was compiled for. Quantized inputs and outputs are the raw integers they are."""
 
 
 def export_bundle(bundle: Bundle, out: Path) -> tuple[Path, ...]:
     """Verify ``bundle`` and copy its parts into ``out``, with a note on how to feed them.
 
     A one-part bundle gives ``<name>.<precision>.onnx``; several parts are numbered in the order
-    in which they run. ONNX external data keeps the name that the model file holds.
+    in which they run. ONNX external data keeps the name that the model file holds; the weights
+    of OpenVINO IR are named like it.
 
     Returns:
         The files written.
@@ -60,7 +70,7 @@ def export_bundle(bundle: Bundle, out: Path) -> tuple[Path, ...]:
 
 
 def _write(bundle: Bundle, out: Path) -> tuple[Path, ...]:
-    parts = bundle.manifest["parts"]
+    parts, target = bundle.manifest["parts"], bundle.manifest["target"]
     written: list[Path] = []
     notes = [_heading(bundle)]
     for index, part in enumerate(parts):
@@ -70,9 +80,11 @@ def _write(bundle: Bundle, out: Path) -> tuple[Path, ...]:
             file = name
             if record["role"] == "data":
                 file = part_file_name(index, "data", part["format"])
+                if part["format"] == "openvino":  # found by the name of the model beside it
+                    file = str(Path(name).with_suffix(Path(file).suffix))
             _copy(bundle.blob_path(record["sha256"]), out / file)
             written.append(out / file)
-        notes.append(_note(part, name))
+        notes.append(_note(part, name, is_firmware=target.get("python", "") is None))
     for file, text in (
         ("HOW-TO-USE.md", "\n".join(notes)),
         ("preprocess.json", json.dumps(bundle.manifest.get("preprocess"), indent=2) + "\n"),
@@ -98,14 +110,16 @@ def _heading(bundle: Bundle) -> str:
     return f"{title}\n\nExported from bundle `{bundle.id}`.\n"
 
 
-def _note(part: dict[str, Any], name: str) -> str:
+def _note(part: dict[str, Any], name: str, *, is_firmware: bool) -> str:
     feeds = "{" + ", ".join(f"{value['name']!r}: ..." for value in part["inputs"]) + "}"
     lines = [f"## {name}", "", f"Runtime: {part['runtime']} (backend {part['backend']})", ""]
     for title, values in (("Inputs", part["inputs"]), ("Outputs", part["outputs"])):
         lines.append(f"{title}:")
         lines += [f"- `{v['name']}`: {v['dtype']} {v['shape']}" for v in values]
         lines.append("")
-    if part["runtime"] in _HOW_TO_RUN:
+    if is_firmware:
+        lines += [_FIRMWARE.format(file=name), ""]
+    elif part["runtime"] in _HOW_TO_RUN:
         device = part["options"].get("device", "CPU")
         code = _HOW_TO_RUN[part["runtime"]].format(file=name, feeds=feeds, device=device)
         lines += ["```python", code, "```", ""]

@@ -15,7 +15,15 @@ from edgesdk.progress import OnProgress, Progress, ignore_progress
 from edgesdk.wire.limits import MAX_MANIFEST_BYTES
 from edgesdk.wire.manifest import ManifestError, blobs_of, bundle_id, load_manifest
 
-__all__ = ["BLOBS", "MANIFEST", "Bundle", "is_bundle_folder", "read_bundle", "verify_bundle"]
+__all__ = [
+    "BLOBS",
+    "MANIFEST",
+    "Bundle",
+    "is_bundle_folder",
+    "read_bundle",
+    "read_regular",
+    "verify_bundle",
+]
 
 MANIFEST = "manifest.json"
 BLOBS = "blobs"
@@ -83,7 +91,7 @@ def read_bundle(folder: Path) -> Bundle:
             path=str(folder),
         )
     try:
-        data = _read_regular(folder / MANIFEST, MAX_MANIFEST_BYTES)
+        data = read_regular(folder / MANIFEST, MAX_MANIFEST_BYTES)
         manifest = load_manifest(data)
     except FileNotFoundError as exc:
         raise BundleError(
@@ -133,7 +141,7 @@ def verify_bundle(bundle: Bundle, *, on_progress: OnProgress = ignore_progress) 
     return total
 
 
-def _read_regular(path: Path, limit: int) -> bytes:
+def read_regular(path: Path, limit: int) -> bytes:
     """Read a file that must be a plain one of at most ``limit`` bytes."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as stream:
@@ -172,7 +180,7 @@ def _check_file(bundle: Bundle, sha256: str, size: int) -> None:
 
 def _read_blob(bundle: Bundle, sha256: str, size: int) -> bytes:
     try:
-        data = _read_regular(bundle.blob_path(sha256), size)
+        data = read_regular(bundle.blob_path(sha256), size)
     except OSError as exc:
         raise BundleError(
             f"cannot read bundle {bundle.folder}: blob {sha256[:12]}: {exc}", blob=sha256

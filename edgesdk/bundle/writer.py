@@ -13,7 +13,7 @@ from edgesdk.bundle.store import BLOBS, MANIFEST, Bundle, is_bundle_folder, read
 from edgesdk.errors import OutputError
 from edgesdk.wire.manifest import canonical_bytes
 
-__all__ = ["BundleWriter"]
+__all__ = ["BundleWriter", "move_bundle"]
 
 _PIECE_BYTES = 1 << 20
 
@@ -90,21 +90,37 @@ class BundleWriter:
         (self.folder / MANIFEST).write_bytes(canonical_bytes(manifest))
         read_bundle(self.folder)
         self.folder.chmod(0o755)
-        try:
-            if self.out.exists():
-                retired = Path(
-                    tempfile.mkdtemp(prefix=f".{self.out.name}.", dir=self.out.parent)
-                )
-                self.out.rename(retired / "old")
-                self.folder.rename(self.out)
-                shutil.rmtree(retired, ignore_errors=True)
-            else:
-                self.folder.rename(self.out)
-        except OSError as exc:
-            raise OutputError(
-                f"cannot write bundle to {self.out}: {exc.strerror or exc}", path=str(self.out)
-            ) from exc
-        return read_bundle(self.out)
+        return _put(self.folder, self.out)
+
+
+def move_bundle(bundle: Bundle, out: Path) -> Bundle:
+    """Move a bundle to another folder of the same disk; one that is there goes.
+
+    Raises:
+        OutputError: ``out`` cannot be written, or holds something that is not a bundle.
+    """
+    if out.exists() and not is_bundle_folder(out):
+        raise OutputError(
+            f"cannot move bundle to {out}: it exists and is not a bundle", path=str(out)
+        )
+    return _put(bundle.folder, out)
+
+
+def _put(folder: Path, out: Path) -> Bundle:
+    """Give a whole bundle folder its place; what was there goes after that."""
+    try:
+        if out.exists():
+            retired = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+            out.rename(retired / "old")
+            folder.rename(out)
+            shutil.rmtree(retired, ignore_errors=True)
+        else:
+            folder.rename(out)
+    except OSError as exc:
+        raise OutputError(
+            f"cannot write bundle to {out}: {exc.strerror or exc}", path=str(out)
+        ) from exc
+    return read_bundle(out)
 
 
 def _is_empty_folder(path: Path) -> bool:
