@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from edgesdk.devices.agentpack import pack_agent
 from edgesdk.devices.inventory import Device
+from edgesdk.devices.proof import read_key_file
 from edgesdk.devices.session import Session
 from edgesdk.progress import OnProgress, Progress, ignore_progress
 from edgesdk.transport.base import OnPassword
@@ -30,16 +32,20 @@ def connect(
         on_password: See `edgesdk.transport.open.open_channel`.
 
     Raises:
+        AuthError: Its line has a key, and we have not the same.
         LinkError: It cannot be reached; the class says at which hurdle.
     """
     deadline = time.monotonic() + timeout_s
     on_progress(Progress(step="connect", done=0, total=1))
+    key = None
+    if device.url.scheme == "serial" and "key" in device.url.query:
+        key = read_key_file(Path(device.url.query["key"]).expanduser())
     package = pack_agent()
     channel = open_channel(
         device.url, agent=package, timeout_s=timeout_s, on_password=on_password
     )
     left_s = max(1.0, deadline - time.monotonic())
-    session = Session(channel, device_name=device.name, timeout_s=left_s)
+    session = Session(channel, device_name=device.name, timeout_s=left_s, key=key)
     if session.hello.agent_sha256 != package.sha256:
         # a daemon that lives there, or the far end of a serial line: nothing replaces those
         session.notes += (

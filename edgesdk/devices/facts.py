@@ -11,6 +11,11 @@ from edgesdk.errors import ProtocolError
 
 __all__ = ["read_facts", "read_logs", "read_status"]
 
+_STATUS = (
+    *("agent", "slots", "probation", "returned", "holder"),
+    *("store_bytes", "worker", "serving"),
+)
+
 
 def read_facts(session: Session, *, runtimes: bool | Collection[str] = False) -> dict[str, Any]:
     """Ask what the device is: machine, system, interpreter, accelerators.
@@ -33,14 +38,14 @@ def read_facts(session: Session, *, runtimes: bool | Collection[str] = False) ->
 
 
 def read_status(session: Session) -> dict[str, Any]:
-    """Ask for the agent, the slots, the store's size and the worker.
+    """Ask for the agent, the slots, the probation, who holds the device, and the workers.
 
     Raises:
         LinkError: The link broke, or the answer makes no sense.
     """
     status = clean_value(session.request("status").meta)
     assert isinstance(status, dict)
-    return {key: status.get(key) for key in ("agent", "slots", "store_bytes", "worker")}
+    return {key: status.get(key) for key in _STATUS}
 
 
 def read_logs(session: Session, *, lines: int = 100) -> tuple[str, ...]:

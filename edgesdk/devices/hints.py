@@ -7,6 +7,7 @@ None where there is no ceiling: the current release has a wheel.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -37,6 +38,7 @@ _ONNXRUNTIME = _Wheels(
 _LITERT = _Wheels(
     package="ai-edge-litert", machines=_64_BIT, newest={(3, 9): "2.1.0", (3, 10): None}
 )
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./+-]{0,254}\Z")
 _TFLITE = _Wheels(
     package="tflite-runtime",
     machines=(*_64_BIT, "armv7l"),
@@ -100,7 +102,9 @@ def runtime_hint(runtime: str, *, python: str, machine: str, executable: str = "
     version = _parse(python)
     if runtime not in _PACKAGES or version is None:
         return f"install {runtime or 'the runtime'} for the interpreter that the worker uses"
-    interpreter = executable or f"python{version[0]}.{version[1]}"
+    # it is from the device and goes into a command that people copy: a plain path, or none
+    plain = _PLAIN_PATH.match(executable) is not None
+    interpreter = executable if plain else f"python{version[0]}.{version[1]}"
     for wheels in _PACKAGES[runtime]:
         there, newest = _version(wheels, version, machine)
         if there:

@@ -11,7 +11,9 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from edgesdk._resources import resource_dir
 from edgesdk.devices.agentpack import pack_agent
+from edgesdk.devices.connect import connect
 from edgesdk.devices.inventory import Device
 from edgesdk.devices.text import clean_text
 from edgesdk.errors import BootstrapError, InventoryError
@@ -20,7 +22,13 @@ from edgesdk.transport.base import OnPassword
 from edgesdk.transport.bootstrap import Placed
 from edgesdk.transport.installing import install_command, install_header, read_outcome
 
-__all__ = ["Installed", "install_agent", "unit_text"]
+__all__ = [
+    "Installed",
+    "console_unit_text",
+    "install_agent",
+    "install_over_console",
+    "unit_text",
+]
 
 _STABLE_NAME = "edge-agent.pyz"
 
@@ -50,6 +58,8 @@ class Installed:
     notes: tuple[str, ...]
 
     def __str__(self) -> str:
+        if self.unit is None and self.running:
+            return "; ".join((f"it is {self.agent}", *self.notes))
         if self.unit is None:
             start = f"start it with `{self.python} {self.agent} run --state {self.state}`"
             return "; ".join((f"it is {self.agent}", *self.notes, start))
@@ -66,9 +76,13 @@ def unit_text(*, python: str, agent: str, state: str) -> str:
 
     words = [python, "-I", "-S", agent, "run", "--state", state, "--python", python]
     return (
-        "[Unit]\nDescription=edgesdk agent\n\n[Service]\n"
+        "[Unit]\nDescription=edgesdk agent\n"
+        "StartLimitIntervalSec=600\nStartLimitBurst=10\n\n"
+        "[Service]\nType=notify\nNotifyAccess=main\n"
         f"ExecStart={' '.join(quoted(word) for word in words)}\n"
-        "Restart=on-failure\nRestartSec=2\nNoNewPrivileges=yes\n\n"
+        "WatchdogSec=60\nRestart=on-failure\nRestartSec=5\n"
+        "RestartPreventExitStatus=2 70\nTimeoutStartSec=90\nTimeoutStopSec=10\n"
+        "LimitCORE=0\nUMask=0077\nNoNewPrivileges=yes\n\n"
         "[Install]\nWantedBy=default.target\n"
     )
 
@@ -93,6 +107,8 @@ def install_agent(
 ) -> Installed:
     """Put the agent on ``device`` to stay.
 
+    Over a serial line that has only a login see `install_over_console`.
+
     Args:
         device: Reached over SSH, or ``local:`` for this computer.
         timeout_s: How long it may take in all.
@@ -100,7 +116,7 @@ def install_agent(
         on_password: See `edgesdk.transport.open.open_channel`.
 
     Raises:
-        InventoryError: The device is on a serial line, over which nothing can be installed.
+        InventoryError: The device is on a serial line, or a virtual board.
         LinkError: It cannot be reached, or its state folder cannot be written.
     """
     on_progress(Progress(step="install", done=0, total=1))
@@ -126,14 +142,112 @@ def install_agent(
             done = _install(device, channel.placed, package.sha256, run_there)
         finally:
             channel.close()
+    elif device.url.scheme == "virtual":
+        raise InventoryError(
+            f"cannot install the agent on {device.name}: a virtual board has no services",
+            hint="nothing has to be installed there: every command starts the agent in it",
+        )
     else:
         raise InventoryError(
             f"cannot install the agent on {device.name}: a serial line installs nothing",
-            hint="`edgesdk agent pack` writes the file; copy it there and run "
-            "`python3 edge-agent.pyz run --tty /dev/ttyS0`",
+            hint="--console installs it through the login that is on that line; or copy the "
+            "file there that `edgesdk agent pack` writes",
         )
     on_progress(Progress(step="install", done=1, total=1))
     return done
+
+
+def console_unit_text(*, baud: int, rtscts: bool) -> str:
+    """Give the unit for a console, with ``@PYTHON@`` and its like for what the device fills in.
+
+    It runs as the one who installs it, root, and is else the file that comes with edgesdk.
+    """
+    text = (resource_dir("device_agents") / "service" / "edge-agent-console.service").read_text(
+        encoding="utf-8"
+    )
+    words = f"@PYTHON@ -I -S @AGENT@ run --tty /dev/%I --baud {baud}"
+    words += f"{' --rtscts' if rtscts else ''} --console --state @STATE@ --python @PYTHON@"
+    kept = [line for line in text.splitlines() if not line.startswith("#")]
+    return (
+        "\n".join(
+            f"ExecStart={words}" if line.startswith("ExecStart=") else line for line in kept
+        ).strip()
+        + "\n"
+    )
+
+
+def install_over_console(
+    device: Device,
+    *,
+    service: bool = False,
+    timeout_s: float = 60.0,
+    on_progress: OnProgress = ignore_progress,
+    on_password: OnPassword | None = None,
+) -> Installed:
+    """Install the agent through the login on a device's serial console, and start it there.
+
+    It logs in as a person would, sends the agent through the shell, and starts it in the
+    shell's place: from then on the line is the agent's, until the device starts anew.
+
+    Args:
+        device: On a serial line, with the user in its URL: ``serial://root@/dev/ttyUSB0``.
+        service: Install a systemd unit too, so that the agent is there after every boot, and
+            people log in beside it; needs root there.
+        timeout_s: How long it may take to get a prompt. The transfer has no limit but that of
+            silence.
+        on_progress: Told how much is sent.
+        on_password: Asked for the password, if the device asks for one.
+
+    Raises:
+        InventoryError: The device is not on a serial line.
+        AuthError: It does not let us in.
+        LinkError: It cannot be done; the class and text say at which hurdle.
+    """
+    url = device.url
+    if url.scheme != "serial":
+        raise InventoryError(
+            f"cannot install the agent over a console on {device.name}: it is no serial line",
+            hint="`edgesdk agent install` without --console does it over SSH",
+        )
+    from edgesdk.transport.console_login import log_in
+    from edgesdk.transport.console_push import ConsoleWishes, push_through_shell
+    from edgesdk.transport.console_screen import Screen
+    from edgesdk.transport.serial import DEFAULT_BAUD, open_console
+
+    package = pack_agent()
+    baud, rtscts = int(url.query.get("baud", DEFAULT_BAUD)), url.query.get("rtscts") == "1"
+    unit = console_unit_text(baud=baud, rtscts=rtscts) if service else None
+    on_progress(Progress(step="log in", done=0, total=1))
+    with open_console(url) as line:
+        screen = Screen(line)
+        log_in(screen, user=url.user, on_password=on_password, timeout_s=timeout_s)
+        on_progress(Progress(step="log in", done=1, total=1))
+        wishes = ConsoleWishes(
+            python=url.query.get("python", "python3"),
+            state=url.query.get("state"),
+            baud=baud,
+            rtscts=rtscts,
+            unit=unit,
+        )
+        placed = push_through_shell(screen, package, wishes, on_progress)
+    with connect(device, timeout_s=timeout_s, on_progress=on_progress) as session:
+        found = session.hello.agent_sha256
+    notes = []
+    if found != package.sha256:
+        notes.append(f"the agent that answers is another one ({found[:12]})")
+    if not service:
+        notes.append(f"it runs on {clean_text(placed.tty)} until the device restarts")
+    name = "edge-agent-console@.service"
+    return Installed(
+        device=device.name,
+        agent=clean_text(placed.path),
+        sha256=package.sha256,
+        state=clean_text(placed.state),
+        python=clean_text(placed.python),
+        unit=f"/etc/systemd/system/{name}" if service else None,
+        running=True,
+        notes=tuple(notes),
+    )
 
 
 def _install(device: Device, placed: Placed, sha256: str, run: _Runner) -> Installed:

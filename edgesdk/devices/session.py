@@ -1,27 +1,31 @@
-"""A conversation with one agent: request, reply, deadline, repetition.
+"""A conversation with one agent: request, reply, deadline.
 
 The session owns time. While the agent works it sends signs of life, so silence means trouble
-however long the work takes. On a lossy link a request is repeated under the same id, which the
-agent answers from its last replies. A session that broke stays broken and repeats the first
-cause: what came after it would only mislead.
+however long the work takes. A channel loses nothing, so nothing is ever asked twice. A session
+that broke stays broken and repeats the first cause: what came after it would only mislead.
 """
 
 from __future__ import annotations
 
+import getpass
+import os
 import secrets
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 import edgesdk
+from edgesdk.devices.hello import Hello, read_hello, version_error
+from edgesdk.devices.proof import prove
 from edgesdk.devices.refusals import doing, refusal_error
 from edgesdk.devices.text import clean_text
 from edgesdk.errors import ChannelTimeout, EdgeError, LinkError, ProtocolError
-from edgesdk.transport.base import Channel
+from edgesdk.transport.base import Channel, NoisyChannel
 from edgesdk.wire import codes
+from edgesdk.wire.auth import Opener, Sealer, new_nonce
 from edgesdk.wire.frames import Frame, FrameError, FrameReader, encode_frame
 from edgesdk.wire.limits import MAX_BODY_BYTES, MAX_CHUNK_BYTES
 from edgesdk.wire.ops import PROTOCOL_NEWEST, PROTOCOL_OLDEST
@@ -31,23 +35,15 @@ __all__ = ["Hello", "OnEvent", "Session"]
 OnEvent = Callable[[Mapping[str, Any]], None]
 
 _FIRST_ID_BELOW = 1 << 40
-#: Covers the longest frame that an earlier, killed host can have left half sent.
-_FLUSH_BYTES = 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hello:
-    """What the agent said of itself."""
-
-    protocol: int
-    agent_version: str
-    agent_sha256: str
-    python: str
-    machine: str
-    daemon: bool
-    pid: int
-    max_chunk_bytes: int
-    max_body_bytes: int
+def _who() -> str:
+    """Name this user and computer, for others who find the device held."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # no name in the environment, none for the user's number
+        user = str(os.getuid())
+    return clean_text(f"{user}@{socket.gethostname()}", limit=128)
 
 
 class Session:
@@ -60,10 +56,14 @@ class Session:
         channel: The way there; the session closes it.
         device_name: How messages call the device.
         timeout_s: How long the greeting may take.
+        key: What this host shares with the device, for a link without a login; the device must
+            ask for it then.
+        lane: The token that makes this a lane of another session, for its push.
         clock: Gives seconds that only rise; tests bring their own.
 
     Raises:
         LinkError: No agent answers, or it speaks no protocol version that we do.
+        AuthError: It asks for a key that we lack, or cannot prove that it has ours.
     """
 
     def __init__(
@@ -72,9 +72,12 @@ class Session:
         *,
         device_name: str,
         timeout_s: float = 15.0,
+        key: bytes | None = None,
+        lane: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
+        self._lane = lane
         self.channel = channel
         self.device_name = device_name
         #: What a person should know although all works; the receipt of a deployment has it.
@@ -82,10 +85,16 @@ class Session:
         self._reader = FrameReader()
         self._replies: deque[Frame] = deque()
         self._next_id = 1 + secrets.randbelow(_FIRST_ID_BELOW)
+        #: Whether this host has the device to itself: see `edgesdk.deploy.hold`.
+        self.is_holding = False
         self._broken: EdgeError | None = None
         self._quiet_since_s = self._clock()
+        self._sealer: Sealer | None = None
+        self._opener: Opener | None = None
         try:
-            self.hello = self._greet(timeout_s)
+            self.hello = self._greet(timeout_s, key)
+            if self.hello.notice:
+                self.notes = (*self.notes, self.hello.notice)
         except BaseException:
             channel.close()
             raise
@@ -104,7 +113,9 @@ class Session:
     @property
     def noise_bytes(self) -> int:
         """Bytes that came and were no frames: boot messages, or a bad cable."""
-        return self._reader.noise_bytes
+        channel = self.channel
+        below = channel.noise_bytes if isinstance(channel, NoisyChannel) else 0
+        return self._reader.noise_bytes + below
 
     @property
     def chunk_bytes(self) -> int:
@@ -159,29 +170,16 @@ class Session:
     ) -> Frame:
         deadline = self._clock() + timeout_s
         request_id = self._take_id()
-        data = self._encode({**meta, "op": op, "id": request_id}, body)
-        self._write(data)
+        self._write(self._encode({**meta, "op": op, "id": request_id}, body))
         self.start_waiting()
-        sent_s = self._clock()
-        traits = self.channel.traits
         while True:
-            wait_s = self._time_left(op, deadline, timeout_s)
-            if traits.lossy:
-                wait_s = min(wait_s, traits.repeat_s)
-            for frame in self._frames(wait_s):
+            for frame in self._frames(self._time_left(op, deadline, timeout_s)):
                 if frame.meta.get("id") != request_id:
                     continue  # answers an earlier request, or an earlier session
                 if "event" not in frame.meta:
                     return frame
                 if on_event is not None:
                     on_event(frame.meta)
-            quiet_s = self._clock() - max(self._quiet_since_s, sent_s)
-            if traits.lossy and quiet_s >= traits.repeat_s:
-                if op == "hello":
-                    # an agent may still wait for the rest of a frame whose host was killed
-                    self._write(bytes(traits.chunk_bytes + _FLUSH_BYTES))
-                self._write(data)
-                sent_s = self._clock()
 
     def _time_left(self, op: str, deadline: float, timeout_s: float) -> float:
         """How long to wait for the next byte; raises when the agent was silent too long."""
@@ -212,9 +210,17 @@ class Session:
         return min(deadline - now, silence_s - silent_s)
 
     def _noise_note(self) -> str:
+        if self._opener is not None and self._opener.refused:
+            count = self._opener.refused
+            return (
+                f" ({count} frames came without the seal of this session: did the agent "
+                "restart, or is somebody else on the line?)"
+            )
         if not self.noise_bytes:
             return ""
-        tail = clean_text(self._reader.noise_tail, limit=200).replace("\n", " ")
+        channel = self.channel
+        tail = channel.noise_tail if isinstance(channel, NoisyChannel) else ""
+        tail = clean_text(self._reader.noise_tail or tail, limit=200).replace("\n", " ")
         note = f" ({self.noise_bytes} bytes came that are no answer"
         return f"{note}, the last were {tail!r})" if tail else f"{note})"
 
@@ -281,8 +287,9 @@ class Session:
         return cause
 
     def _encode(self, meta: Mapping[str, Any], body: bytes) -> bytes:
+        frame = Frame(dict(meta), body)
         try:
-            return encode_frame(Frame(dict(meta), body))
+            return encode_frame(frame) if self._sealer is None else self._sealer.encode(frame)
         except FrameError as exc:
             raise ProtocolError(
                 f"cannot {doing(str(meta['op']))} {self.device_name}: {exc}",
@@ -310,70 +317,46 @@ class Session:
         except LinkError as exc:
             raise self._break(exc) from exc.__cause__
         self._quiet_since_s = self._clock()
-        return self._reader.feed(data)
+        frames = self._reader.feed(data)
+        if self._opener is None:
+            return frames
+        opened = [self._opener.open(frame) for frame in frames]
+        return [frame for frame in opened if frame is not None]
 
     # the greeting
 
-    def _greet(self, timeout_s: float) -> Hello:
+    def _greet(self, timeout_s: float, key: bytes | None) -> Hello:
         ours = [PROTOCOL_OLDEST, PROTOCOL_NEWEST]
-        asks = {
+        asks: dict[str, Any] = {
             "protocol": ours,
             "host_version": edgesdk.__version__,
             "session": secrets.token_hex(16),
+            "nonce": new_nonce(),
+            "who": _who(),
         }
+        if self._lane is not None:
+            asks["lane"] = self._lane
+        asked = {**asks, "op": "hello", "id": self._next_id + 1}
         frame = self._answer_to("hello", asks, b"", timeout_s=timeout_s, on_event=None)
         if frame.meta.get("ok") is not True:
             if frame.meta.get("code") == codes.VERSION:
-                raise self._version_error(frame.meta)
+                raise version_error(frame.meta, device_name=self.device_name)
             raise refusal_error("hello", frame.meta, device_name=self.device_name)
         protocol = frame.meta.get("protocol")
         if not isinstance(protocol, int) or not ours[0] <= protocol <= ours[1]:
-            raise self._version_error(
-                {**frame.meta, "facts": {"protocol": [protocol, protocol]}}
+            raise version_error(
+                {**frame.meta, "facts": {"protocol": [protocol, protocol]}},
+                device_name=self.device_name,
             )
-        return self._read_hello(frame.meta)
-
-    def _version_error(self, meta: Mapping[str, Any]) -> ProtocolError:
-        facts = meta.get("facts")
-        facts = facts if isinstance(facts, dict) else {}
-        theirs = facts.get("protocol")
-        span = theirs if isinstance(theirs, list) and len(theirs) == 2 else [None, None]
-        agent_version = clean_text(
-            facts.get("agent_version") or meta.get("agent_version") or "unknown", limit=40
+        seals = prove(
+            key,
+            asked,
+            frame,
+            lambda proof: self._answer_to(
+                "auth", {"proof": proof}, b"", timeout_s=timeout_s, on_event=None
+            ),
+            device_name=self.device_name,
         )
-        newest = span[1]
-        if isinstance(newest, int) and newest < PROTOCOL_OLDEST:
-            old = "the agent is the older one"
-            hint = (
-                "replace it with `edgesdk agent install`; behind a serial line copy the file "
-                "that `edgesdk agent pack` writes"
-            )
-        else:
-            old, hint = "this edgesdk is the older one", "update edgesdk on this computer"
-        spoken = "-".join(str(end) for end in dict.fromkeys(span) if isinstance(end, int))
-        ours = "-".join(str(end) for end in dict.fromkeys((PROTOCOL_OLDEST, PROTOCOL_NEWEST)))
-        return ProtocolError(
-            f"cannot talk to {self.device_name}: its agent {agent_version} speaks protocol "
-            f"{spoken or 'unknown'}, edgesdk {edgesdk.__version__} speaks {ours}; {old}",
-            hint=hint,
-            device=self.device_name,
-        )
-
-    def _read_hello(self, meta: Mapping[str, Any]) -> Hello:
-        limits = meta.get("limits")
-        limits = limits if isinstance(limits, dict) else {}
-
-        def number(value: object, fallback: int) -> int:
-            return value if isinstance(value, int) and value > 0 else fallback
-
-        return Hello(
-            protocol=int(meta["protocol"]),
-            agent_version=clean_text(meta.get("agent_version", ""), limit=40),
-            agent_sha256=clean_text(meta.get("agent_sha256", ""), limit=64),
-            python=clean_text(meta.get("python", ""), limit=40),
-            machine=clean_text(meta.get("machine", ""), limit=40),
-            daemon=meta.get("daemon") is True,
-            pid=number(meta.get("pid"), 0),
-            max_chunk_bytes=number(limits.get("max_chunk_bytes"), MAX_CHUNK_BYTES),
-            max_body_bytes=number(limits.get("max_body_bytes"), MAX_BODY_BYTES),
-        )
+        if seals is not None:
+            self._sealer, self._opener = seals
+        return read_hello(frame.meta)

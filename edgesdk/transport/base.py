@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-__all__ = ["AgentImage", "Channel", "LinkTraits", "OnPassword"]
+__all__ = ["AgentImage", "Channel", "LinkTraits", "ManyLanes", "NoisyChannel", "OnPassword"]
 
 #: Takes a prompt, gives the secret, or None when nobody answers.
 OnPassword = Callable[[str], str | None]
@@ -31,22 +31,21 @@ class LinkTraits:
     Attributes:
         chunk_bytes: Blob bytes in one ``put`` frame.
         window_bytes: Blob bytes that may be under way without an answer.
-        lossy: Frames may be lost or damaged; requests are repeated when no answer comes.
         silence_s: How long the agent may be silent before the link counts as dead.
-        repeat_s: On a lossy link, how long to wait for a byte before a request is repeated.
         compress: Chunks that shrink are sent as zlib, because the link is slower than zlib.
+        lane_bytes: What the link lets be under way on one channel, 0 where it sets no limit. A
+            channel with a limit can open further lanes, see `ManyLanes`.
     """
 
     chunk_bytes: int
     window_bytes: int
-    lossy: bool = False
     silence_s: float = 15.0
-    repeat_s: float = 1.0
     compress: bool = False
+    lane_bytes: int = 0
 
 
 class Channel(Protocol):
-    """A byte stream to one agent; it moves bytes and knows nothing of frames.
+    """A byte stream to one agent that loses nothing; it knows nothing of frames.
 
     One thread reads, one may write at the same time. Errors are `edgesdk.errors.ChannelError`
     and its kin, with the channel's ``name`` in the text. ``notes`` is what a person should know
@@ -75,3 +74,28 @@ class Channel(Protocol):
 
     def close(self) -> None:
         """End the channel and what it started (the agent's child process); may be repeated."""
+
+
+@runtime_checkable
+class ManyLanes(Protocol):
+    """A channel that can open more of its kind to the agent it reaches."""
+
+    def open_lane(self, *, timeout_s: float) -> Channel:
+        """Reach the same agent once more, for ``put`` alone; may be called from any thread.
+
+        Raises:
+            LinkError: It cannot be reached again, or takes no further lane.
+        """
+
+
+@runtime_checkable
+class NoisyChannel(Protocol):
+    """A channel over a link that others print on, or that spoils bytes."""
+
+    @property
+    def noise_bytes(self) -> int:
+        """Bytes that came and were not the agent's: boot messages, or a bad cable."""
+
+    @property
+    def noise_tail(self) -> str:
+        """The last of them, as printable text."""

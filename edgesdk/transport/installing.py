@@ -22,7 +22,7 @@ UNIT_NAME = "edgesdk-agent.service"
 _SCRIPT = r"""
 import sys
 sys.path = [p for p in sys.path if p]
-import os, json, shutil, subprocess
+import os, json, shutil, subprocess, time
 head = json.loads(sys.stdin.buffer.readline(65536).decode("utf-8"))
 def say(*words):
     os.write(1, ("\nEDGESDK %s %s\n" % (head["token"], json.dumps(words))).encode("ascii"))
@@ -51,11 +51,19 @@ try:
         os.makedirs(os.path.dirname(unit), exist_ok=True)
         put(unit, head["unit_text"].encode("utf-8"))
         name = head["unit_name"]
-        for words in (["daemon-reload"], ["enable", name], ["restart", name]):
+        for words in (["daemon-reload"], ["enable", name], ["restart", "--no-block", name]):
             status, text = control(*words)
             if status:
                 notes.append("systemctl --user %s: %s" % (words[0], text))
-        running = control("is-active", head["unit_name"])[0] == 0
+        for _ in range(40):  # it may wait for the agent of a session that goes on
+            status, text = control("is-active", name)
+            if text not in ("activating", "deactivating"):
+                break
+            time.sleep(0.5)
+        running = status == 0
+        if not running:
+            why = control("show", "--property=StatusText", "--value", name)[1]
+            notes.append("systemd says %s%s" % (text, why and ": " + why))
         if shutil.which("loginctl"):
             null = subprocess.DEVNULL
             done = subprocess.run(["loginctl", "enable-linger"], stdin=null, stdout=null,

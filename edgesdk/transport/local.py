@@ -19,18 +19,33 @@ import threading
 import time
 from pathlib import Path
 
-from edgesdk.errors import BootstrapError, ChannelClosed, ChannelTimeout, SpaceError
+from edgesdk.errors import (
+    BootstrapError,
+    ChannelClosed,
+    ChannelTimeout,
+    InventoryError,
+    SpaceError,
+)
 from edgesdk.transport.base import AgentImage, LinkTraits
 from edgesdk.transport.bootstrap import Placed
 from edgesdk.transport.url import DeviceUrl
 
-__all__ = ["LocalChannel", "agent_file_name", "default_state_dir", "open_local", "place_agent"]
+__all__ = [
+    "LocalChannel",
+    "agent_file_name",
+    "default_state_dir",
+    "open_local",
+    "place_agent",
+    "put_agent",
+    "state_folder",
+]
 
 _TRAITS = LinkTraits(chunk_bytes=1 << 20, window_bytes=8 << 20)
 _READ_BYTES = 1 << 20
 _STDERR_KEPT_BYTES = 4096
 _CLOSE_GRACE_S = 3.0
 _AGENTS_KEPT = 8
+_HINT = "name a folder of your own that may be written: local:?state=FOLDER"
 
 
 def agent_file_name(sha256: str) -> str:
@@ -45,8 +60,34 @@ def default_state_dir() -> Path:
     return Path(platformdirs.user_state_dir("edgesdk")) / "agent"
 
 
-def _put_agent(agent: AgentImage, state: Path) -> Path:
-    """Put the agent under ``state`` unless these very bytes are there."""
+def state_folder(url: DeviceUrl, default: Path) -> Path:
+    """Give the folder of this computer that a URL names with ``state=``, else the default.
+
+    Raises:
+        InventoryError: It begins with ``~`` and the name of nobody here.
+    """
+    given = url.query.get("state")
+    try:
+        return Path(given).expanduser().absolute() if given else default
+    except RuntimeError as exc:
+        raise InventoryError(
+            f"cannot use device URL {str(url)!r}: the user of {given!r} has no home here",
+            hint="write the whole path: state=/PATH, or state=~/PATH for your own home",
+            url=str(url),
+        ) from exc
+
+
+def put_agent(agent: AgentImage, state: Path, *, hint: str = _HINT) -> Path:
+    """Put the agent under ``state`` unless these very bytes are there, and give its path.
+
+    Args:
+        agent: Its bytes.
+        state: The agent's folder, made if it is missing.
+        hint: What to try where that cannot be.
+
+    Raises:
+        BootstrapError: It cannot be written, or others could change what would run.
+    """
     folder = state / "bin"
     path = folder / agent_file_name(agent.sha256)
     try:
@@ -55,7 +96,7 @@ def _put_agent(agent: AgentImage, state: Path) -> Path:
         if not any(state.iterdir()):
             state.chmod(0o700)
         folder.mkdir(mode=0o700, exist_ok=True)
-        _require_ours(state, folder)
+        _require_ours(state, folder, hint=hint)
         with contextlib.suppress(FileNotFoundError):
             if hashlib.sha256(path.read_bytes()).hexdigest() == agent.sha256:
                 return path
@@ -72,13 +113,13 @@ def _put_agent(agent: AgentImage, state: Path) -> Path:
     except OSError as exc:
         raise BootstrapError(
             f"cannot put the agent into {folder}: {exc.strerror}",
-            hint="name a folder that may be written: local:?state=FOLDER",
+            hint=hint,
             state_dir=str(state),
         ) from exc
     return path
 
 
-def _require_ours(*folders: Path) -> None:
+def _require_ours(*folders: Path, hint: str) -> None:
     """Refuse folders from which somebody else could make us run another file.
 
     Raises:
@@ -93,7 +134,7 @@ def _require_ours(*folders: Path) -> None:
         ):
             raise BootstrapError(
                 f"cannot put the agent into {folder}: it is a link, or others may write there",
-                hint="name a folder of your own: local:?state=FOLDER",
+                hint=hint,
                 state_dir=str(folder),
             )
 
@@ -318,9 +359,8 @@ def place_agent(url: DeviceUrl, *, agent: AgentImage) -> Placed:
     Raises:
         BootstrapError: Its file cannot be written.
     """
-    given = url.query.get("state")
-    state = Path(given).expanduser().absolute() if given else default_state_dir()
-    path = _put_agent(agent, state)
+    state = state_folder(url, default_state_dir())
+    path = put_agent(agent, state)
     python = url.query.get("python", sys.executable)
     return Placed(path=str(path), state=str(state), python=python)
 

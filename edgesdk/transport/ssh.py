@@ -21,11 +21,18 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import paramiko  # noqa: TID251 - this is the one module that may
+from edgesdk.transport.lean_import import standing_aside
+
+try:
+    with standing_aside("invoke", user="paramiko.config"):
+        import paramiko  # noqa: TID251 - this is the one module that may
+except ImportError:  # a paramiko that cannot do without
+    import paramiko  # noqa: TID251 - this is the one module that may
 
 from edgesdk.errors import (
     AuthError,
@@ -43,7 +50,12 @@ from edgesdk.transport.url import DeviceUrl
 
 __all__ = ["SshChannel", "open_ssh"]
 
-_TRAITS = LinkTraits(chunk_bytes=256 << 10, window_bytes=4 << 20, silence_s=20.0)
+_TRAITS = LinkTraits(
+    chunk_bytes=512 << 10,
+    window_bytes=2 << 20,
+    silence_s=20.0,
+    lane_bytes=2 << 20,  # OpenSSH, channels.h: CHAN_SES_WINDOW_DEFAULT
+)
 _SLICE_BYTES = 32_704  # one packet of 32 768 bytes less its header
 _READ_BYTES = 1 << 20
 _STDERR_KEPT_BYTES = 4096
@@ -112,6 +124,8 @@ class _Route:
     def __init__(self) -> None:
         self.transports: list[paramiko.Transport] = []
         self.notes: tuple[str, ...] = ()
+        #: What let us in at each hop: a key, a password, or None where neither is kept.
+        self.let_in_by: list[paramiko.PKey | str | None] = []
         self.proxy: paramiko.ProxyCommand | None = None
 
     @property
@@ -119,10 +133,14 @@ class _Route:
         return self.transports[-1]
 
     def close(self) -> None:
+        # the last hop first, and to its end: it says goodbye through the one before
         for transport in reversed(self.transports):
+            if isinstance(transport.sock, socket.socket):
+                with contextlib.suppress(OSError):
+                    # its thread looks only ten times a second
+                    transport.sock.shutdown(socket.SHUT_RDWR)
             with contextlib.suppress(Exception):
                 transport.close()
-        for transport in reversed(self.transports):
             if transport.is_alive():
                 transport.join(2.0)
         if self.proxy is not None:
@@ -255,14 +273,39 @@ def _keys(
         raise problem
 
 
-def _log_in(transport: paramiko.Transport, hop: Hop, on_password: OnPassword | None) -> None:
+def _log_in(
+    transport: paramiko.Transport, hop: Hop, on_password: OnPassword | None
+) -> paramiko.PKey | str | None:
     """Offer the keys, then a password if the server takes one.
+
+    Gives what was accepted, for a further connection: a key from a file or a password.
 
     Raises:
         AuthError: Nothing was accepted.
     """
     with _ssh_agent(hop) as agent:
-        _log_in_with(transport, hop, agent, on_password)
+        return _log_in_with(transport, hop, agent, on_password)
+
+
+def _log_in_again(
+    transport: paramiko.Transport, hop: Hop, secret: paramiko.PKey | str | None
+) -> None:
+    """Log in with what let us in before; nobody is asked for anything.
+
+    Raises:
+        AuthError: It is not accepted now, or not enough.
+    """
+    if secret is None:
+        _log_in(transport, hop, None)
+        return
+    with _our_errors("log in again to", hop.name):
+        further = (
+            transport.auth_password(hop.user, secret)
+            if isinstance(secret, str)
+            else transport.auth_publickey(hop.user, secret)
+        )
+    if further:
+        raise AuthError(f"cannot log in again to {hop.name}: it asks for a second factor")
 
 
 def _log_in_with(
@@ -270,7 +313,7 @@ def _log_in_with(
     hop: Hop,
     agent: paramiko.Agent | None,
     on_password: OnPassword | None,
-) -> None:
+) -> paramiko.PKey | str | None:
     tried: list[str] = []
     takes_password = True
     problem = ""
@@ -279,7 +322,7 @@ def _log_in_with(
             tried.append(label)
             try:
                 if not transport.auth_publickey(hop.user, key):
-                    return
+                    return None if isinstance(key, paramiko.AgentKey) else key
                 problem = "it asks for a second factor"
             except paramiko.BadAuthenticationType as exc:
                 takes_password = _PASSWORDS.intersection(exc.allowed_types) != set()
@@ -292,7 +335,7 @@ def _log_in_with(
         if password is not None:
             tried.append("a password")
             if not transport.auth_password(hop.user, password):
-                return
+                return password
     except LinkError:
         raise
     except paramiko.BadAuthenticationType as exc:
@@ -312,9 +355,14 @@ def _log_in_with(
 
 
 def _connect_hop(
-    route: _Route, hop: Hop, *, deadline: float, on_password: OnPassword | None
+    route: _Route,
+    hop: Hop,
+    *,
+    deadline: float,
+    on_password: OnPassword | None,
+    before: _Route | None,
 ) -> None:
-    """Add one hop to the route: connect, check its host key, log in."""
+    """Add one hop to the route: connect, check its host key, log in (as ``before``)."""
     name = hop.name
     sock = (
         _tunnel(route.last, hop, name, deadline)
@@ -350,7 +398,10 @@ def _connect_hop(
             f"the SSH server of {name} does not offer strict key exchange (CVE-2023-48795): "
             "update it",
         )
-    _log_in(transport, hop, on_password)
+    if before is None:
+        route.let_in_by.append(_log_in(transport, hop, on_password))
+    else:
+        _log_in_again(transport, hop, before.let_in_by[len(route.transports) - 1])
     transport.set_keepalive(_KEEPALIVE_S)
 
 
@@ -394,12 +445,21 @@ def _hops(url: DeviceUrl) -> list[Hop]:
     return hops
 
 
-def _connect(url: DeviceUrl, *, timeout_s: float, on_password: OnPassword | None) -> _Route:
+def _connect(
+    url: DeviceUrl,
+    *,
+    timeout_s: float,
+    on_password: OnPassword | None,
+    before: _Route | None = None,
+    known_hosts: Path | None = None,
+) -> _Route:
     route = _Route()
     deadline = time.monotonic() + timeout_s
     try:
         for hop in _hops(url):
-            _connect_hop(route, hop, deadline=deadline, on_password=on_password)
+            if known_hosts is not None:
+                hop = replace(hop, known_hosts=(known_hosts,))  # noqa: PLW2901 - the same hop
+            _connect_hop(route, hop, deadline=deadline, on_password=on_password, before=before)
     except BaseException:
         route.close()
         raise
@@ -409,11 +469,20 @@ def _connect(url: DeviceUrl, *, timeout_s: float, on_password: OnPassword | None
 class SshChannel:
     """One exec channel; use `open_ssh` to get one with the agent behind it."""
 
-    def __init__(self, route: _Route, command: str, *, name: str, timeout_s: float) -> None:
+    def __init__(
+        self,
+        route: _Route,
+        command: str,
+        *,
+        name: str,
+        timeout_s: float,
+        reach_again: Callable[[float], SshChannel] | None = None,
+    ) -> None:
         self.name = name
         self.traits = _TRAITS
         self.notes = route.notes
         self._route = route
+        self._reach_again = reach_again
         self._stderr_tail = b""
         self._pending = b""
         self._closed = False
@@ -460,6 +529,12 @@ class SshChannel:
                 extra.close()
         return output
 
+    def open_lane(self, *, timeout_s: float) -> SshChannel:
+        """Connect once more, as a lane; see `edgesdk.transport.base.ManyLanes`."""
+        if self._reach_again is None or self._closed:
+            raise ChannelError(f"cannot open a lane to {self.name}: it has no agent")
+        return self._reach_again(timeout_s)
+
     def _gone(self, doing: str) -> ChannelClosed:
         if self._closed:
             return ChannelClosed(f"cannot {doing} {self.name}: it was closed on this side")
@@ -505,12 +580,13 @@ class SshChannel:
         """Hand over all of ``data``; see `edgesdk.transport.base.Channel`."""
         try:
             self._exec.settimeout(timeout_s)
+            view = memoryview(data)
             for start in range(0, len(data), _SLICE_BYTES):
-                piece = data[start : start + _SLICE_BYTES]
+                piece = view[start : start + _SLICE_BYTES]
                 while piece:
                     if self._closed:
                         raise self._gone("write to")
-                    sent = self._exec.send(piece)
+                    sent = self._exec.send(piece)  # type: ignore[arg-type]  # takes any buffer
                     if not sent:
                         raise self._gone("write to")
                     piece = piece[sent:]
@@ -542,6 +618,7 @@ def open_ssh(
     timeout_s: float = 30.0,
     on_password: OnPassword | None = None,
     start: bool = True,
+    known_hosts: Path | None = None,
 ) -> SshChannel:
     """Log in, put the agent there unless it is, and start it.
 
@@ -551,6 +628,7 @@ def open_ssh(
         timeout_s: How long all that may take.
         on_password: Asked for a password or passphrase.
         start: False leaves it at putting the agent there; the channel is then at its end.
+        known_hosts: The only file that knows the host's key, for a host of our own making.
 
     Raises:
         HostKeyError: The host's key, or a jump host's, is unknown or changed.
@@ -559,21 +637,45 @@ def open_ssh(
         ChannelError: The host cannot be reached.
     """
     deadline = time.monotonic() + timeout_s
-    name = str(url).partition("?")[0]
-    route = _connect(url, timeout_s=timeout_s, on_password=on_password)
+    route = _connect(url, timeout_s=timeout_s, on_password=on_password, known_hosts=known_hosts)
+
+    def reach_again(timeout_s: float) -> SshChannel:
+        deadline = time.monotonic() + timeout_s
+        further = _connect(
+            url, timeout_s=timeout_s, on_password=None, before=route, known_hosts=known_hosts
+        )
+        return _start(further, url, agent, command=["lane"], deadline=deadline)
+
+    return _start(
+        route,
+        url,
+        agent,
+        command=["stdio"] if start else None,
+        deadline=deadline,
+        reach_again=reach_again if start else None,
+    )
+
+
+def _start(
+    route: _Route,
+    url: DeviceUrl,
+    agent: AgentImage,
+    *,
+    command: list[str] | None,
+    deadline: float,
+    reach_again: Callable[[float], SshChannel] | None = None,
+) -> SshChannel:
+    """Start the agent at the end of a route, which is closed when that fails."""
     try:
         channel = SshChannel(
             route,
             bootstrap_command(url.query.get("python", "python3")),
-            name=name,
+            name=str(url).partition("?")[0],
             timeout_s=max(1.0, deadline - time.monotonic()),
+            reach_again=reach_again,
         )
         channel.placed = run_bootstrap(
-            channel,
-            agent,
-            state=url.query.get("state"),
-            command=["stdio"] if start else None,
-            deadline=deadline,
+            channel, agent, state=url.query.get("state"), command=command, deadline=deadline
         )
     except BaseException:
         route.close()

@@ -24,7 +24,7 @@ from edgesdk.transport.base import LinkTraits
 from edgesdk.wire import codes
 from edgesdk.wire.frames import Frame
 
-LOSSY = LinkTraits(chunk_bytes=64, window_bytes=256, lossy=True, silence_s=10, repeat_s=1)
+QUICK = LinkTraits(chunk_bytes=64, window_bytes=256, silence_s=10)
 
 
 def open_session(agent: FakeAgent, **options: Any) -> tuple[Session, ScriptedChannel]:
@@ -195,28 +195,20 @@ def test_interrupted_write_breaks_the_session() -> None:
         session.request("status")
 
 
-def test_lost_request_is_repeated_under_the_same_id_on_a_lossy_link() -> None:
-    agent = FakeAgent({"status": {"worker": None}})
-    session, channel = open_session(agent, traits=LOSSY, lose=lambda number: number in (1, 2))
-    assert session.request("status").meta["ok"]
-    sent = bytes(channel.sent).count(b'"op":"status"')
-    assert sent == 3
-    assert len({request.meta["id"] for request in agent.asked("status")}) == 1
-
-
-def test_lost_greeting_is_repeated_behind_bytes_that_end_any_half_frame() -> None:
-    session, channel = open_session(FakeAgent(), traits=LOSSY, lose=lambda number: number == 0)
-    assert session.hello.protocol == 1
-    assert bytes(LOSSY.chunk_bytes + 1024) in bytes(channel.sent)
-
-
-def test_dead_lossy_link_is_given_up_though_requests_are_repeated() -> None:
-    session, channel = open_session(
-        FakeAgent({"status": {}}), traits=LOSSY, lose=lambda number: number > 0
-    )
+def test_nothing_is_asked_twice_and_a_dead_link_is_given_up() -> None:
+    agent = FakeAgent({"status": {}})
+    session, channel = open_session(agent, traits=QUICK, lose=lambda number: number > 0)
     with pytest.raises(ChannelTimeout, match="no data for 10 s"):
         session.request("status", timeout_s=1000)
     assert channel.now_s <= 12
+    assert bytes(channel.sent).count(b'"op":"status"') == 1
+
+
+def test_noise_of_the_link_is_counted_and_shown() -> None:
+    channel = ScriptedChannel(lambda _: [])
+    channel.noise_bytes, channel.noise_tail = 17, "raspberrypi login:"  # type: ignore[attr-defined]
+    with pytest.raises(ChannelTimeout, match=r"17 bytes came.*'raspberrypi login:'"):
+        Session(channel, device_name="bench-3", timeout_s=1.0, clock=channel.clock)
 
 
 def test_request_that_is_too_large_says_so_and_harms_nothing() -> None:

@@ -19,6 +19,10 @@ from edgesdk.transport.url import parse_device_url
         "ssh://board:2222?key=/k&state=/s",
         "ssh://pi@[fe80::1]:22",
         "serial:///dev/ttyUSB0?baud=921600&rtscts=1",
+        "serial:///dev/ttyUSB0?baud=115200&max_baud=3000000",
+        "virtual:arm64",
+        "virtual:arm64?state=/tmp/x%20y",
+        "virtual:vm?link=uart",
     ],
 )
 def test_url_survives_being_written_and_read(text: str) -> None:
@@ -53,6 +57,17 @@ def test_parts_are_where_they_belong() -> None:
         ("serial://dev/ttyUSB0", "serial URLs have no host", "three slashes"),
         ("serial:", "it names no port", "serial:///dev/ttyUSB0"),
         ("serial:///dev/x?baud=fast", "option 'baud' is 'fast'", "115200"),
+        ("serial:///dev/x?max_baud=0", "option 'max_baud' is '0'", "max_baud=115200"),
+        ("virtual:", "there is no virtual board ''", "write virtual:arm64"),
+        ("virtual:amr64", "there is no virtual board 'amr64'", "write virtual:arm64"),
+        ("virtual:../arm64", "there is no virtual board '../arm64'", "write virtual:arm64"),
+        ("virtual://arm64", "virtual URLs have no host", "write virtual:arm64"),
+        (
+            "virtual:vm?link=usb",
+            "option 'link' is 'usb' (expected ssh or uart)",
+            "leave it out",
+        ),
+        ("virtual:arm64?python=/x", "virtual URLs have no option 'python'", "remove python="),
         ("serial:///dev/x?rtscts=yes", "option 'rtscts' is 'yes'", "rtscts=1"),
     ],
 )
@@ -76,10 +91,28 @@ def test_control_characters_are_refused_and_not_repeated() -> None:
     assert "\x1b" not in str(caught.value)
 
 
-@given(st.text(max_size=80) | st.from_regex(r"(ssh|local|serial):[ -~]{0,60}", fullmatch=True))
+@given(
+    st.text(max_size=80)
+    | st.from_regex(r"(ssh|local|serial|virtual):[ -~]{0,60}", fullmatch=True)
+)
 def test_whatever_is_typed_gives_a_url_or_an_inventory_error(text: str) -> None:
     try:
         url = parse_device_url(text)
     except InventoryError:
         return
     assert parse_device_url(str(url)) == url
+
+
+def test_serial_urls_name_the_user_of_a_console() -> None:
+    url = parse_device_url("serial://root@/dev/ttyUSB0?baud=9600&python=python3.9")
+    assert (url.user, url.path, url.host) == ("root", "/dev/ttyUSB0", None)
+    assert parse_device_url(str(url)) == url
+    for text in (
+        "serial://root@host/dev/ttyUSB0",
+        "serial://-x@/dev/tty",
+        "serial://@/dev/tty",
+    ):
+        with pytest.raises(InventoryError):
+            parse_device_url(text)
+    with pytest.raises(InventoryError, match="it has a password in it"):
+        parse_device_url("serial://root:secret@/dev/ttyUSB0")
