@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Dict, List, Optional, Sequence
 
 from edge_agent.refusals import Refused
@@ -10,7 +9,17 @@ from edgesdk.wire import codes
 from edgesdk.wire.manifest import is_sha256
 from edgesdk.wire.tensors import TensorError, check_specs
 
-__all__ = ["flag", "names", "number", "sha256", "tensors", "text", "whole"]
+__all__ = [
+    "flag",
+    "line",
+    "microseconds",
+    "names",
+    "number",
+    "sha256",
+    "tensors",
+    "text",
+    "whole",
+]
 
 
 def _bad(name: str, value: Any, expected: str) -> Refused:
@@ -57,9 +66,23 @@ def number(
         return default
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise _bad(name, value, "a number")
-    if not math.isfinite(value) or not low <= value <= high:
+    if not low <= value <= high:  # NaN is not, nor is an integer that no float holds
         raise _bad(name, value, "a number from {:g} to {:g}".format(low, high))
     return float(value)
+
+
+def microseconds(meta: Dict[str, Any], name: str) -> Optional[float]:
+    """A field that is a time of up to an hour in microseconds, or is left out."""
+    return None if meta.get(name) is None else number(meta, name, 1e-3, 3.6e9)
+
+
+def line(meta: Dict[str, Any], name: str, *, limit: int = 200) -> str:
+    """A field that is a line of text, or is left out; only what can be printed stays."""
+    value = meta.get(name, "")
+    if not isinstance(value, str):
+        raise _bad(name, value, "text")
+    clean = "".join(c if c.isprintable() else " " for c in value[: 4 * limit])
+    return clean.strip()[:limit]
 
 
 def flag(meta: Dict[str, Any], name: str, *, default: bool = False) -> bool:
@@ -101,9 +124,9 @@ def tensors(
     if len(seen) != len(checked) or sorted(seen) != sorted(names):
         raise Refused(
             codes.BAD_DATA,
-            "the inputs are {} (release {} takes {})".format(sorted(seen), release, names)[
-                :600
-            ],
+            "the inputs are {} (release {} takes {})".format(
+                sorted(spec["name"] for spec in checked), release, names
+            )[:600],
         )
     for value in wanted:
         spec = seen[value["name"]]

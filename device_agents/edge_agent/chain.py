@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import array
 import gc
+import os
 import time
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from edge_agent import runtimes
 from edge_agent.runtimes.base import Part, RawTensor, RuntimeFailed
+from edgesdk.wire.manifest import part_file_name
 
-__all__ = ["Chain", "Measurement", "RuntimeGone"]
+__all__ = ["Chain", "Measurement", "RuntimeGone", "find_runtime", "options_of"]
 
 _BLOCK = 1 << 16
 _REPORT_NS = 500_000_000
+_MAX_REASON = 600
 #: One reply holds eight bytes for each run.
 MAX_SAMPLES = 4 << 20
 
@@ -26,8 +29,68 @@ class RuntimeGone(Exception):
         self.runtime = runtime
 
 
+def find_runtime(name: str) -> Any:
+    """Give the module of a runtime.
+
+    Raises:
+        RuntimeGone: This agent has none of that name, or its library is not installed.
+    """
+    module = runtimes.find(name)
+    if module is None:
+        raise RuntimeGone(name, "this agent knows no runtime {!r}".format(name))
+    why = module.why_missing()
+    if why is not None:
+        raise RuntimeGone(name, why)
+    return module
+
+
+def options_of(
+    record: Dict[str, Any],
+    threads: Optional[int],
+    cache_dir: Optional[str],
+    *,
+    alone: bool = True,
+) -> Dict[str, Any]:
+    """Give a part's options, with what the host and the agent add.
+
+    ``takes_turns`` is set where other parts run in the same process, one after the other:
+    threads that wait actively for their next call take the processor from whose turn it is.
+    """
+    options = dict(record["options"])
+    if threads is not None:
+        options["threads"] = threads
+    options["takes_turns"] = not alone
+    options.pop("cache_dir", None)  # ours to say, not a bundle's
+    if cache_dir is not None:
+        options["cache_dir"] = os.path.join(cache_dir, record["runtime"])
+    return options
+
+
+def _reason(way: Dict[str, Any], why: str) -> str:
+    """Say in one line why a part does not run with a runtime."""
+    return "{} ({}): {}".format(way.get("backend") or "?", way["runtime"], why)[:_MAX_REASON]
+
+
+def _with_spare(
+    way: Dict[str, Any], files: List[str], index: int
+) -> Tuple[Dict[str, Any], List[str]]:
+    """Give a way the files that a part has besides, which lie beside its own."""
+    spare = way["spare_files"]
+    folder = os.path.dirname(files[0])
+    names = [part_file_name(index, role, spare["format"]) for role in spare["roles"]]
+    way = dict(way, roles=spare["roles"], sha256=spare["sha256"])
+    return way, [os.path.join(folder, name) for name in names]
+
+
+def _nobody(way: int, runtime: str) -> None:
+    """Tell nobody."""
+
+
 class Measurement:
-    """What one benchmark collected: nanoseconds per run, and per run and part."""
+    """What one benchmark collected: nanoseconds per run, and per run and part.
+
+    ``parts`` is what the runtimes' own calls took; ``samples`` are with all hand-over.
+    """
 
     def __init__(self, limit: int, parts: int) -> None:
         first = min(limit, _BLOCK) if limit else _BLOCK
@@ -48,41 +111,96 @@ class Measurement:
 
 
 class Chain:
-    """Loaded parts. Values go from part to part by tensor name."""
+    """Loaded parts. Values go from part to part by tensor name.
 
-    def __init__(self, inputs: List[str], outputs: List[str]) -> None:
+    Args:
+        inputs: Names of what it takes.
+        outputs: Names of what it gives.
+        count: How many parts it will have.
+    """
+
+    def __init__(self, inputs: List[str], outputs: List[str], count: int = 1) -> None:
         self.inputs = inputs
         self.outputs = outputs
+        self._alone = count == 1
         self.parts = []  # type: List[Part]
         self.records = []  # type: List[Dict[str, Any]]
         self.module_files = []  # type: List[str]
 
-    def load(self, record: Dict[str, Any], files: List[str], threads: Optional[int]) -> None:
-        """Load the next part.
+    def load(
+        self,
+        record: Dict[str, Any],
+        files: List[str],
+        threads: Optional[int],
+        cache_dir: Optional[str] = None,
+        *,
+        failed: Sequence[str] = (),
+        trying: Callable[[int, str], None] = _nobody,
+    ) -> None:
+        """Load the next part with its own runtime, else with the first fallback that can.
+
+        Args:
+            record: What the manifest says of it.
+            files: Paths of its files.
+            threads: How many the host asks for.
+            cache_dir: Where runtimes have their folders, if anywhere.
+            failed: Why its own runtime, then its fallbacks, failed in an earlier process; as
+                many are passed by.
+            trying: Told before each attempt which it is, from 0, and with what runtime.
 
         Raises:
-            RuntimeGone: Its runtime is not installed for this Python.
-            RuntimeFailed: The runtime refuses it.
+            RuntimeGone: Its runtime is not installed for this Python, nor one of a fallback.
+            RuntimeFailed: The runtime refuses it, and so do the fallbacks.
         """
-        name = record["runtime"]
-        module = runtimes.find(name)
-        if module is None:
-            raise RuntimeGone(name, "this agent knows no runtime {!r}".format(name))
-        why = module.why_missing()
-        if why is not None:
-            raise RuntimeGone(name, why)
-        options = dict(record["options"])
-        if threads is not None:
-            options["threads"] = threads
-        part = module.load(files, record, options)
+        ways = [record] + [dict(record, **way) for way in record.get("fallbacks", [])]
+        reasons = [_reason(ways[i], why) for i, why in enumerate(failed[: len(ways)])]
+        gone = None  # type: Optional[RuntimeGone]
+        for number, way in enumerate(ways):
+            if number < len(reasons):
+                continue
+            trying(number, way["runtime"])
+            try:
+                self._load_with(way, files, threads, cache_dir, reasons)
+            except Exception as exc:  # whatever a library raises, a fallback may do
+                if len(ways) == 1:
+                    raise
+                gone = gone or (exc if isinstance(exc, RuntimeGone) else None)
+                text = str(exc)
+                if not isinstance(exc, (RuntimeGone, RuntimeFailed)):
+                    text = "{}: {}".format(type(exc).__name__, exc)
+                reasons.append(_reason(way, text))
+            else:
+                return
+        if gone is not None:
+            raise RuntimeGone(gone.runtime, "; ".join(reasons))
+        raise RuntimeFailed("; ".join(reasons))
+
+    def _load_with(
+        self,
+        way: Dict[str, Any],
+        files: List[str],
+        threads: Optional[int],
+        cache_dir: Optional[str],
+        reasons: List[str],
+    ) -> None:
+        name = way["runtime"]
+        module = find_runtime(name)
+        if way.get("spare"):
+            way, files = _with_spare(way, files, len(self.records))
+        options = options_of(way, threads, cache_dir, alone=self._alone)
+        part = module.load(files, way, options)
+        detail = part.describe()
+        if reasons:
+            detail = dict(detail, fell_back=list(reasons))
         self.parts.append(part)
         self.module_files.append(module.module_file())
         self.records.append(
             {
                 "part": len(self.records),
                 "runtime": name,
+                "backend": way.get("backend"),
                 "version": module.version(),
-                "detail": part.describe(),
+                "detail": detail,
             }
         )
 
@@ -201,15 +319,16 @@ class Chain:
                 found.grow()
             values = dict(vectors[index % count])  # type: Dict[str, Any]
             feeds = first[index % count]
-            start = last = clock()
+            start = clock()
             for number, part in enumerate(parts):
                 if number:
                     feeds = part.prepare(values)
                 function, arguments = part.bind(feeds)
-                values.update(part.named(function(*arguments)))
-                now = clock()
-                found.parts[number][index] = now - last
-                last = now
+                called = clock()
+                result = function(*arguments)
+                found.parts[number][index] = clock() - called
+                values.update(part.named(result))
+            last = clock()
             found.samples[index] = last - start
             index += 1
             if last >= tick:

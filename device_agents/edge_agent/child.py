@@ -9,22 +9,31 @@ import signal
 import subprocess
 import threading
 import time
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import edge_agent
+from edge_agent.limits import worker_environment
+from edge_agent.pipes import PipeReader, message, widen, write_some
 from edge_agent.refusals import Cancelled, Refused
 from edge_agent.telemetry import read_text
+from edge_agent.vitals import vitals
 from edgesdk import wire
 from edgesdk.wire import codes
-from edgesdk.wire.frames import Frame, FrameReader, encode_frame
+from edgesdk.wire.frames import Frame
 
-__all__ = ["OnEvent", "Worker", "worker_command"]
+__all__ = ["OnEvent", "Worker", "bury", "worker_command"]
 
 OnEvent = Callable[[Dict[str, Any]], None]
 
 _STDERR_KEPT_BYTES = 8 << 10
 _PING_S = 5.0
 _LEAVE_S = 10.0
+#: A killed process that is stuck in a driver stays until the driver lets go of it.
+_BURIAL_S = 10.0
+#: How much later than its time limit a request may be over, before the agent counts as stuck.
+_GRACE_S = 60.0
+#: Processes that were killed and had not ended then.
+_lingering = []  # type: List[subprocess.Popen]
 _WORKER_CODES = (codes.NO_RUNTIME, codes.WORKER_FAILED, codes.BAD_DATA, codes.BAD_REQUEST)
 
 
@@ -44,14 +53,20 @@ def worker_command(python: str) -> List[str]:
 
 
 class Worker:
-    """One worker process."""
+    """One worker process.
 
-    def __init__(self, python: str, scratch: str) -> None:
+    Args:
+        python: Its interpreter.
+        scratch: Its working folder.
+        limits: What it may take, see `edge_agent.limits`; None leaves it to the environment.
+    """
+
+    def __init__(
+        self, python: str, scratch: str, limits: Optional[Dict[str, Any]] = None
+    ) -> None:
         self.started = time.monotonic()
         self._doing = "starting"
         self._tail = b""
-        self._reader = FrameReader()
-        self._frames = []  # type: List[Frame]
         self._wanted_dead = False
         self._closed = False
         try:
@@ -61,6 +76,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 cwd=scratch,
+                env=worker_environment(limits),
                 bufsize=0,
                 start_new_session=True,  # a Ctrl-C at the terminal is for the agent alone
             )
@@ -73,6 +89,14 @@ class Worker:
                 python_executable=python,
             ) from exc
         self.pid = self._process.pid
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._writing = self._process.stdin.fileno()
+        self._out = self._process.stdout.fileno()
+        os.set_blocking(self._writing, False)
+        for fd in (self._writing, self._out):
+            widen(fd)
+        self._reader = PipeReader(self._out)
         self._drain = threading.Thread(target=self._read_stderr, daemon=True)
         self._drain.start()
 
@@ -82,12 +106,21 @@ class Worker:
         while True:
             data = os.read(fd, 1 << 16)
             if not data:
-                return
+                break
             self._tail = (self._tail + data)[-_STDERR_KEPT_BYTES:]
+        if self._closed:  # which left it to us, because somebody still held the other end
+            self._process.stderr.close()
 
     def is_alive(self) -> bool:
         """Say whether the process still runs, and was not told to end."""
         return not self._wanted_dead and self._process.poll() is None
+
+    def how_it_ended(self) -> str:
+        """In words; it has ended."""
+        status = self._process.poll()
+        if status is None or self._wanted_dead:
+            return "the worker was ended by the agent"
+        return "the worker ended {}".format(_how(status)[0])
 
     def answers(self) -> bool:
         """Say whether it is there for a request: one that is being killed may not know yet."""
@@ -107,6 +140,10 @@ class Worker:
     def kill(self) -> None:
         """End the process and all it started, from any thread."""
         self._wanted_dead = True
+        if not self._closed:
+            self._kill_group()
+
+    def _kill_group(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
@@ -114,9 +151,12 @@ class Worker:
         """Kill it, collect it, close the pipes; may be repeated."""
         if self._closed:
             return  # its process id may be another's by now
-        self._closed = True
-        self.kill()
-        self._process.wait()
+        self._closed = self._wanted_dead = True
+        self._kill_group()
+        try:
+            self._process.wait(timeout=_BURIAL_S)
+        except subprocess.TimeoutExpired:
+            _lingering.append(self._process)
         self._drain.join(timeout=2)
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             assert pipe is not None
@@ -131,52 +171,36 @@ class Worker:
         try:
             status = self._process.wait(timeout=_LEAVE_S)
         except subprocess.TimeoutExpired:  # it closed its end and lives on
-            self.kill()
-            status = self._process.wait()
+            self.close()
+            lost = "the worker was killed while {}, and is stuck in the kernel"
+            status = self._process.poll()
+            if status is None:
+                return Refused(codes.WORKER_DIED, lost.format(self._doing), doing=self._doing)
         self._drain.join(timeout=2)
         text = self._tail.decode("utf-8", "replace")
         facts = {"doing": self._doing, "stderr": text[-4000:]}  # type: Dict[str, Any]
-        if status < 0:
-            try:
-                name = signal.Signals(-status).name
-            except ValueError:
-                name = "signal {}".format(-status)
-            facts["signal"] = name
-            how = "by {}".format(name)
-            if name == "SIGKILL":
-                how += ", which nobody here sent: is memory short?"
-        else:
-            facts["status"] = status
-            how = "with status {}".format(status)
+        how, name = _how(status)
+        facts["status" if name is None else "signal"] = status if name is None else name
         detail = "the worker ended {} while {}".format(how, self._doing)
         return Refused(codes.WORKER_DIED, detail, **facts)
 
     def _send(self, meta: Dict[str, Any], body: bytes, deadline: float) -> None:
-        assert self._process.stdin is not None
-        fd = self._process.stdin.fileno()
-        os.set_blocking(fd, False)
-        view = memoryview(encode_frame(Frame(meta, body)))
-        while view:
-            _, ready, _ = select.select([], [fd], [], max(0.0, deadline - time.monotonic()))
-            if not ready:
-                raise TimeoutError
+        pieces = message(meta, [body])
+        while pieces:
             try:
-                view = view[os.write(fd, view) :]
+                write_some(self._writing, pieces)
             except BlockingIOError:
-                continue
+                left_s = max(0.0, deadline - time.monotonic())
+                if not select.select([], [self._writing], [], left_s)[1]:
+                    raise TimeoutError from None
 
     def _next_frame(self, deadline: float) -> Frame:
-        assert self._process.stdout is not None
-        fd = self._process.stdout.fileno()
-        while not self._frames:
-            ready, _, _ = select.select([fd], [], [], max(0.0, deadline - time.monotonic()))
-            if not ready:
+        def wait() -> None:
+            left_s = max(0.0, deadline - time.monotonic())
+            if not select.select([self._out], [], [], left_s)[0]:
                 raise TimeoutError
-            data = os.read(fd, 1 << 18)
-            if not data:
-                raise EOFError
-            self._frames += self._reader.feed(data)
-        return self._frames.pop(0)
+
+        return self._reader.receive(wait)
 
     def request(
         self,
@@ -207,22 +231,25 @@ class Worker:
         """
         self._doing = doing
         deadline = time.monotonic() + timeout_s
-        try:
-            self._send(meta, body, deadline)
-            while True:
-                frame = self._next_frame(deadline)
-                if "event" not in frame.meta:
-                    break
-                if meta.get("op") == "load":
-                    self._doing = str(frame.meta.get("step"))[:200]
-                if each_event_s is not None:
-                    deadline = time.monotonic() + each_event_s
-                on_event(frame.meta)
-        except TimeoutError:
-            self.close()
-            raise _too_slow(self._doing, timeout_s, allowed_s) from None
-        except (EOFError, OSError):
-            raise self._died() from None
+        # the promise is not that it works, but that this thread comes back in time
+        with vitals.promise(timeout_s + _GRACE_S, "waiting for a worker"):
+            try:
+                self._send(meta, body, deadline)
+                while True:
+                    frame = self._next_frame(deadline)
+                    if "event" not in frame.meta:
+                        break
+                    if meta.get("op") == "load":
+                        self._doing = str(frame.meta.get("step"))[:200]
+                    if each_event_s is not None:
+                        deadline = time.monotonic() + each_event_s
+                        vitals.renew(each_event_s + _GRACE_S)
+                    on_event(frame.meta)
+            except TimeoutError:
+                self.close()
+                raise _too_slow(self._doing, timeout_s, allowed_s) from None
+            except (EOFError, OSError):
+                raise self._died() from None
         if frame.meta.get("ok") is not True:
             code = frame.meta.get("code")
             facts = frame.meta.get("facts")
@@ -232,6 +259,25 @@ class Worker:
                 **(facts if isinstance(facts, dict) else {}),
             )
         return frame
+
+
+def bury() -> None:
+    """Collect the processes that had not ended when they were killed."""
+    _lingering[:] = [each for each in _lingering if each.poll() is None]
+
+
+def _how(status: int) -> Tuple[str, Optional[str]]:
+    """Say how a process ended, and the name of the signal if it was one."""
+    if status >= 0:
+        return "with status {}".format(status), None
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = "signal {}".format(-status)
+    text = "by {}".format(name)
+    if name == "SIGKILL":
+        text += ", which nobody here sent: is memory short?"
+    return text, name
 
 
 def _too_slow(doing: str, timeout_s: float, allowed_s: Optional[float]) -> Refused:

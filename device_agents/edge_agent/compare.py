@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from edgesdk.wire.tensors import DTYPE_BYTES
 
-__all__ = ["compare", "decode", "tolerance_of"]
+__all__ = ["compare", "decode", "same_twice", "tolerance_of"]
 
 _ARRAY_CODES = {
     "bool": "B",
@@ -165,3 +165,41 @@ def tolerance_of(tolerances: List[Any], name: str) -> Dict[str, float]:
 def _positive(value: Any) -> float:
     good = isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
     return float(value) if good else 0.0
+
+
+def same_twice(
+    specs: List[Dict[str, Any]], body: bytes, others: List[Dict[str, Any]], other: bytes
+) -> List[Dict[str, Any]]:
+    """Judge outputs that nobody could foretell: two runs agree, and every number is finite.
+
+    Args:
+        specs: Tensors of the first run, as the worker describes them.
+        body: Their bytes.
+        others: Tensors of the second run.
+        other: Their bytes.
+
+    Returns:
+        A verdict for each output, as `compare` gives them.
+    """
+    again = {spec["name"]: spec for spec in others}
+    exact = {"abs": 0.0, "rel": 0.0}
+    results = []
+    for spec in specs:
+        first = memoryview(body)[spec["offset"] : spec["offset"] + spec["nbytes"]]
+        twin = again.get(spec["name"])
+        same_kind = twin is not None and (twin["dtype"], twin["shape"]) == (
+            spec["dtype"],
+            spec["shape"],
+        )
+        second = first
+        if twin is not None and same_kind:
+            second = memoryview(other)[twin["offset"] : twin["offset"] + twin["nbytes"]]
+        verdict = compare(spec["name"], first, second, dtype=spec["dtype"], tolerance=exact)
+        if not same_kind:
+            verdict.update(within=False, why="a second run gives another tensor")
+        elif spec["dtype"].startswith("float") and _has_odd_values(first, spec["dtype"]):
+            verdict.update(within=False, why="it is not finite")
+        elif not verdict["within"]:
+            verdict["why"] = "a second run gives other numbers"
+        results.append(verdict)
+    return results

@@ -1,222 +1,121 @@
-"""How an agent lives: as the daemon of a state folder, or for one host on stdin and stdout.
-
-Either way it holds the lock of the folder; flock, so it dies with its holder. Start-up has
-named stages, and a start that fails says which one it reached.
-"""
+"""The daemon of a state folder: it serves a socket, and a serial line, until SIGTERM."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
+import faulthandler
 import os
 import signal
 import socket
 import sys
 import threading
 import time
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from edge_agent import links
-from edge_agent.fs import Folder, NotOurs
-from edge_agent.handlers import Agent
-from edgesdk.wire import codes
-from edgesdk.wire.frames import Frame, FrameError, FrameReader, encode_frame
+from edge_agent.agent import Agent
+from edge_agent.console import Console
+from edge_agent.fs import Folder
+from edge_agent.line import LineBusy, Tty
+from edge_agent.lock import Lock, wait_for
+from edge_agent.serving_doors import Doors
+from edge_agent.starting import StartFailed, free_idle_workers, stage
+from edge_agent.vitals import vitals
+from edge_agent.watchdog import Notifier, Watchdog
+from edgesdk.wire.frames import Frame, FrameReader, encode_frame
 
-__all__ = ["StartFailed", "run_daemon", "run_stdio"]
+if TYPE_CHECKING:
+    import argparse
 
-_LOCK = "lock"
-#: Locked by whoever waits for the lock: the holder sees that it is wanted.
-_WANTED = "lock.wanted"
-_LOCK_WAIT_S = 3.0
-_POLL_S = 0.05
-_IDLE_CHECK_S = 5.0
+    from edge_agent.login import Logins
 
+__all__ = ["run_daemon"]
 
-class StartFailed(Exception):
-    """The agent cannot start; ``stage`` is the last stage that was reached."""
-
-    def __init__(self, stage: str, why: str) -> None:
-        super().__init__(why)
-        self.stage = stage
-
-
-@contextlib.contextmanager
-def _stage(name: str) -> Any:
-    try:
-        yield
-    except (OSError, NotOurs, ValueError, links.LineBusy) as exc:
-        text = str(exc)
-        if isinstance(exc, OSError) and exc.strerror:
-            text = exc.strerror + (": {}".format(exc.filename) if exc.filename else "")
-        raise StartFailed(name, text) from exc
+#: Connections at once; the worker is one anyway, and a host has one or two.
+_MAX_CONNECTIONS = 64
+_ACCEPT_PAUSE_S = 0.2
 
 
-class _Lock:
-    """The lock file; its text names the holder for people, flock is what counts."""
-
-    def __init__(self, root: Folder) -> None:
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._fd = os.open(_LOCK, flags, 0o600, dir_fd=root.fd)
-        try:
-            self._wanted = os.open(_WANTED, flags, 0o600, dir_fd=root.fd)
-        except OSError:  # a full disk: the agent that is to free it has to start
-            self._wanted = -1
-
-    def take(self) -> bool:
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if self._wanted >= 0:
-                with contextlib.suppress(BlockingIOError):
-                    fcntl.flock(self._wanted, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return False
-        self.give_up()
-        with contextlib.suppress(OSError):
-            os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, "{}\n".format(os.getpid()).encode("ascii"), 0)
-        return True
-
-    def give_up(self) -> None:
-        """Want it no longer."""
-        if self._wanted >= 0:
-            fcntl.flock(self._wanted, fcntl.LOCK_UN)
-
-    def release(self) -> None:
-        """Let the next one have it; the end of the process does the same."""
-        os.close(self._fd)
-        if self._wanted >= 0:
-            os.close(self._wanted)
-
-    def is_wanted(self) -> bool:
-        """Say, as its holder, whether another process waits for it."""
-        if self._wanted < 0:
-            return False
-        try:
-            fcntl.flock(self._wanted, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        fcntl.flock(self._wanted, fcntl.LOCK_UN)
-        return False
-
-    def holder(self) -> int:
-        """The process that has it, or 0 where that cannot be read."""
-        try:
-            return int(os.pread(self._fd, 32, 0) or b"0")
-        except ValueError:
-            return 0
-
-
-def run_stdio(
-    state: str, python: str, *, reading: int, writing: int, idle_exit_s: Optional[float]
+def run_daemon(
+    state: str,
+    python: str,
+    *,
+    tty: Optional[str],
+    baud: int,
+    rtscts: bool,
+    logins: Optional[Logins] = None,
+    applications: Optional[argparse.Namespace] = None,
 ) -> int:
-    """Serve the host on two descriptors: through a living daemon, else alone under the lock."""
-    with _stage("state-folder"):
+    """Serve the socket of the state folder, and a serial line if given, until SIGTERM.
+
+    Args:
+        state: The state folder.
+        python: Interpreter for workers.
+        tty: The line.
+        baud: Its speed, in bits a second.
+        rtscts: Whether it has hardware flow control.
+        logins: Lets people log in on the line as well.
+        applications: How applications are served beside the socket in the state folder.
+
+    Raises:
+        StartFailed: It cannot start.
+    """
+    notifier = Notifier.from_environment()
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        # systemd ends a stuck agent with SIGABRT: then the journal has where it was
+        faulthandler.enable()
+    # where a thread ends for the first time glibc opens a library, and where it finds no free
+    # descriptor it aborts the process: have that behind us
+    first = threading.Thread(target=int)
+    first.start()
+    first.join()
+    with stage("applications"):
+        doors = Doors(applications)
+    with stage("state-folder"):
         root = Folder.open_state(state)
-    with _stage("lock"):
-        lock = _Lock(root)
-        deadline = time.monotonic() + _LOCK_WAIT_S
-        while True:
-            daemon = links.connect(root.path, root.fd)
-            if daemon is not None:
-                lock.give_up()
-                links.relay(reading, writing, daemon)
-                return 0
-            if lock.take():
-                break
-            if time.monotonic() > deadline:
-                lock.give_up()
-                _refuse_all(reading, writing, root.path, lock.holder())
-                return 0
-            time.sleep(_POLL_S)
-    with _stage("store"):
-        agent = Agent(root, python=python, daemon=False)
-    agent.log.write("serving one host on stdin")
-
-    def stop() -> None:
-        agent.close()
-        os._exit(0)
-
-    agent.stop = stop
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda *_: stop())
-    _free_idle_workers(agent)
-    try:
-        links.serve_pair(
-            agent, reading, writing, idle_exit_s=idle_exit_s, is_wanted=lock.is_wanted
-        )
-    except KeyboardInterrupt:
-        pass
-    finally:
-        agent.close()
-        lock.release()
-    return 0
-
-
-def _refuse_all(reading: int, writing: int, state: str, holder: int) -> None:
-    """Answer every request with ``busy`` until the host goes away."""
-    reader = FrameReader()
-    while True:
-        data = os.read(reading, 1 << 16)
-        if not data:
-            return
-        for frame in reader.feed(data):
-            reply = {
-                "id": frame.meta.get("id"),
-                "ok": False,
-                "code": codes.BUSY,
-                "detail": "another agent (process {}) serves {} for another host".format(
-                    holder, state
-                ),
-                "facts": {"pid": holder, "state_dir": state},
-            }  # type: Dict[str, Any]
-            with contextlib.suppress(FrameError):
-                links.write_all(writing, encode_frame(Frame(reply)))
-
-
-def _free_idle_workers(agent: Agent) -> None:
-    def look() -> None:
-        while True:
-            time.sleep(_IDLE_CHECK_S)
-            agent.supervisor.drop_if_idle()
-
-    threading.Thread(target=look, name="idle", daemon=True).start()
-
-
-def run_daemon(state: str, python: str, *, tty: Optional[str], baud: int, rtscts: bool) -> int:
-    """Serve the socket of the state folder, and a serial line if given, until SIGTERM."""
-    with _stage("state-folder"):
-        root = Folder.open_state(state)
-    with _stage("lock"):
-        lock = _Lock(root)
-        deadline = time.monotonic() + _LOCK_WAIT_S
-        while not lock.take():
-            if time.monotonic() > deadline:
-                raise ValueError(
-                    "process {} serves {} already".format(lock.holder(), root.path)
-                )
-            time.sleep(_POLL_S)
-    with _stage("store"):
+    with stage("lock"):
+        lock = Lock(root)
+        wait_for(lock, root, notifier)
+    with stage("store"):
         agent = Agent(root, python=python, daemon=True)
-    line = None  # type: Optional[links.Tty]
+    line = None  # type: Optional[Tty]
     if tty is not None:
-        with _stage("tty"):
-            line = links.Tty(tty, baud, rtscts=rtscts)
-            line.open()
-    with _stage("socket"):
+        with stage("tty"):
+            line = Tty(tty, baud, rtscts=rtscts)
+            try:
+                line.open()
+            except LineBusy as exc:
+                raise StartFailed("tty", str(exc)) from exc
+    with stage("socket"):
         server = links.listen(root.path, root.fd)
     agent.log.write("serving {} as daemon".format(root.path))
+    console = None  # type: Optional[Console]
+    if line is not None and logins is not None:
+        console = Console(logins, line.say, agent.log.write)
+        line.on_text, line.on_session = console.on_text, console.on_session
+        line.on_gone = console.hang_up
     try:
-        _serve_until_stopped(agent, server, line)
+        with stage("applications"):
+            doors.open(agent)
+        _serve_until_stopped(agent, server, line, console, notifier)
     finally:
+        doors.close()
         with contextlib.suppress(OSError):
             os.unlink("agent.sock", dir_fd=root.fd)
         agent.log.write("ended")
         agent.close()
+        if logins is not None:
+            logins.close()
     return 0
 
 
 def _serve_until_stopped(
-    agent: Agent, server: socket.socket, line: Optional[links.Tty]
+    agent: Agent,
+    server: socket.socket,
+    line: Optional[Tty],
+    console: Optional[Console],
+    notifier: Notifier,
 ) -> None:
     # a pipe, because a signal may come while this thread holds the lock of an event
     reading, writing = os.pipe()
@@ -225,42 +124,118 @@ def _serve_until_stopped(
         signal.signal(number, lambda *_: agent.stop())
     threads = []  # type: List[threading.Thread]
     if line is not None:
-        serial = threading.Thread(
-            target=line.serve, args=(agent, agent.log.write), name="tty", daemon=True
-        )
-        serial.start()
-        threads.append(serial)
-    threading.Thread(target=_accept_all, args=(agent, server), daemon=True).start()
-    _free_idle_workers(agent)
+        threads.append(_begin("tty", agent, line.serve, agent, agent.log.write))
+    if console is not None:
+        threads.append(_begin("console", agent, console.serve))
+    room = threading.BoundedSemaphore(_MAX_CONNECTIONS)
+    accepting = threading.Thread(
+        target=_accept_all, args=(agent, server, room), name="accept", daemon=True
+    )
+    accepting.start()
+    vitals.need(accepting)
+    vitals.need(free_idle_workers(agent))
+    agent.watch.start()
+    watchdog = Watchdog(notifier, lambda wait_s: _answers(agent, room, wait_s), agent.log.write)
+    watchdog.start()
+    notifier.tell(READY=1, STATUS="serving {}".format(agent.root.path))
     print("edge-agent: ready", file=sys.stderr, flush=True)
     os.read(reading, 1)
+    notifier.tell(STOPPING=1, STATUS="ending")
+    watchdog.stop()
+    vitals.release(accepting)
+    with contextlib.suppress(OSError):
+        server.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
     server.close()
+    if console is not None:
+        console.stop()
     if line is not None:
         line.stop()
     agent.supervisor.interrupt()
+    agent.finishing.interrupt()
     for thread in threads:
         thread.join(timeout=2)
+
+
+def _begin(name: str, agent: Agent, work: Callable[..., None], *words: Any) -> Any:
+    """Start a thread that has to live until it ends by itself; give it."""
+
+    def run() -> None:
+        try:
+            work(*words)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the watchdog makes an end of it
+            agent.log.write("thread {} has failed: {!r}".format(name, exc))
+            return
+        vitals.release(thread)
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    vitals.need(thread)  # first, for it may end at once
+    thread.start()
+    return thread
 
 
 def _write_one(fd: int) -> None:
     os.write(fd, b"x")
 
 
-def _accept_all(agent: Agent, server: socket.socket) -> None:
+def _answers(agent: Agent, room: Any, wait_s: float) -> bool:
+    """Ask our own socket, as a host would, and say whether an answer came."""
+    if not room.acquire(blocking=False):
+        return True  # all places are taken, by hosts: that is not being stuck
+    room.release()
+    deadline = time.monotonic() + wait_s
+    link = links.connect(agent.root.path, agent.root.fd, timeout_s=wait_s)
+    if link is None:
+        return False
+    with link:
+        try:
+            link.sendall(encode_frame(Frame({"op": "ping", "id": 1})))
+            reader = FrameReader()
+            while True:
+                link.settimeout(max(0.001, deadline - time.monotonic()))
+                data = link.recv(4096)
+                if not data:
+                    return False
+                for frame in reader.feed(data):
+                    if "event" not in frame.meta:
+                        return frame.meta.get("ok") is True
+        except OSError:
+            return False
+
+
+def _accept_all(agent: Agent, server: socket.socket, room: Any) -> None:
     while True:
         try:
             connection, _ = server.accept()
-        except OSError:
-            return
+        except OSError as exc:
+            if exc.errno in (errno.EBADF, errno.EINVAL):
+                return  # it was closed, because the agent ends
+            agent.log.write("cannot accept a connection: {}".format(exc.strerror))
+            time.sleep(_ACCEPT_PAUSE_S)  # out of descriptors or memory: others give some back
+            continue
         if links.peer_uid(connection) not in (os.geteuid(), 0):
             agent.log.write("a connection of another user was refused")
             connection.close()
             continue
-        threading.Thread(target=_serve_one, args=(agent, connection), daemon=True).start()
+        if not room.acquire(blocking=False):
+            agent.log.write("over {} connections: one was refused".format(_MAX_CONNECTIONS))
+            connection.close()
+            continue
+        try:
+            threading.Thread(
+                target=_serve_one, args=(agent, connection, room), daemon=True
+            ).start()
+        except RuntimeError as exc:  # no thread can be started
+            agent.log.write("a connection was refused: {}".format(exc))
+            connection.close()
+            room.release()
+            time.sleep(_ACCEPT_PAUSE_S)
 
 
-def _serve_one(agent: Agent, connection: socket.socket) -> None:
-    with connection:
-        fd = connection.fileno()
-        with contextlib.suppress(OSError):
-            links.serve_pair(agent, fd, fd)
+def _serve_one(agent: Agent, connection: socket.socket, room: Any) -> None:
+    try:
+        with connection:
+            fd = connection.fileno()
+            with contextlib.suppress(OSError):
+                links.serve_pair(agent, fd, fd)
+    finally:
+        room.release()

@@ -9,7 +9,7 @@ import pwd
 import sys
 from typing import Any, Dict, List, Optional
 
-from edge_agent.telemetry import read_text
+from edge_agent.telemetry import emulated, read_text
 
 __all__ = ["machine_facts", "machine_key"]
 
@@ -144,6 +144,7 @@ def machine_facts() -> Dict[str, Any]:
     nodes = sorted({path for pattern in _NODES for path in glob.glob(pattern)})
     return {
         "machine": platform.machine(),
+        "emulated": emulated(),
         "system": platform.system(),
         "kernel": platform.release(),
         "os": _os_release(),

@@ -59,6 +59,10 @@ class Calls:
         """Give a file a second name."""
         os.link(name, new_name, src_dir_fd=dir_fd, dst_dir_fd=new_dir_fd, follow_symlinks=False)
 
+    def symlink(self, target: str, name: str, dir_fd: int) -> None:
+        """Make a link by name."""
+        os.symlink(target, name, dir_fd=dir_fd)
+
     def unlink(self, name: str, dir_fd: int) -> None:
         """Remove a name."""
         os.unlink(name, dir_fd=dir_fd)
@@ -94,6 +98,10 @@ def _check_name(name: str) -> str:
     if not name or "/" in name or "\0" in name or name in (".", ".."):
         raise NotOurs("{!r} is not a file name".format(name))
     return name
+
+
+def _landing_name(name: str) -> str:
+    return ".{}.tmp".format(_check_name(name))
 
 
 class Folder:
@@ -159,8 +167,9 @@ class Folder:
         return Folder(os.path.join(self.path, name), fd)
 
     def close(self) -> None:
-        """Close the descriptor."""
-        os.close(self.fd)
+        """Close the descriptor; what still uses the folder fails, whoever has its number."""
+        fd, self.fd = self.fd, -1
+        os.close(fd)
 
     def names(self) -> List[str]:
         """Every name in the folder, sorted."""
@@ -219,7 +228,8 @@ class Folder:
 
     def open_append(self, name: str) -> int:
         """Open a plain file for reading and appending, made if it is missing."""
-        fd = calls.open(_check_name(name), os.O_RDWR | os.O_CREAT | os.O_APPEND, self.fd)
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK
+        fd = calls.open(_check_name(name), flags, self.fd)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             raise NotOurs("{} in {} is not a plain file".format(name, self.path))
@@ -227,7 +237,7 @@ class Folder:
 
     def write_whole(self, name: str, data: bytes) -> None:
         """Write a file that is there with all of its bytes, or as it was before; durable."""
-        landing = ".{}.tmp".format(_check_name(name))
+        landing = _landing_name(name)
         self.remove(landing)
         fd = calls.open(landing, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self.fd)
         try:
@@ -245,12 +255,38 @@ class Folder:
             raise
         self.sync()
 
+    def drop_landing(self, name: str) -> None:
+        """Remove what a `write_whole` that was killed has left, if the disk lets us."""
+        with contextlib.suppress(OSError):
+            self.remove(_landing_name(name))
+
+    def target(self, name: str) -> Optional[str]:
+        """Where the link ``name`` leads; None if there is none."""
+        try:
+            return os.readlink(_check_name(name), dir_fd=self.fd)
+        except OSError:
+            return None
+
+    def point(self, name: str, target: str) -> None:
+        """Make ``name`` a link to ``target``, at once for whoever follows it; durable."""
+        landing = _landing_name(name)
+        self.remove(landing)
+        calls.symlink(target, landing, self.fd)
+        try:
+            calls.rename(landing, self.fd, name, self.fd)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self.remove(landing)
+            raise
+        self.sync()
+
     def move(self, name: str, other: Folder, new_name: str) -> None:
-        """Rename into ``other``, durable when this returns."""
+        """Rename into ``other``; the new name is durable when this returns.
+
+        The old one is not synced: after a power cut it may be there as well.
+        """
         calls.rename(_check_name(name), self.fd, _check_name(new_name), other.fd)
         other.sync()
-        if other is not self:
-            self.sync()
 
     def link(self, name: str, other: Folder, new_name: str) -> None:
         """Give a file a second name in ``other``; where the disk has no links, copy it.

@@ -6,83 +6,35 @@ A handler takes the agent, the request's context, its fields and its body, and g
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import os
-import platform
 import time
-import traceback
-from typing import Any, Dict, Iterator
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
 
 import edge_agent
-from edge_agent import asking, measuring, runtimes
-from edge_agent.facts import machine_facts
-from edge_agent.fs import Folder, NotOurs
+from edge_agent import asking, later
+from edge_agent.fs import NotOurs
+from edge_agent.gate import gate
+from edge_agent.holding import HELD_OPS
 from edge_agent.landing import inflate
-from edge_agent.logs import Log
 from edge_agent.refusals import Cancelled, Refused, from_os_error
-from edge_agent.releases import Releases
-from edge_agent.slots import Slots
-from edge_agent.store import Store
-from edge_agent.supervisor import Supervisor
 from edgesdk.wire import codes
 from edgesdk.wire.frames import Frame
-from edgesdk.wire.limits import MAX_BODY_BYTES, MAX_CHUNK_BYTES, MAX_MANIFEST_BYTES
-from edgesdk.wire.ops import PROTOCOL_NEWEST, PROTOCOL_OLDEST, SLOTS
+from edgesdk.wire.limits import (
+    MAX_AHEAD_BYTES,
+    MAX_BODY_BYTES,
+    MAX_CHUNK_BYTES,
+    MAX_MANIFEST_BYTES,
+)
+from edgesdk.wire.manifest import canonical_bytes
+from edgesdk.wire.ops import PROTOCOL_NEWEST, PROTOCOL_OLDEST
 
-__all__ = ["HANDLERS", "Agent", "answer"]
+if TYPE_CHECKING:
+    from edge_agent.agent import Agent
 
-_PROBE_TIMEOUT_S = 60.0
+__all__ = ["HANDLERS", "answer"]
+
 #: Not worth a line in the log.
-_QUIET = ("put", "hello", "status", "logs")
-
-
-def _own_sha256() -> str:
-    """The hash of the file this agent runs from; empty when it runs from a source tree."""
-    home = os.path.dirname(os.path.dirname(os.path.abspath(edge_agent.__file__)))
-    if not os.path.isfile(home):
-        return ""
-    with open(home, "rb") as stream:
-        return hashlib.sha256(stream.read()).hexdigest()
-
-
-class Agent:
-    """Everything one agent process holds: it has the lock of its state folder."""
-
-    def __init__(self, root: Folder, *, python: str, daemon: bool) -> None:
-        self.root = root
-        self.daemon = daemon
-        self.log = Log(root.sub("logs"))
-        self.sha256 = _own_sha256()
-        scratch = root.sub("scratch")
-        for name in scratch.names():
-            scratch.remove(name)
-        scratch.close()
-        self.slots = Slots(root, self.log.write)
-        self.store = Store(root, self.log.write)
-        self.releases = Releases(root, self.store, self.slots, self.log.write)
-        self.supervisor = Supervisor(python, scratch.path, self.log.write)
-        self.stop = lambda: None  # type: Callable[[], None]
-
-    @contextlib.contextmanager
-    def worker_turn(self, ctx: Any) -> Iterator[None]:
-        """Have the worker, which dies when the one who asked goes away."""
-        with self.supervisor.turn(ctx.op):
-            ctx.on_cancel = self.supervisor.interrupt
-            try:
-                if ctx.is_cancelled():
-                    raise Cancelled
-                yield
-            finally:
-                ctx.on_cancel = None
-
-    def close(self) -> None:
-        """Let go of worker, files and folders."""
-        self.supervisor.drop()
-        self.store.close()
-        self.releases.close()
-        self.log.close()
-        self.root.close()
+_QUIET = ("put", "held", "hello", "status", "logs", "ping", "infer", "served")
 
 
 def _hello(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:
@@ -93,6 +45,7 @@ def _hello(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:
         or any(type(version) is not int for version in asked)
     ):
         raise Refused(codes.BAD_REQUEST, "protocol must be [oldest, newest]")
+    ctx.peer.who = asking.line(meta, "who", limit=128)
     oldest, newest = asked
     best = min(newest, PROTOCOL_NEWEST)
     if best < max(oldest, PROTOCOL_OLDEST):
@@ -112,66 +65,13 @@ def _hello(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:
             "protocol": best,
             "agent_version": edge_agent.__version__,
             "agent_sha256": agent.sha256,
-            "python": platform.python_version(),
-            "machine": platform.machine(),
+            "python": agent.python_version,
+            "machine": os.uname().machine,
             "daemon": agent.daemon,
             "pid": os.getpid(),
+            "notice": agent.slots.notice(),
+            "signatures": agent.policy.files.words(),
             "limits": {"max_chunk_bytes": MAX_CHUNK_BYTES, "max_body_bytes": MAX_BODY_BYTES},
-        }
-    )
-
-
-def _facts(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:
-    facts = machine_facts()
-    facts["worker_python"] = agent.supervisor.python
-    facts["disk_free_bytes"] = agent.root.free_bytes()
-    facts["state_dir"] = agent.root.path
-    wanted = asking.names(meta, "runtimes", runtimes.NAMES)
-    if wanted:
-        found = {}
-        with agent.worker_turn(ctx):
-            for name in wanted:
-                if ctx.is_cancelled():
-                    raise Cancelled
-                found[name] = agent.supervisor.probe(name, _PROBE_TIMEOUT_S)
-        facts["runtimes"] = found
-    return Frame({"facts": facts})
-
-
-def _slot_states(agent: Agent) -> Dict[str, Any]:
-    states = {}  # type: Dict[str, Any]
-    for slot in SLOTS:
-        bundle = agent.slots.bundle(slot)
-        known = None if bundle is None else agent.releases.describe(bundle)
-        if bundle is None:
-            states[slot] = None
-            continue
-        known = known or {"name": "", "precision": "", "target": "", "checked": False}
-        states[slot] = {
-            "bundle": bundle,
-            "name": known["name"],
-            "precision": known["precision"],
-            "target": known["target"],
-            "since": agent.slots.since(slot),
-            "verified": known["checked"],
-        }
-    return states
-
-
-def _status(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:
-    return Frame(
-        {
-            "agent": {
-                "version": edge_agent.__version__,
-                "sha256": agent.sha256,
-                "python": platform.python_version(),
-                "pid": os.getpid(),
-                "daemon": agent.daemon,
-                "protocol": PROTOCOL_NEWEST,
-            },
-            "slots": _slot_states(agent),
-            "store_bytes": agent.store.bytes_held(),
-            "worker": agent.supervisor.state(),
         }
     )
 
@@ -199,7 +99,7 @@ def _stage(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:
     if data is not None and (missing or agent.releases.manifest(bundle) is None):
         agent.store.stage(bundle, data, agent.slots.tick())
     elif missing:
-        agent.store.restage(bundle, manifest, agent.slots.tick())
+        agent.store.stage(bundle, canonical_bytes(manifest), agent.slots.tick())
     return Frame({"missing": missing, "needed_bytes": needed, "free_bytes": free})
 
 
@@ -209,8 +109,13 @@ def _put(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:
     offset = asking.whole(meta, "offset", 0, 1 << 40)
     if meta.get("raw_bytes") is not None:
         body = inflate(body, asking.whole(meta, "raw_bytes", 0, MAX_CHUNK_BYTES))
-    have, done = agent.store.put(sha256, size, offset, body)
+    ahead = meta.get("ahead") is True
+    have, done = agent.store.put(sha256, size, offset, body, ahead=ahead)
     return Frame({"have": have, "done": done})
+
+
+def _lanes(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:
+    return Frame({"token": agent.lanes.new_token(), "ahead_bytes": MAX_AHEAD_BYTES})
 
 
 def _commit(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:
@@ -218,43 +123,26 @@ def _commit(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:
     return Frame({"committed": True})
 
 
-def _activate(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:
-    bundle, manifest = agent.releases.need(asking.sha256(meta, "bundle"))
-    if not agent.releases.has_passed(bundle):
-        raise Refused(
-            codes.CHECK_FAILED,
-            "cannot activate {}: it has not passed its check vectors on this device".format(
-                bundle[:12]
-            ),
-            bundle=bundle,
-        )
-    agent.releases.part_paths(bundle, manifest)
-    agent.slots.activate(bundle)
-    return Frame({"slots": _slot_states(agent)})
+def _hold(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:
+    """Take hold of the device, or wait for it: see `edge_agent.holding`."""
+    wait_s = asking.number(meta, "wait_s", 0, 86_400.0, default=0.0)
+    doing = asking.line(meta, "doing", limit=80)
+    agent.hold.take(ctx.peer, doing, wait_s=wait_s, cancelled=ctx.is_cancelled)
+    return Frame({"holder": agent.hold.state()})
 
 
-def _rollback(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:
-    bundle = agent.slots.bundle("previous")
-    if bundle is not None:
-        agent.releases.part_paths(*agent.releases.need(bundle))
-    agent.slots.rollback()
-    return Frame({"slots": _slot_states(agent)})
-
-
-def _releases(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:
-    found = [agent.releases.describe(bundle) for bundle in agent.releases.ids()]
-    return Frame({"releases": [release for release in found if release is not None]})
-
-
-def _gc(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:
-    budget = None
-    if meta.get("budget_bytes") is not None:
-        budget = asking.whole(meta, "budget_bytes", 0, 1 << 50)
-    return Frame(agent.releases.collect(budget))
+def _release(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:
+    """Let go of the device."""
+    agent.hold.release(ctx.peer)
+    return Frame({})
 
 
 def _logs(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:
     return Frame({"lines": agent.log.tail(asking.whole(meta, "lines", 0, 10_000, default=100))})
+
+
+def _ping(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:
+    return Frame({})
 
 
 def _unload(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:
@@ -267,24 +155,48 @@ def _shutdown(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Fram
     return Frame({})
 
 
+#: A function, or where to find it: the module in `edge_agent.later` and the name there.
 HANDLERS = {
     "hello": _hello,
-    "facts": _facts,
-    "status": _status,
+    "facts": ("describing", "facts"),
+    "status": ("describing", "status"),
     "stage": _stage,
     "put": _put,
+    "lanes": _lanes,
+    "held": ("assemble", "held"),
+    "blocks": ("assemble", "blocks"),
+    "assemble": ("assemble", "assemble"),
     "commit": _commit,
-    "check": measuring.check,
-    "activate": _activate,
-    "rollback": _rollback,
-    "releases": _releases,
-    "gc": _gc,
-    "run": measuring.run,
-    "bench": measuring.bench,
+    "finish": ("finishing", "finish"),
+    "check": ("measuring", "check"),
+    "auth": ("policy_ops", "auth"),
+    "vouch": ("policy_ops", "vouch"),
+    "trust": ("policy_ops", "trust"),
+    "activate": ("activation", "activate"),
+    "rollback": ("activation", "rollback"),
+    "confirm": ("activation", "confirm"),
+    "hold": _hold,
+    "release": _release,
+    "releases": ("activation", "releases"),
+    "gc": ("activation", "gc"),
+    "run": ("measuring", "run"),
+    "bench": ("measuring", "bench"),
+    "profile": ("profiling", "profile"),
+    "infer": ("serving", "infer"),
+    "served": ("serving", "served"),
     "logs": _logs,
+    "ping": _ping,
     "unload": _unload,
     "shutdown": _shutdown,
-}  # type: Dict[str, Callable[[Agent, Any, Dict[str, Any], bytes], Frame]]
+}  # type: Dict[str, Any]
+
+
+def _handler(op: Any) -> Optional[Callable[[Agent, Any, Dict[str, Any], bytes], Frame]]:
+    found = HANDLERS.get(op) if isinstance(op, str) else None
+    if isinstance(found, tuple):
+        module, name = found
+        return getattr(getattr(later, module), name)  # type: ignore[no-any-return] # a function
+    return found
 
 
 def answer(agent: Agent, ctx: Any, request: Frame) -> Frame:
@@ -297,9 +209,17 @@ def answer(agent: Agent, ctx: Any, request: Frame) -> Frame:
     op = request.meta.get("op")
     refused = None  # type: Optional[Refused]
     try:
-        handler = HANDLERS.get(op) if isinstance(op, str) else None
+        handler = _handler(op)
         if handler is None:
             raise Refused(codes.UNKNOWN_OP, "this agent has no operation {!r}".format(op)[:200])
+        if ctx.is_application and op not in later.serving.FOR_APPLICATIONS:
+            text = "this socket answers applications: {}".format(
+                ", ".join(later.serving.FOR_APPLICATIONS)
+            )
+            raise Refused(codes.UNKNOWN_OP, text)
+        if op in HELD_OPS:
+            agent.hold.require(ctx.peer)
+        gate(agent, str(op), request.meta)
         reply = handler(agent, ctx, request.meta, request.body)
     except Refused as exc:
         refused = exc
@@ -333,7 +253,10 @@ def answer(agent: Agent, ctx: Any, request: Frame) -> Frame:
 
 
 def _bug(agent: Agent, op: Any, exc: BaseException) -> Refused:
-    lines = traceback.format_exc().strip().splitlines()
+    try:
+        lines = later.traceback.format_exc().strip().splitlines()
+    except (ImportError, OSError):  # out of descriptors: the reply goes out without it
+        lines = []
     for line in lines[-12:]:
         agent.log.write("  " + line)
     where = [line.strip() for line in lines if line.strip().startswith("File ")][-1:]

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
-from edge_agent import asking
-from edge_agent.compare import compare, tolerance_of
-from edge_agent.facts import machine_key
+from edge_agent import asking, passes, probe
+from edge_agent.compare import compare, same_twice, tolerance_of
+from edge_agent.loading import Loaded
 from edge_agent.refusals import Refused
 from edge_agent.slots import utc_now
-from edge_agent.supervisor import Loaded
 from edge_agent.telemetry import Sampler, static_conditions
 from edgesdk.wire import codes
 from edgesdk.wire.frames import Frame
@@ -21,10 +19,10 @@ from edgesdk.wire.limits import MAX_BODY_BYTES, MAX_TENSOR_BYTES
 from edgesdk.wire.tensors import TensorError, check_specs, element_count
 
 if TYPE_CHECKING:
-    from edge_agent.handlers import Agent
-    from edge_agent.serve import Context
+    from edge_agent.agent import Agent
+    from edge_agent.context import Context
 
-__all__ = ["bench", "check", "run"]
+__all__ = ["bench", "check", "check_vectors", "load_release", "run", "stored_vector"]
 
 _CHECK_TIMEOUT_S = 300.0
 _RUN_TIMEOUT_S = 120.0
@@ -34,7 +32,7 @@ _SILENCE_S = 300.0
 _MAX_RUNS = 4 << 20
 
 
-def _load(
+def load_release(
     agent: Agent,
     ctx: Context,
     bundle: str,
@@ -44,16 +42,20 @@ def _load(
     fresh: bool = False,
     timeout_s: float,
 ) -> Loaded:
-    return agent.supervisor.load(
-        bundle,
-        manifest,
-        agent.releases.part_paths(bundle, manifest),
-        threads=threads,
-        fresh=fresh,
-        timeout_s=timeout_s,
-        on_event=ctx.event,
-        cancelled=ctx.is_cancelled,
-    )
+    """Give a worker that holds a release; who calls has its turn."""
+    files = agent.releases.part_paths(bundle, manifest)
+    is_held = not fresh and agent.supervisor.would_find(bundle, threads)
+    with agent.probation.around("" if is_held else bundle, loads=True):
+        return agent.supervisor.load(
+            bundle,
+            manifest,
+            files,
+            threads=threads,
+            fresh=fresh,
+            timeout_s=timeout_s,
+            on_event=ctx.event,
+            cancelled=ctx.is_cancelled,
+        )
 
 
 def _infer(
@@ -65,6 +67,9 @@ def _infer(
     allowed_s: Optional[float] = None,
 ) -> Tuple[Frame, Optional[float]]:
     """Run once; give the worker's reply, and the cold start in ms if this was the first run."""
+    run_s = loaded.limits["run_s"]
+    if run_s is not None and run_s < timeout_s:  # the bundle's own bound, or the device's
+        timeout_s, allowed_s = float(run_s), None
     reply = loaded.worker.request(
         {"op": "run", "tensors": specs},
         body,
@@ -105,9 +110,11 @@ def run(agent: Agent, ctx: Context, meta: Dict[str, Any], body: bytes) -> Frame:
     timeout_s = asking.number(meta, "timeout_s", 0.001, _MAX_TIMEOUT_S, default=_RUN_TIMEOUT_S)
     specs = asking.tensors(meta.get("tensors"), body, manifest["inputs"], bundle[:12])
     deadline = time.monotonic() + timeout_s
-    with agent.worker_turn(ctx):
-        loaded = _load(agent, ctx, bundle, manifest, timeout_s=timeout_s)
-        reply, _ = _infer(loaded, specs, body, deadline - time.monotonic(), allowed_s=timeout_s)
+    with agent.worker_turn(ctx, bundle, manifest):
+        loaded = load_release(agent, ctx, bundle, manifest, timeout_s=timeout_s)
+        left_s = deadline - time.monotonic()
+        with agent.probation.around(bundle, loads=False):
+            reply, _ = _infer(loaded, specs, body, left_s, allowed_s=timeout_s)
     kept = {key: reply.meta[key] for key in ("tensors", "run_ms", "parts")}
     return Frame(kept, reply.body)
 
@@ -115,52 +122,34 @@ def run(agent: Agent, ctx: Context, meta: Dict[str, Any], body: bytes) -> Frame:
 # -- check -----------------------------------------------------------------------------------
 
 
-def _module_state(paths: List[str]) -> List[Any]:
-    """What changes when a runtime is installed again, without importing it."""
-    state = []  # type: List[Any]
-    for path in paths:
-        try:
-            seen = os.stat(path) if path else None
-        except OSError:
-            seen = None
-        state.append([path, None if seen is None else [seen.st_ino, seen.st_mtime_ns]])
-    return state
-
-
-def _fingerprint(agent: Agent, module_files: List[str]) -> Dict[str, Any]:
-    """Everything that a recorded pass rests on: same fingerprint, same numbers."""
-    record = {
-        "agent": agent.sha256,
-        "machine": machine_key(),
-        "python": _module_state([agent.supervisor.python]),
-        "modules": _module_state(module_files),
-    }
-    return {
-        "module_files": module_files,
-        "sha256": hashlib.sha256(
-            json.dumps(record, sort_keys=True).encode("utf-8")
-        ).hexdigest(),
-    }
-
-
 def check(agent: Agent, ctx: Context, meta: Dict[str, Any], body: bytes) -> Frame:
-    """Run every check vector of a bundle and compare; a pass is recorded with the release."""
+    """Run every check vector of a bundle and compare; a pass is recorded with the release.
+
+    One that passes is timed as well, see `edge_agent.probe`; `activate` judges that.
+    """
     bundle, manifest = agent.releases.need(asking.sha256(meta, "bundle"))
     timeout_s = asking.number(
         meta, "timeout_s", 0.001, _MAX_TIMEOUT_S, default=_CHECK_TIMEOUT_S
     )
+    bound = probe.bound_of(agent, bundle, manifest, asking.microseconds(meta, "max_latency_us"))
     if not asking.flag(meta, "force"):
         known = agent.releases.passed(bundle)
         if known is not None:
             record, outputs = known
             files = record.get("fingerprint", {}).get("module_files", [])
-            if record.get("fingerprint") == _fingerprint(agent, files):
+            now = passes.fingerprint(agent, manifest, files)
+            same = passes.holds(record) and record.get("fingerprint") == now
+            if same and bound.allows(probe.median_us(record)):
                 reply = {k: v for k, v in record["reply"].items() if k != "reused"}
                 return Frame(dict(reply, reused=True), outputs)
-    with agent.worker_turn(ctx):
-        reply, outputs, loaded = _check_vectors(agent, ctx, bundle, manifest, timeout_s)
+    with agent.worker_turn(ctx, bundle, manifest):
+        reply, outputs, loaded = check_vectors(agent, ctx, bundle, manifest, timeout_s)
+        if reply["passed"]:
+            vectors = [stored_vector(agent, vector) for vector in manifest["checks"]]
+            with agent.quiet("a host's latency probe", ctx.is_cancelled):
+                reply["latency"] = probe.measure(loaded, vectors, bound, timeout_s)
     if reply["passed"]:
-        fingerprint = _fingerprint(agent, loaded.module_files)
+        fingerprint = passes.fingerprint(agent, manifest, loaded.module_files)
         record = {"reply": reply, "fingerprint": fingerprint, "since": utc_now()}
         agent.releases.record_pass(bundle, record, outputs)
     else:
@@ -168,11 +157,30 @@ def check(agent: Agent, ctx: Context, meta: Dict[str, Any], body: bytes) -> Fram
     return Frame(reply, outputs)
 
 
-def _check_vectors(
-    agent: Agent, ctx: Context, bundle: str, manifest: Dict[str, Any], timeout_s: float
+def check_vectors(
+    agent: Agent, ctx: Any, bundle: str, manifest: Dict[str, Any], timeout_s: float
 ) -> Tuple[Dict[str, Any], bytes, Loaded]:
+    """Run the check vectors; who calls has the worker's turn.
+
+    Returns:
+        The reply's fields, the outputs that go with it, and the worker.
+    """
     deadline = time.monotonic() + timeout_s
-    loaded = _load(agent, ctx, bundle, manifest, timeout_s=timeout_s)
+    loaded = load_release(agent, ctx, bundle, manifest, timeout_s=timeout_s)
+    with agent.probation.around(bundle, loads=False):
+        limits_s = (deadline, timeout_s)
+        reply, outputs = _run_vectors(agent, ctx, loaded, manifest, limits_s)
+    return reply, outputs, loaded
+
+
+def _run_vectors(
+    agent: Agent,
+    ctx: Any,
+    loaded: Loaded,
+    manifest: Dict[str, Any],
+    limits_s: Tuple[float, float],
+) -> Tuple[Dict[str, Any], bytes]:
+    deadline, timeout_s = limits_s
     was_new = loaded.fresh
     cold_ms = None
     vectors, pieces, offset = [], [], 0
@@ -188,7 +196,14 @@ def _check_vectors(
         )
         cold_ms = cold if cold is not None else cold_ms
         seen = {spec["name"]: spec for spec in reply.meta["tensors"]}
-        vectors.append({"index": index, "outputs": _judge(vector, seen, reply.body, blob)})
+        outputs = _judge(vector, seen, reply.body, blob)
+        if not vector["expected"]:  # the host could not run the part
+            left_s = deadline - time.monotonic()
+            again, _ = _infer(loaded, specs, inputs, left_s, allowed_s=timeout_s)
+            outputs = same_twice(
+                reply.meta["tensors"], reply.body, again.meta["tensors"], again.body
+            )
+        vectors.append({"index": index, "outputs": outputs})
         if offset + len(reply.body) <= MAX_BODY_BYTES:
             pieces.append(reply.body)
             tensors += [
@@ -207,7 +222,7 @@ def _check_vectors(
         "cold_start_ms": cold_ms,
         "tensors": tensors,
     }
-    return result, b"".join(pieces), loaded
+    return result, b"".join(pieces)
 
 
 def _judge(
@@ -286,19 +301,9 @@ def bench(agent: Agent, ctx: Context, meta: Dict[str, Any], body: bytes) -> Fram
     timeout_s = asking.number(meta, "timeout_s", 0.001, _MAX_TIMEOUT_S, default=_SILENCE_S)
     started = utc_now()
     cold_ms = first_ms = None
-    vectors = []
-    for vector in manifest["checks"]:
-        sha256 = vector["blob"]["sha256"]
-        if agent.store.blobs.size(sha256) != vector["blob"]["bytes"]:
-            raise Refused(codes.NOT_FOUND, "check vector {} is gone".format(sha256[:12]))
-        vectors.append(
-            {
-                "path": os.path.join(agent.store.blobs.path, sha256),
-                "tensors": vector["inputs"],
-            }
-        )
-    with agent.worker_turn(ctx):
-        loaded = _load(
+    vectors = [stored_vector(agent, vector) for vector in manifest["checks"]]
+    with agent.worker_turn(ctx, bundle, manifest):
+        loaded = load_release(
             agent,
             ctx,
             bundle,
@@ -308,15 +313,17 @@ def bench(agent: Agent, ctx: Context, meta: Dict[str, Any], body: bytes) -> Fram
             timeout_s=timeout_s,
         )
         was_new = loaded.fresh
-        if was_new:
-            first = manifest["checks"][0]
-            blob = agent.store.blobs.read(first["blob"]["sha256"], limit=first["blob"]["bytes"])
-            specs, inputs = _slice(first["inputs"], blob)
-            reply, cold_ms = _infer(loaded, specs, inputs, timeout_s)
-            first_ms = reply.meta["run_ms"]
-        reply, conditions = _measure(loaded, ctx, spec, vectors, timeout_s)
+        with agent.probation.around(bundle, loads=False):
+            if was_new:
+                first = manifest["checks"][0]["blob"]
+                blob = agent.store.blobs.read(first["sha256"], limit=first["bytes"])
+                specs, inputs = _slice(manifest["checks"][0]["inputs"], blob)
+                reply, cold_ms = _infer(loaded, specs, inputs, timeout_s)
+                first_ms = reply.meta["run_ms"]
+            reply, conditions = _measure(loaded, ctx, spec, vectors, timeout_s)
     for part in reply.meta["parts"]:
-        part["backend"] = manifest["parts"][part["index"]]["backend"]
+        planned = manifest["parts"][part["index"]]["backend"]
+        part["backend"] = loaded.runtimes[part["index"]].get("backend") or planned
     result = {
         "runs": reply.meta["runs"],
         "warmup_runs": spec["warmup_runs"],
@@ -331,6 +338,17 @@ def bench(agent: Agent, ctx: Context, meta: Dict[str, Any], body: bytes) -> Fram
         "parts": reply.meta["parts"],
     }
     return Frame(result, reply.body)
+
+
+def stored_vector(agent: Agent, vector: Dict[str, Any]) -> Dict[str, Any]:
+    """Say where the inputs of a check vector lie, for a worker to read."""
+    sha256 = vector["blob"]["sha256"]
+    if agent.store.blobs.size(sha256) != vector["blob"]["bytes"]:
+        raise Refused(codes.NOT_FOUND, "check vector {} is gone".format(sha256[:12]))
+    return {
+        "path": os.path.join(agent.store.blobs.path, sha256),
+        "tensors": vector["inputs"],
+    }
 
 
 def _measure(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from edge_agent.fs import Folder, NotOurs
 from edge_agent.landing import hash_file
@@ -27,6 +27,7 @@ from edgesdk.wire.manifest import (
     is_sha256,
     load_manifest,
     part_file_name,
+    part_files,
 )
 from edgesdk.wire.ops import SLOTS
 
@@ -38,14 +39,6 @@ _PASSED = "passed.json"
 _PASSED_BODY = "passed.bin"
 #: A reply lists every release, so what one of them says of its inputs is bounded.
 _MAX_TAKES_BYTES = 1 << 16
-
-
-def part_files(manifest: Dict[str, Any]) -> Iterator[Tuple[str, str, int]]:
-    """Give (file name, sha256, bytes) of every file of every part."""
-    for index, part in enumerate(manifest["parts"]):
-        for record in part["files"]:
-            name = part_file_name(index, record["role"], part["format"])
-            yield name, record["sha256"], record["bytes"]
 
 
 class Releases:
@@ -60,7 +53,10 @@ class Releases:
         self._folder = root.sub("releases")
         for name in self._folder.names():
             if not is_sha256(name):
-                self._folder.remove(name)  # a release that never became one, or was going
+                try:
+                    self._folder.remove(name)  # it never became one, or was going
+                except OSError as exc:  # what is whole here can be used all the same
+                    log("{} cannot be removed: {}".format(name[:80], exc.strerror))
 
     def close(self) -> None:
         """Close the folder."""
@@ -110,6 +106,16 @@ class Releases:
                 bundle=bundle,
             )
         return bundle, manifest
+
+    def why_not(self, bundle: str) -> Optional[str]:
+        """Say why a release cannot be run, its bytes proven, or give None."""
+        try:
+            self.part_paths(*self.need(bundle))
+        except Refused as exc:
+            return str(exc)
+        except (OSError, NotOurs) as exc:
+            return "it cannot be read: {}".format(exc)
+        return None
 
     def part_paths(self, bundle: str, manifest: Dict[str, Any]) -> List[List[str]]:
         """Paths of the files of each part, for the worker; their bytes are proven here.
@@ -202,8 +208,8 @@ class Releases:
                     self._store.blobs.link(sha256, release, name)
                 commit = {"number": self._slots.tick(), "since": utc_now()}
                 release.write_whole(_COMMIT, json.dumps(commit).encode("utf-8"))
+                # its sync of the folder is that of the links, too
                 release.write_whole(_MANIFEST, canonical_bytes(manifest))
-                release.sync()
             finally:
                 release.close()
             self._folder.move(landing, self._folder, bundle)
@@ -243,6 +249,19 @@ class Releases:
                 return None
             return record, body
         except (OSError, ValueError, KeyError, TypeError, NotOurs):
+            return None
+        finally:
+            release.close()
+
+    def pass_record(self, bundle: str) -> Optional[Dict[str, Any]]:
+        """The record of a passed check, without its outputs, or None."""
+        if not self._folder.has_folder(bundle):
+            return None
+        release = self._folder.sub(bundle, create=False)
+        try:
+            record = json.loads(release.read(_PASSED, limit=MAX_MANIFEST_BYTES).decode("utf-8"))
+            return record if isinstance(record, dict) else None
+        except (OSError, ValueError, NotOurs):
             return None
         finally:
             release.close()
@@ -310,10 +329,13 @@ class Releases:
             "since": None if slot is None else self._slots.since(slot),
             "bytes": sum(size for _, _, size in part_files(manifest)),
             "checked": self.has_passed(bundle),
+            "state": self._slots.state_of(bundle),
         }
 
     def collect(self, budget_bytes: Optional[int]) -> Dict[str, Any]:
         """Remove releases that no slot holds, oldest first, and blobs nobody needs.
+
+        What a device on probation would return to stays.
 
         With a budget only as many go as it takes for the blobs to fit in it.
         """
@@ -324,7 +346,7 @@ class Releases:
                 kept[bundle] = {} if manifest is None else dict(deployed_blobs(manifest))
             removed = []
             for bundle in sorted(kept, key=self._number):
-                if self._slots.slot_of(bundle) is not None:
+                if self._slots.is_needed(bundle):
                     continue
                 held = {k: v for blobs in kept.values() for k, v in blobs.items()}
                 if budget_bytes is not None and sum(held.values()) <= budget_bytes:

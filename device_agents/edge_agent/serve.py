@@ -2,7 +2,7 @@
 
 Two threads: the caller's reads, one answers in order. So the end of the link is noticed at
 once, and whatever a worker was doing for it is ended. A third says "alive" during long work.
-Replies are kept for a while, because on a serial line a lost frame is asked for again.
+Links lose nothing (a serial line has `edgesdk.wire.arq` below), so each request comes once.
 """
 
 from __future__ import annotations
@@ -11,81 +11,47 @@ import collections
 import contextlib
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict
 
+from edge_agent import later
+from edge_agent.context import Context
 from edge_agent.handlers import answer
+from edge_agent.holding import Peer
 from edge_agent.refusals import Cancelled
+from edge_agent.vitals import vitals
 from edgesdk.wire import codes
 from edgesdk.wire.frames import Frame, FrameError, FrameReader, encode_frame
 
 if TYPE_CHECKING:
-    from edge_agent.handlers import Agent
+    from edge_agent.agent import Agent
 
-__all__ = ["Context", "Conversation"]
+__all__ = ["Conversation"]
+
+#: Answered by the thread that reads, where nothing else is under way: two changes of threads
+#: would be a good part of a short inference. It has a limit of its own, and changes nothing.
+_AT_ONCE = ("infer",)
 
 _ALIVE_S = 0.5
 _QUEUE_BYTES = 4 << 20
-_KEPT_REPLIES = 256
-_KEPT_BYTES = 4 << 20
-_KEPT_IDS = 4096
+_QUEUE_FRAMES = 1024
+#: What a request may take by itself; waiting for a worker or for the host is not counted.
+_ANSWER_S = 600.0
 
 
-class Context:
-    """One request on its way: how a handler tells of progress, or learns nobody waits."""
-
-    def __init__(self, op: str, send_event: Callable[[Dict[str, Any]], None]) -> None:
-        self.op = op
-        self.on_cancel = None  # type: Optional[Callable[[], None]]
-        self.after = None  # type: Optional[Callable[[], None]]
-        self._send_event = send_event
-        self._cancelled = threading.Event()
-
-    def event(self, meta: Dict[str, Any]) -> None:
-        """Tell the host how far the work is; only known fields of ``meta`` go out."""
-        kept = {k: meta[k] for k in ("event", "step", "done", "total") if k in meta}
-        self._send_event(kept)
-
-    def is_cancelled(self) -> bool:
-        """Say whether the one who asked is gone."""
-        return self._cancelled.is_set()
-
-    def cancel(self) -> None:
-        """Nobody waits any more: end what can be ended."""
-        self._cancelled.set()
-        hook = self.on_cancel
-        if hook is not None:
-            hook()
-
-
-class _Replies:
-    """The last replies of a session, bounded in number and bytes; the newest is always kept."""
-
-    def __init__(self) -> None:
-        self._kept = collections.OrderedDict()  # type: Any
-        self._bytes = 0
-        self._seen = collections.OrderedDict()  # type: Any
-
-    def add(self, number: int, data: bytes) -> None:
-        self._kept[number] = data
-        self._bytes += len(data)
-        self._seen[number] = True
-        while len(self._kept) > 1 and (
-            len(self._kept) > _KEPT_REPLIES or self._bytes > _KEPT_BYTES
-        ):
-            _, old = self._kept.popitem(last=False)
-            self._bytes -= len(old)
-        while len(self._seen) > _KEPT_IDS:
-            self._seen.popitem(last=False)
-
-    def find(self, number: int) -> Optional[bytes]:
-        return self._kept.get(number)  # type: ignore[no-any-return]
-
-    def was_answered(self, number: int) -> bool:
-        return number in self._seen
+def _size(frame: Frame) -> int:
+    """Bytes of a frame that waits, more or less as it came."""
+    return len(frame.body) + len(frame.raw_meta or b"")
 
 
 class Conversation:
-    """Reads requests until the link ends, and answers them in order."""
+    """Reads requests until the link ends, and answers them in order.
+
+    Args:
+        agent: What does the work.
+        read: Gives what came; nothing at the end of the link.
+        write: Sends.
+        is_line: The link is a wire without a login: its key is asked for, where there is one.
+    """
 
     def __init__(
         self,
@@ -93,8 +59,18 @@ class Conversation:
         *,
         read: Callable[[], bytes],
         write: Callable[[bytes], None],
+        answer: Callable[[Agent, Context, Frame], Frame] = answer,
+        is_line: bool = False,
+        is_application: bool = False,
     ) -> None:
+        self._gate = None  # type: Optional[LineGate]
+        if is_line:
+            self._gate = later.line_gate.LineGate(
+                agent.policy.files.line_key, self._greet, agent.log.write
+            )
         self._agent = agent
+        self._answer_request = answer
+        self._is_application = is_application
         self._read = read
         self._write = write
         self._reader = FrameReader()
@@ -102,9 +78,8 @@ class Conversation:
         self._state = threading.Condition()
         self._queue = collections.deque()  # type: Any
         self._queued_bytes = 0
-        self._waiting_ids = set()  # type: set
         self._session = None  # type: Any
-        self._replies = _Replies()
+        self._peer = Peer(lambda: self.idle_s)
         self._current = None  # type: Optional[Context]
         self._current_id = 0
         self._last_sent = self._last_active = time.monotonic()
@@ -125,22 +100,17 @@ class Conversation:
         """For how long nothing came and nothing was being answered."""
         return 0.0 if self.is_busy else time.monotonic() - self._last_active
 
-    def line_fell_silent(self) -> None:
-        """Read on behind a half frame, whose sender was killed; called by ``read``."""
-        for frame in self._reader.give_up_partial():
-            self._take(frame)
-
     def serve(self) -> None:
         """Talk until ``read`` gives nothing; what was asked before is still answered."""
         answering = threading.Thread(target=self._answer_all, name="answer", daemon=True)
         ticking = threading.Thread(target=self._tick_all, name="alive", daemon=True)
-        answering.start()
-        ticking.start()
         try:
+            answering.start()
+            ticking.start()
             while True:
                 data = self._read()
                 self._last_active = time.monotonic()
-                if not data:
+                if not data or self._over:  # an answer could not be sent: nobody hears us
                     break
                 for frame in self._reader.feed(data):
                     self._take(frame)
@@ -151,42 +121,65 @@ class Conversation:
                 self._state.notify_all()
             if current is not None:
                 current.cancel()
-            answering.join()
-            ticking.join()
+            if answering.ident is not None:  # else there was no room for another thread
+                answering.join()
+            self._peer.gone = True
+            if ticking.ident is not None:
+                ticking.join()
 
-    def _take(self, frame: Frame) -> None:
+    def _greet(self, frame: Frame) -> Frame:
+        return self._answer_request(self._agent, Context("hello", self._send), frame)
+
+    def _take(self, came: Frame) -> None:
+        frame = came  # type: Optional[Frame]
+        if self._gate is not None:
+            passed = self._gate.take(came)
+            if passed.begins:
+                self._begin(passed.session)
+                self._peer.who = passed.who
+            if passed.reply is not None:
+                self._send_bytes(passed.reply)
+            frame = passed.frame
+        if frame is not None:
+            self._take_passed(frame)
+
+    def _take_passed(self, frame: Frame) -> None:
         number = frame.meta.get("id")
         if type(number) is not int or not 0 < number < 1 << 53:
             self._send({"id": None, "ok": False, "code": codes.BAD_REQUEST, "detail": "no id"})
             return
         if frame.meta.get("op") == "hello" and frame.meta.get("session") != self._session:
             self._begin(frame.meta.get("session"))
+        at_once = None  # type: Optional[Context]
         with self._state:
-            if number in self._waiting_ids:
-                return  # asked again while it is being done
-            kept = self._replies.find(number)
-            if kept is None and not self._replies.was_answered(number):
-                while self._queue and self._queued_bytes > _QUEUE_BYTES:
-                    self._state.wait()
-                self._queue.append((self._session, frame))
-                self._queued_bytes += len(frame.body)
-                self._waiting_ids.add(number)
-                self._state.notify_all()
-                return
-        if kept is not None:
-            self._send_bytes(kept)
-        else:
-            text = "request {} was answered, and the answer is no longer kept".format(number)
-            self._send({"id": number, "ok": False, "code": codes.BAD_REQUEST, "detail": text})
+            if self._is_for_now(frame):
+                at_once = self._begin_answer(self._session, frame)
+            else:
+                self._put_in_queue(frame)
+        if at_once is not None:
+            self._answer(at_once, self._session, frame)
+
+    def _is_for_now(self, frame: Frame) -> bool:
+        is_served = frame.meta.get("release", "current") == "current"  # others may take long
+        return frame.meta.get("op") in _AT_ONCE and is_served and not self.is_busy
+
+    def _put_in_queue(self, frame: Frame) -> None:
+        while len(self._queue) >= _QUEUE_FRAMES or (
+            self._queue and self._queued_bytes > _QUEUE_BYTES
+        ):
+            self._state.wait()
+        self._queue.append((self._session, frame))
+        self._queued_bytes += _size(frame)
+        self._state.notify_all()
 
     def _begin(self, session: Any) -> None:
         """A new session on the same link: the old one's host is gone."""
         with self._state:
             self._session = session
-            self._replies = _Replies()
+            self._peer.gone = True
+            self._peer = Peer(lambda: self.idle_s)
             self._queue.clear()
             self._queued_bytes = 0
-            self._waiting_ids.clear()
             current = self._current
         if current is not None:
             current.cancel()
@@ -199,53 +192,36 @@ class Conversation:
                 if not self._queue:
                     return
                 session, frame = self._queue.popleft()
-                self._queued_bytes -= len(frame.body)
-                number = frame.meta["id"]
-
-                def send_event(
-                    meta: Dict[str, Any], number: int = number, session: Any = session
-                ) -> None:
-                    if session == self._session:
-                        self._send(dict(meta, id=number))
-
-                ctx = Context(str(frame.meta.get("op"))[:40], send_event)
-                if self._over:
-                    ctx.cancel()
-                self._current, self._current_id = ctx, number
+                self._queued_bytes -= _size(frame)
+                ctx = self._begin_answer(session, frame)
                 self._state.notify_all()
             self._answer(ctx, session, frame)
 
-    def _answer(self, ctx: Context, session: Any, frame: Frame) -> None:
+    def _begin_answer(self, session: Any, frame: Frame) -> Context:
         number = frame.meta["id"]
-        data = None  # type: Optional[bytes]
-        with contextlib.suppress(Cancelled):
-            data = self._encoded(answer(self._agent, ctx, frame))
-        with self._state:
-            self._current = None
+
+        def send_event(meta: Dict[str, Any]) -> None:
             if session == self._session:
-                self._waiting_ids.discard(number)
-                if data is not None:
-                    self._replies.add(number, data)
-            else:
-                data = None
+                self._send(dict(meta, id=number))
+
+        op = str(frame.meta.get("op"))[:40]
+        ctx = Context(op, send_event, self._peer, is_application=self._is_application)
+        ctx.is_proven = self._gate is None or self._gate.is_proven
+        if self._over:
+            ctx.cancel()
+        self._current, self._current_id = ctx, number
+        return ctx
+
+    def _answer(self, ctx: Context, session: Any, frame: Frame) -> None:
+        reply = None  # type: Optional[Frame]
+        with contextlib.suppress(Cancelled), vitals.promise(_ANSWER_S, "answering " + ctx.op):
+            reply = self._answer_request(self._agent, ctx, frame)
+        if reply is not None and session == self._session:
+            self._send_frame(reply)
+        self._current = None
         self._last_active = time.monotonic()
-        if data is not None:
-            self._send_bytes(data)
         if ctx.after is not None:
             ctx.after()
-
-    def _encoded(self, reply: Frame) -> bytes:
-        try:
-            return encode_frame(reply)
-        except FrameError as exc:
-            meta = {
-                "id": reply.meta.get("id"),
-                "ok": False,
-                "code": codes.AGENT_BUG,
-                "detail": str(exc)[:1000],
-                "facts": {},
-            }
-            return encode_frame(Frame(meta))
 
     def _tick_all(self) -> None:
         while True:
@@ -260,13 +236,28 @@ class Conversation:
                 self._send({"id": number, "event": "alive"})
 
     def _send(self, meta: Dict[str, Any]) -> None:
-        self._send_bytes(encode_frame(Frame(meta)))
+        self._send_frame(Frame(meta))
+
+    def _send_frame(self, frame: Frame) -> None:
+        """Send a frame, sealed where the session is."""
+        encode = encode_frame if self._gate is None else self._gate.encode
+        # seals are numbered in the order in which they go out
+        with vitals.waiting(), self._write_lock:
+            try:
+                data = encode(frame)
+            except FrameError as exc:
+                meta = {"id": frame.meta.get("id"), "ok": False, "code": codes.AGENT_BUG}
+                data = encode(Frame(dict(meta, detail=str(exc)[:1000], facts={})))
+            self._write_out(data)
 
     def _send_bytes(self, data: bytes) -> None:
-        with self._write_lock:
-            try:
-                self._write(data)
-            except OSError:
-                # the other end is gone; `read` will notice and end the conversation
-                self._over = True
-            self._last_sent = time.monotonic()
+        with vitals.waiting(), self._write_lock:
+            self._write_out(data)
+
+    def _write_out(self, data: bytes) -> None:
+        try:
+            self._write(data)
+        except OSError:
+            # the other end is gone; `read` will notice and end the conversation
+            self._over = True
+        self._last_sent = time.monotonic()

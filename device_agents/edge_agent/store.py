@@ -19,11 +19,10 @@ from edge_agent.fs import Folder, NotOurs, calls
 from edge_agent.landing import Landing, hash_file
 from edge_agent.refusals import Refused
 from edgesdk.wire import codes
-from edgesdk.wire.limits import MAX_CHUNK_BYTES, MAX_MANIFEST_BYTES
+from edgesdk.wire.limits import MAX_AHEAD_BYTES, MAX_CHUNK_BYTES, MAX_MANIFEST_BYTES
 from edgesdk.wire.manifest import (
     ManifestError,
     bundle_id,
-    canonical_bytes,
     deployed_blobs,
     is_sha256,
     load_manifest,
@@ -34,7 +33,9 @@ __all__ = ["RESERVE_BYTES", "Store"]
 #: Room that a push leaves on the disk, for the system and for our own small files.
 RESERVE_BYTES = 16 << 20
 _MAX_PENDING = 8
-_MAX_LANDINGS = 4
+#: More blobs than can be begun and not ended while lanes have their full windows under way.
+_MAX_LANDINGS = 64
+_CLOSE_S = 2.0
 
 
 class Store:
@@ -52,6 +53,7 @@ class Store:
         self._copies = {}  # type: Dict[str, Tuple[int, int, int]]
         self._sizes = None  # type: Optional[Dict[str, int]]
         self._used = set()  # type: set
+        self._extra = {}  # type: Dict[str, int]
         self._manifest_pieces = collections.OrderedDict()  # type: Any
 
     # -- manifests ---------------------------------------------------------------------------
@@ -64,6 +66,11 @@ class Store:
             if number.isdigit() and is_sha256(bundle):
                 found[bundle] = name
         return found
+
+    def pending_ids(self) -> List[str]:
+        """Ids of the bundles whose push is under way."""
+        with self.lock:
+            return sorted(self._pending_names())
 
     def pending_manifest(self, bundle: str) -> Optional[Dict[str, Any]]:
         """The staged manifest of ``bundle``, or None."""
@@ -137,13 +144,10 @@ class Store:
                 for old in sorted(names.values())[: max(0, len(names) - _MAX_PENDING + 1)]:
                     self._pending.remove(old)
                 self._pending.write_whole("{:016d}-{}".format(number, bundle), data)
+            self._used.intersection_update(names)
             self._used.add(bundle)
             self._sizes = None
             self._clean_staging()
-
-    def restage(self, bundle: str, manifest: Dict[str, Any], number: int) -> None:
-        """Ask again for blobs of a bundle whose manifest is already here."""
-        self.stage(bundle, canonical_bytes(manifest), number)
 
     def unstage(self, bundle: str) -> None:
         """Forget a staged manifest: it was committed."""
@@ -160,7 +164,7 @@ class Store:
                 manifest = self.pending_manifest(bundle)
                 if manifest is not None:
                     sizes.update(deployed_blobs(manifest))
-            self._sizes = sizes
+            self._sizes = dict(self._extra, **sizes)
         return self._sizes
 
     def _clean_staging(self) -> None:
@@ -223,8 +227,18 @@ class Store:
         if landing is not None:
             os.close(landing.fd)
 
-    def put(self, sha256: str, size: int, offset: int, data: bytes) -> Tuple[int, bool]:
+    def _hold(self, landing: Landing, offset: int, data: bytes) -> bool:
+        """Keep a chunk that overtook others, if there is room in memory for it."""
+        held = sum(other.held_bytes for other in self._landings.values())
+        return held + len(data) <= MAX_AHEAD_BYTES and landing.hold(offset, data)
+
+    def put(
+        self, sha256: str, size: int, offset: int, data: bytes, *, ahead: bool = False
+    ) -> Tuple[int, bool]:
         """Take a chunk of a blob; give how much of it is here, and whether it is complete.
+
+        With ``ahead`` it may come before others that are in front of it: it waits for them, and
+        counts as here when they have come.
 
         Raises:
             Refused: No staged manifest asks for it, a chunk is missing in front of this one, it
@@ -248,6 +262,8 @@ class Store:
                 )
             landing = self._landing(sha256, size)
             if offset > landing.have:
+                if ahead and self._hold(landing, offset, data):
+                    return landing.have, False
                 raise Refused(
                     codes.GAP,
                     "cannot take blob {}: the chunk starts at {}, {} bytes are here".format(
@@ -257,6 +273,7 @@ class Store:
                 )
             try:
                 landing.add(memoryview(data)[landing.have - offset :])
+                landing.add_held()
             except OSError:
                 self._drop_landing(sha256)  # what reached the disk is hashed again next time
                 raise
@@ -264,6 +281,26 @@ class Store:
                 return landing.have, False
             self._finish(sha256, landing)
             return size, True
+
+    def want(self, sha256: str, size: Optional[int]) -> int:
+        """Take a blob that no manifest names, or no longer (None); give how much is here."""
+        with self.lock:
+            self._extra.pop(sha256, None)
+            if size is not None:
+                self._extra[sha256] = size
+            self._sizes = None
+            return self._staging.size(sha256) or 0
+
+    def is_wanted(self, sha256: str, size: int) -> bool:
+        """Say whether a staged manifest asks for a blob in that size."""
+        with self.lock:
+            return self._expected_sizes().get(sha256) == size
+
+    def discard(self, sha256: str) -> None:
+        """Remove what has come of a blob so far, because it is wrong."""
+        with self.lock:
+            self._drop_landing(sha256)
+            self._staging.remove(sha256)
 
     def _finish(self, sha256: str, landing: Landing) -> None:
         seen = landing.digest.hexdigest()
@@ -350,8 +387,11 @@ class Store:
         return total
 
     def close(self) -> None:
-        """Close every open file and folder."""
+        """Close every open file and folder, once a chunk that is being written is through."""
+        has_lock = self.lock.acquire(timeout=_CLOSE_S)  # a disk that hangs must not keep us
         for sha256 in list(self._landings):
             self._drop_landing(sha256)
         for folder in (self.blobs, self._staging, self._pending):
             folder.close()
+        if has_lock:
+            self.lock.release()

@@ -7,50 +7,43 @@ was doing, and carries the end of its stderr. Whoever waits for it is told who h
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 import threading
 import time
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional
 
-from edge_agent.child import OnEvent, Worker
-from edge_agent.refusals import Cancelled, Refused
+from edge_agent import later
+from edge_agent.refusals import Refused
 from edgesdk.wire import codes
-from edgesdk.wire.frames import Frame
 
-__all__ = ["Loaded", "Supervisor"]
+if TYPE_CHECKING:
+    from edge_agent.child import OnEvent
+    from edge_agent.loading import Loaded
+
+__all__ = ["Supervisor"]
 
 _BUSY_WAIT_S = 2.0
 _IDLE_S = 60.0
 
 
-class Loaded:
-    """What a worker holds: the bundle, with which thread count, and what loading said."""
-
-    def __init__(
-        self, bundle: str, threads: Optional[int], worker: Worker, reply: Frame
-    ) -> None:
-        self.bundle = bundle
-        self.threads = threads
-        self.worker = worker
-        self.load_ms = float(reply.meta["load_ms"])
-        self.runtimes = list(reply.meta["runtimes"])
-        self.module_files = [str(path) for path in reply.meta["module_files"]]
-        self.fresh = True  # nothing has run in it yet
-
-
 class Supervisor:
     """Holds at most one worker, for one request at a time, and frees it when it is idle."""
 
-    def __init__(self, python: str, scratch: str, log: Callable[[str], None]) -> None:
+    def __init__(
+        self, python: str, scratch: str, log: Callable[[str], None], *, cache: str = ""
+    ) -> None:
         self.python = python or sys.executable
-        self._scratch = scratch
+        if os.path.basename(self.python) != self.python:
+            self.python = os.path.abspath(self.python)  # workers start in another folder
+        self.scratch = scratch
+        self.cache = cache or None
         self._log = log
         self._turn = threading.Lock()
         self._holder = ""
         self._loaded = None  # type: Optional[Loaded]
-        self._running = None  # type: Optional[Worker]
+        self._starter = None  # type: Optional[Starter]
+        self._probing = None  # type: Optional[Worker]
         self._idle_since = time.monotonic()
 
     @contextlib.contextmanager
@@ -95,39 +88,46 @@ class Supervisor:
             and held is not None
             and held.bundle == bundle
             and held.threads == threads
+            and not held.stale
             and held.worker.answers()
         ):
             return held
         self.drop()
-        worker = self._running = Worker(self.python, self._scratch)
-        request = {
-            "parts": [
-                {key: part[key] for key in ("runtime", "options", "inputs", "outputs")}
-                for part in manifest["parts"]
-            ],
-            "files": files,
-            "inputs": [value["name"] for value in manifest["inputs"]],
-            "outputs": [value["name"] for value in manifest["outputs"]],
-            "threads": threads,
-        }
-        try:
-            if cancelled():
-                raise Cancelled
-            # in the body: the records of many parts do not fit in a frame's meta
-            reply = worker.request(
-                {"op": "load"},
-                json.dumps(request).encode("utf-8"),
-                timeout_s=timeout_s,
-                doing="starting",
-                on_event=on_event,
+        if self._starter is None:
+            self._starter = later.loading.Starter(
+                self.python, self.scratch, self.cache, self._log
             )
-            self._loaded = Loaded(bundle, threads, worker, reply)
-        except BaseException:
-            worker.close()
-            self._running = None
-            raise
-        self._log("worker {} holds {}".format(worker.pid, bundle[:12]))
+        self._loaded = self._starter.start(
+            bundle,
+            manifest,
+            files,
+            threads=threads,
+            timeout_s=timeout_s,
+            on_event=on_event,
+            cancelled=cancelled,
+        )
         return self._loaded
+
+    def would_find(self, bundle: str, threads: Optional[int]) -> bool:
+        """Say whether `load` would find a living worker that holds just this."""
+        held = self._loaded
+        return (
+            held is not None
+            and held.bundle == bundle
+            and held.threads == threads
+            and not held.stale
+            and held.worker.is_alive()
+        )
+
+    def idle_s(self) -> float:
+        """For how long nobody has had the worker, in seconds; 0 while somebody has it."""
+        return 0.0 if self._turn.locked() else time.monotonic() - self._idle_since
+
+    def forget(self, bundle: str) -> None:
+        """Have a bundle loaded again the next time it is wanted: its parts were finished."""
+        held = self._loaded
+        if held is not None and held.bundle == bundle:
+            held.stale = True
 
     def probe(self, runtime: str, timeout_s: float) -> Dict[str, Any]:
         """Ask, in a process of its own, whether a runtime can be imported.
@@ -135,9 +135,8 @@ class Supervisor:
         Raises:
             Cancelled: Nobody waits for the answer any more.
         """
-        before = self._running
         try:
-            worker = self._running = Worker(self.python, self._scratch)
+            worker = self._probing = later.child.Worker(self.python, self.scratch)
         except Refused as exc:
             return {"version": None, "why": str(exc), "detail": exc.facts}
         try:
@@ -151,21 +150,52 @@ class Supervisor:
             return {"version": None, "why": str(exc), "detail": exc.facts}
         finally:
             worker.close()
-            self._running = before
+            self._probing = None
 
     def drop(self) -> None:
         """End the worker, if there is one."""
         held, self._loaded = self._loaded, None
-        running, self._running = self._running, None
-        for worker in {held.worker if held else None, running} - {None}:
-            assert worker is not None
-            worker.close()
+        if self._starter is not None:
+            self._starter.interrupt()
+        if held is not None:
+            held.worker.close()
 
     def interrupt(self) -> None:
         """Kill the worker under whoever waits for it; its request then ends as cancelled."""
-        worker = self._running
-        if worker is not None:
-            worker.kill()
+        probing = self._probing
+        if probing is not None:
+            probing.kill()
+        elif self._starter is not None:
+            self._starter.interrupt()
+
+    def hand_over(self, bundle: str) -> Optional[Loaded]:
+        """Give the worker away if it is free and holds ``bundle`` as applications want it."""
+        if not self._turn.acquire(blocking=False):
+            return None
+        try:
+            held = self._loaded
+            if (
+                held is None
+                or held.bundle != bundle
+                or held.threads is not None
+                or held.stale
+                or not held.worker.answers()
+            ):
+                return None
+            self._loaded = None
+            if self._starter is not None:
+                self._starter.let_go()
+            return held
+        finally:
+            self._turn.release()
+
+    def drop_if_free(self) -> None:
+        """End the worker if no request has it."""
+        if self._turn.acquire(blocking=False):
+            try:
+                self.drop()
+            finally:
+                self._turn.release()
 
     def unload(self) -> None:
         """Free the worker, if no request has it."""
@@ -173,14 +203,15 @@ class Supervisor:
             self.drop()
 
     def drop_if_idle(self) -> None:
-        """Free a worker that nobody has used for a minute."""
-        if self._loaded is None or time.monotonic() - self._idle_since < _IDLE_S:
+        """Free a worker that nobody has used for a minute, and collect one that died."""
+        if later.has("child"):
+            later.child.bury()
+        held = self._loaded
+        if held is None or (
+            held.worker.is_alive() and time.monotonic() - self._idle_since < _IDLE_S
+        ):
             return
-        if self._turn.acquire(blocking=False):
-            try:
-                self.drop()
-            finally:
-                self._turn.release()
+        self.drop_if_free()
 
     def state(self) -> Optional[Dict[str, Any]]:
         """What the worker holds, or None."""
@@ -191,4 +222,5 @@ class Supervisor:
             "bundle": held.bundle,
             "pid": held.worker.pid,
             "rss_bytes": held.worker.rss_bytes(),
+            "limits": held.limits,
         }

@@ -12,7 +12,14 @@ import threading
 import time
 from typing import Any, Dict, List, Optional
 
-__all__ = ["Sampler", "read_text", "sample", "static_conditions"]
+__all__ = [
+    "Sampler",
+    "emulated",
+    "mem_available_bytes",
+    "read_text",
+    "sample",
+    "static_conditions",
+]
 
 _MAX_SAMPLES = 3000
 _MAX_TEXT_BYTES = 1 << 16
@@ -118,6 +125,21 @@ def load1() -> Optional[float]:
         return None
 
 
+def emulated() -> Optional[str]:
+    """What emulates this process's machine, or None where it runs on a processor.
+
+    qemu's user mode answers for ``/proc/self/exe`` and ``/proc/<pid>/exe`` with the program it
+    runs, but not for the same link of a thread, which names the emulator itself.
+    """
+    try:
+        program = os.readlink("/proc/thread-self/exe")
+    except OSError:
+        return None
+    folder, name = os.path.split(program)
+    ours = name.startswith("qemu-") or os.path.basename(folder) == "qemu-binfmt"
+    return "qemu-user" if ours else None
+
+
 def sample(started: float) -> Dict[str, Any]:
     """One look at the surroundings; ``started`` is the monotonic time the clock counts from."""
     return {
@@ -138,6 +160,7 @@ def static_conditions() -> Dict[str, Any]:
     turbo = read_int("/sys/devices/system/cpu/intel_pstate/no_turbo")
     boost = read_int("/sys/devices/system/cpu/cpufreq/boost")
     return {
+        "emulated": emulated(),
         "governor": ", ".join(sorted(str(g) for g in governors)) or None,
         "max_mhz": known or None,
         "turbo": turbo == 0

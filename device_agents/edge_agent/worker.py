@@ -1,15 +1,16 @@
 """The worker: the one process that lets a vendor's library load a model.
 
-It speaks frames over its stdin and stdout, one request at a time. Its stdout *descriptor* is
-put aside before anything else happens and pointed at stderr, so a library that prints, even
-from C, cannot break a frame. It ends when the agent does, whatever it is doing: a thread waits
-for the other end of its stdin to close.
+It speaks messages (`edge_agent.pipes`) over its stdin and stdout, one request at a time. Its
+stdout *descriptor* is put aside before anything else happens and pointed at stderr, so a
+library that prints, even from C, cannot break a message. It ends when the agent does, whatever
+it is doing: a thread waits for the other end of its stdin to close.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import platform
 import resource
@@ -22,11 +23,14 @@ import time
 from typing import Any, Dict, List, NoReturn, Optional
 
 from edge_agent import runtimes
-from edge_agent.chain import Chain, RuntimeGone
+from edge_agent.chain import Chain, RuntimeGone, find_runtime, options_of
+from edge_agent.confine import close_network
+from edge_agent.limits import MEMORY_ENV, NICENESS_ENV
+from edge_agent.pipes import PipeReader, message, write_some
 from edge_agent.runtimes.base import RawTensor, RuntimeFailed
 from edge_agent.telemetry import read_text
 from edgesdk.wire import codes
-from edgesdk.wire.frames import Frame, FrameReader, encode_frame, load_json
+from edgesdk.wire.frames import Frame, load_json
 from edgesdk.wire.tensors import check_specs
 
 __all__ = ["work"]
@@ -34,20 +38,31 @@ __all__ = ["work"]
 _PR_SET_NO_NEW_PRIVS = 38
 _OOM_FILE = "/proc/self/oom_score_adj"
 _OOM_FIRST = "800"
+_OOM_BUILDER = "950"
 _MAX_TEXT = 2000
 _GONE = 3
 
 
-def _limit_ourselves() -> None:
-    """Give up what loading a model does not need, and go first when memory is short."""
+def _limit_ourselves() -> bool:
+    """Give up what loading a model does not need, and go first when memory is short.
+
+    Says whether the network is given up too.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    memory = os.environ.get("EDGE_AGENT_WORKER_MEMORY_BYTES", "")
+    memory = os.environ.get(MEMORY_ENV, "")
     if memory.isdigit():
         resource.setrlimit(resource.RLIMIT_AS, (int(memory), int(memory)))
+    niceness = os.environ.get(NICENESS_ENV, "")
+    if niceness.isdigit():
+        with contextlib.suppress(OSError):
+            os.setpriority(
+                os.PRIO_PROCESS, 0, max(int(niceness), os.getpriority(os.PRIO_PROCESS, 0))
+            )
     with contextlib.suppress(OSError), open(_OOM_FILE, "w", encoding="ascii") as stream:
         stream.write(_OOM_FIRST)
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    return close_network()
 
 
 def _leave() -> NoReturn:
@@ -86,49 +101,59 @@ def _named_tensors(specs: List[Dict[str, Any]], data: Any) -> Dict[str, RawTenso
     }
 
 
+def _no_wait() -> None:
+    """A worker has nothing else to do than to read."""
+
+
 class _Worker:
     """The requests of an agent, answered with one loaded chain."""
 
-    def __init__(self, reading: int, writing: int) -> None:
-        self._reading = reading
+    def __init__(self, reading: int, writing: int, *, is_offline: bool) -> None:
+        self._is_offline = is_offline
         self._writing = writing
-        self._reader = FrameReader()
+        self._reader = PipeReader(reading)
         self._chain = None  # type: Optional[Chain]
 
-    def send(self, meta: Dict[str, Any], body: bytes = b"") -> None:
-        """Write one frame to the agent."""
-        view = memoryview(encode_frame(Frame(meta, body)))
-        while view:
+    def send(self, meta: Dict[str, Any], *pieces: Any) -> None:
+        """Write one message to the agent."""
+        left = message(meta, pieces)
+        while left:
             try:
-                view = view[os.write(self._writing, view) :]
+                write_some(self._writing, left)
             except BrokenPipeError:
                 _leave()
 
     def serve(self) -> NoReturn:
         """Answer until the agent closes the pipe."""
-        answers = {"load": self._load, "run": self._run, "bench": self._bench}
+        answers = {
+            "load": self._load,
+            "run": self._run,
+            "bench": self._bench,
+            "profile": self._profile,
+            "finish": self._finish,
+        }
         while True:
-            data = os.read(self._reading, 1 << 18)
-            if not data:
+            try:
+                frame = self._reader.receive(_no_wait)
+            except (EOFError, OSError):
                 _leave()
-            for frame in self._reader.feed(data):
-                op = frame.meta.get("op")
-                try:
-                    if op == "ping":
-                        self.send({"ok": True})
-                    elif op == "probe":
-                        self.send(self._probe(frame))
-                    else:
-                        answers[str(op)](frame)
-                except RuntimeGone as exc:
-                    self._send_gone(exc)
-                except Exception as exc:  # noqa: BLE001 - any library error is an answer
-                    text = str(exc) or type(exc).__name__
-                    if not isinstance(exc, RuntimeFailed):
-                        text = "{}: {}".format(type(exc).__name__, exc)
-                    self.send(
-                        {"ok": False, "code": codes.WORKER_FAILED, "detail": text[:_MAX_TEXT]}
-                    )
+            op = frame.meta.get("op")
+            try:
+                if op == "ping":
+                    self.send({"ok": True})
+                elif op == "probe":
+                    self.send(self._probe(frame))
+                else:
+                    answers[str(op)](frame)
+            except RuntimeGone as exc:
+                self._send_gone(exc)
+            except Exception as exc:  # noqa: BLE001 - any library error is an answer
+                text = str(exc) or type(exc).__name__
+                if not isinstance(exc, RuntimeFailed):
+                    text = "{}: {}".format(type(exc).__name__, exc)
+                self.send(
+                    {"ok": False, "code": codes.WORKER_FAILED, "detail": text[:_MAX_TEXT]}
+                )
 
     def _send_gone(self, exc: RuntimeGone) -> None:
         from edge_agent.facts import libc
@@ -166,14 +191,29 @@ class _Worker:
         meta = load_json(frame.body)
         start = time.perf_counter_ns()
         self._chain = None
-        chain = Chain(meta["inputs"], meta["outputs"])
         total = len(meta["parts"])
+        chain = Chain(meta["inputs"], meta["outputs"], total)
         for index, (record, files) in enumerate(zip(meta["parts"], meta["files"])):
-            name = record["runtime"]
-            doing = "loading part {} with {}".format(index, name)
-            self.send({"event": "progress", "step": doing, "done": index, "total": total})
+            names = []  # type: List[str]
+
+            def trying(
+                way: int, name: str, index: int = index, names: List[str] = names
+            ) -> None:
+                names.append(name)
+                doing = "loading part {} with {}".format(index, name)
+                event = {"event": "progress", "step": doing, "done": index, "total": total}
+                self.send(dict(event, way=way))
+
+            failed = meta.get("failed", {}).get(str(index), [])
             try:
-                chain.load(record, files, meta["threads"])
+                chain.load(
+                    record,
+                    files,
+                    meta["threads"],
+                    meta.get("cache_dir"),
+                    failed=failed,
+                    trying=trying,
+                )
             except RuntimeGone:
                 raise
             except Exception as exc:
@@ -181,7 +221,9 @@ class _Worker:
                 if not isinstance(exc, RuntimeFailed):
                     text = "{}: {}".format(type(exc).__name__, exc)
                 raise RuntimeFailed(
-                    "{} cannot load part {}: {}".format(name, index, text)
+                    "{} cannot load part {}: {}".format(
+                        " and ".join(dict.fromkeys(names)) or record["runtime"], index, text
+                    )
                 ) from exc
         self._chain = chain
         self.send(
@@ -190,6 +232,7 @@ class _Worker:
                 "load_ms": (time.perf_counter_ns() - start) / 1e6,
                 "runtimes": chain.records,
                 "module_files": chain.module_files,
+                "network": "closed" if self._is_offline else "open",
             }
         )
 
@@ -223,27 +266,20 @@ class _Worker:
             "ok": True,
             "tensors": specs,
             "run_ms": sum(spent) / 1e6,
-            "parts": [{"index": i, "run_ms": ns / 1e6} for i, ns in enumerate(spent)],
-            "peak_rss_bytes": peak_rss_bytes(),
-        }
-        self.send(reply, b"".join(pieces))
+        }  # type: Dict[str, Any]
+        if not frame.meta.get("brief"):
+            reply["parts"] = [{"index": i, "run_ms": ns / 1e6} for i, ns in enumerate(spent)]
+            reply["peak_rss_bytes"] = peak_rss_bytes()
+        self.send(reply, *pieces)
 
     def _bench(self, frame: Frame) -> None:
         chain, meta = self._loaded(), load_json(frame.body)
-        vectors = []
-        for vector in meta["vectors"]:
-            with open(vector["path"], "rb") as stream:
-                vectors.append(_named_tensors(vector["tensors"], stream.read()))
-
-        def report(step: str, done: int, total: Optional[int]) -> None:
-            self.send({"event": "progress", "step": step, "done": done, "total": total})
-
         found = chain.measure(
-            vectors,
+            [_read_vector(vector) for vector in meta["vectors"]],
             warmup_runs=meta["warmup_runs"],
             runs=meta["runs"],
             duration_s=meta["duration_s"],
-            report=report,
+            report=self._report,
         )
         whole = sum(found.samples) or 1
         parts = [
@@ -265,6 +301,44 @@ class _Worker:
         }
         self.send(reply, _little_endian(samples))
 
+    def _profile(self, frame: Frame) -> None:
+        from edge_agent.offload import profile_parts, time_chain
+
+        chain, meta = self._loaded(), load_json(frame.body)
+        inputs, runs = _read_vector(meta["vector"]), meta["runs"]
+        deadline = time.monotonic() + meta["budget_s"]
+        found = time_chain(chain, inputs, runs=runs, deadline=deadline, report=self._report)
+        parts = profile_parts(chain, inputs, runs=runs, deadline=deadline, report=self._report)
+        for part, share in zip(parts, found["shares"]):
+            part["share"] = share
+        # in the body: the records of many ops do not fit in a frame's meta
+        document = {"chain_us": found["chain_us"], "parts": parts}
+        self.send({"ok": True}, json.dumps(document).encode("utf-8"))
+
+    def _finish(self, frame: Frame) -> None:
+        """Finish one part for this device; its files go where the runtime keeps them."""
+        meta = load_json(frame.body)
+        record, deadline = meta["part"], time.monotonic() + meta["timeout_s"]
+        with contextlib.suppress(OSError), open(_OOM_FILE, "w", encoding="ascii") as stream:
+            stream.write(_OOM_BUILDER)  # before a worker that serves
+        module = find_runtime(record["runtime"])
+        found = module.finish(
+            meta["files"],
+            record,
+            options_of(record, None, meta["cache_dir"]),
+            lambda step: self._report(step, 0, None),
+            deadline,
+        )
+        self.send(dict(found, ok=True))
+
+    def _report(self, step: str, done: int, total: Optional[int]) -> None:
+        self.send({"event": "progress", "step": step, "done": done, "total": total})
+
+
+def _read_vector(vector: Dict[str, Any]) -> Dict[str, RawTensor]:
+    with open(vector["path"], "rb") as stream:
+        return _named_tensors(vector["tensors"], stream.read())
+
 
 def _little_endian(samples: Any) -> bytes:
     if sys.byteorder == "big":
@@ -280,7 +354,7 @@ def work() -> NoReturn:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    _limit_ourselves()
+    is_offline = _limit_ourselves()
     watch = threading.Thread(target=_end_with_agent, args=(reading,), daemon=True)
     watch.start()
-    _Worker(reading, writing).serve()
+    _Worker(reading, writing, is_offline=is_offline).serve()

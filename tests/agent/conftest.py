@@ -13,6 +13,7 @@ import pytest
 
 from tests.agent import agent_driver
 from tests.agent.agent_driver import AgentProcess, Start
+from tests.agent.signing_driver import Key
 
 
 @pytest.fixture(scope="session")
@@ -68,3 +69,15 @@ def start(agent_pyz: Path, state: Path, oldest_python: str) -> Iterator[Start]:
 @pytest.fixture
 def agent(start: Start) -> AgentProcess:
     return start()
+
+
+@pytest.fixture(scope="session")
+def mine(tmp_path_factory: pytest.TempPathFactory) -> Key:
+    """A key of the user's."""
+    return Key(tmp_path_factory.mktemp("mine"))
+
+
+@pytest.fixture(scope="session")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Key:
+    """A key of somebody else's."""
+    return Key(tmp_path_factory.mktemp("other"))

@@ -15,9 +15,11 @@ ROOT = Path(__file__).parents[2]
 AGENT = ROOT / "device_agents" / "edge_agent"
 SOURCES = [*sorted(AGENT.rglob("*.py")), *sorted((ROOT / "edgesdk" / "wire").glob("*.py"))]
 RUNTIMES = {
+    "client.py": {"numpy"},  # for applications that have it
     "runtimes/arrays.py": {"numpy"},
     "runtimes/onnxruntime.py": {"onnxruntime"},
     "runtimes/openvino.py": {"openvino"},
+    "runtimes/trtpart.py": {"numpy", "tensorrt"},
 }
 BANNED = {
     "pickle",

@@ -122,32 +122,17 @@ def test_request_without_an_id_is_refused_and_the_next_is_answered(agent: AgentP
     assert agent.ask("status").meta["ok"]
 
 
-def test_repeated_id_is_answered_from_memory_and_not_done_twice(agent: AgentProcess) -> None:
-    first, second = EchoBundle(b"first"), EchoBundle(b"second")
-    deploy(agent, first)
-    deploy(agent, second)
-    number = agent.talk.send("rollback")
-    answers = [agent.talk.receive()]
-    for _ in range(3):
-        agent.talk.write(encode_frame(Frame({"op": "rollback", "id": number})))
-        answers.append(agent.talk.receive())
-    assert [answer.meta for answer in answers] == [answers[0].meta] * 4
-    assert agent.ask("status").meta["slots"]["current"]["bundle"] == first.id
-
-
-def test_request_repeated_while_it_is_done_is_answered_once(agent: AgentProcess) -> None:
-    push(agent, bundle := EchoBundle(options={"delay_ms": 300}))
-    number = agent.talk.send("check", bundle=bundle.id)
-    agent.talk.write(encode_frame(Frame({"op": "check", "id": number, "bundle": bundle.id})))
-    assert agent.talk.receive().meta["passed"]
-    assert agent.ask("status").meta["ok"]
-
-
-def test_new_session_starts_its_ids_anew(agent: AgentProcess) -> None:
+def test_new_session_on_the_link_ends_the_work_of_the_old_one(agent: AgentProcess) -> None:
+    push(agent, bundle := EchoBundle(options={"delay_ms": 60_000}))
+    agent.talk.send("check", bundle=bundle.id)
+    worker = child_of(agent.process.pid)
+    agent.talk.send("shutdown")
     agent.talk.last_id = 0
-    reply = agent.ask("hello", **{**HELLO, "session": "cd" * 16}).meta
-    assert reply["ok"]
-    assert "slots" in agent.ask("status").meta
+    agent.talk.send("hello", **{**HELLO, "session": "cd" * 16})
+    reply = agent.talk.receive().meta
+    assert (reply["id"], reply["ok"]) == (1, True), "nobody waits for what was asked before"
+    wait_until_gone(worker)
+    assert agent.ask("status").meta["ok"], "what waited is not done either"
 
 
 def test_agent_shows_life_while_a_model_is_slow(agent: AgentProcess) -> None:
@@ -191,12 +176,13 @@ def test_idle_agent_leaves_when_it_was_told_to(start: Start) -> None:
 def test_facts_describe_machine_and_runtimes(agent: AgentProcess) -> None:
     facts = agent.ask("facts", runtimes=True).meta["facts"]
     assert facts["machine"] == os.uname().machine
+    assert facts["emulated"] is None
     assert facts["system"] == "Linux"
     assert facts["ram_bytes"] > 1 << 27
     assert facts["disk_free_bytes"] > 0
     assert facts["runtimes"]["echo"]["version"] == agent.hello["agent_version"]
     assert facts["runtimes"]["echo"]["why"] is None
-    assert set(facts["runtimes"]) == {"echo", "litert", "onnxruntime", "openvino"}
+    assert set(facts["runtimes"]) == {"echo", "litert", "onnxruntime", "openvino", "tensorrt"}
     assert "runtimes" not in agent.ask("facts").meta["facts"]
 
 
@@ -252,3 +238,21 @@ def test_only_the_runtimes_that_were_named_are_probed(agent: AgentProcess) -> No
     reply = agent.ask("facts", runtimes="echo").meta
     assert reply["code"] == "bad-request"
     assert "runtimes is 'echo' (expected true, false or a list of names)" in reply["detail"]
+
+
+def test_conversation_that_cannot_answer_any_more_ends(agent_modules: Any) -> None:
+    serve = agent_modules("edge_agent.serve")
+    numbers = iter(range(1, 1000))
+
+    def read() -> bytes:
+        time.sleep(0.01)
+        return encode_frame(Frame({"op": "status", "id": next(numbers)}))
+
+    def write(data: bytes) -> None:
+        raise BrokenPipeError
+
+    talk = serve.Conversation(
+        None, read=read, write=write, answer=lambda *_: Frame({"id": 1, "ok": True})
+    )
+    talk.serve()
+    assert next(numbers) < 900, "a reader that went on would swallow every later request"

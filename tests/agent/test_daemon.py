@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
-import select
 import signal
 import stat
 import threading
@@ -29,6 +28,7 @@ from tests.agent.agent_driver import (
     deploy,
     push,
 )
+from tests.agent.line_host import LineHost
 
 
 @pytest.fixture
@@ -187,32 +187,35 @@ def line() -> Iterator[Line]:
 def test_daemon_owns_a_serial_line_and_survives_its_noise(start: Start, line: Line) -> None:
     daemon = start("--tty", line.path, "--baud", "115200", command="run", greet=False)
     wait_until_ready(daemon)
-    talk = Talk(line.ours, line.ours)
-    talk.write(b"\r\nRaspbian login: \x1b[0m[  12.3] oops EDG1\x11\x13\r\n")
+    os.write(line.ours, b"\r\nRaspbian login: \x1b[0m[  12.3] oops EDG1\x11\x13\r\n")
+    talk = LineHost(line.ours)
     assert talk.ask("hello", **HELLO).meta["daemon"] is True
     bundle = EchoBundle(bytes(range(256)) * 40)
     deploy(talk, bundle)
-    talk.write(b"\0" * 5000)
+    os.write(line.ours, bytes(5000) + b"[  99.9] oops\r\n" * 400)
     assert current(talk) == bundle.id
     daemon.process.send_signal(signal.SIGTERM)
     assert daemon.process.wait(10) == 0
+    talk.vanish()
 
 
 def test_new_session_on_the_line_ends_what_the_old_one_waits_for(
     start: Start, line: Line
 ) -> None:
     wait_until_ready(start("--tty", line.path, command="run", greet=False))
-    talk = Talk(line.ours, line.ours)
+    talk = LineHost(line.ours)
     talk.ask("hello", **HELLO)
     push(talk, bundle := EchoBundle(options={"delay_ms": 60_000}))
     talk.send("check", bundle=bundle.id)
     time.sleep(0.5)
-    talk.last_id = 0
+    talk.vanish()
     started = time.monotonic()
-    number = talk.send("hello", **{**HELLO, "session": "ef" * 16})
-    assert talk.receive(10).meta["id"] == number
+    talk = LineHost(line.ours, seed=2)
+    talk.ask("hello", **HELLO)
     assert time.monotonic() - started < 5
-    assert talk.ask("status").meta["worker"] is None
+    while talk.ask("status").meta["worker"] is not None:
+        assert time.monotonic() - started < 10, "the worker still waits"
+    talk.hang_up()
 
 
 def test_pseudo_terminal_that_went_away_is_not_taken_again(start: Start, state: Path) -> None:
@@ -225,9 +228,10 @@ def test_pseudo_terminal_that_went_away_is_not_taken_again(start: Start, state: 
         assert talk.ask("status").meta["ok"]
         talk.close()
         time.sleep(0.5)
-        os.write(other.ours, encode_frame(Frame({"op": "status", "id": 1})))
-        ready, _, _ = select.select([other.ours], [], [], 0.5)
-        assert not ready, "the agent answers on a terminal that is not its own"
+        host = LineHost(other.ours)
+        time.sleep(1.0)
+        assert not host.arq.is_open, "the agent answers on a terminal that is not its own"
+        host.vanish()
     finally:
         other.close()
 
@@ -283,12 +287,15 @@ def test_half_frame_of_a_killed_host_does_not_swallow_the_next_greeting(
     start: Start, line: Line
 ) -> None:
     wait_until_ready(start("--tty", line.path, command="run", greet=False))
-    talk = Talk(line.ours, line.ours)
-    large = encode_frame(Frame({"op": "run", "id": 7}, bytes(8 << 20)))
-    talk.write(large[:3000])
-    time.sleep(1.0)
-    talk.send("hello", **HELLO)
-    assert talk.receive(5).meta["ok"]
+    killed = LineHost(line.ours)
+    killed.ask("hello", **HELLO)
+    killed.write(encode_frame(Frame({"op": "run", "id": 7}, bytes(8 << 20)))[:3000])
+    time.sleep(0.2)
+    killed.vanish()
+    os.write(line.ours, b"\0" + bytes(range(1, 200)))
+    talk = LineHost(line.ours, seed=2)
+    assert talk.ask("hello", **HELLO).meta["ok"]
+    talk.hang_up()
 
 
 def test_silent_host_gives_way_to_one_that_waits(
@@ -298,13 +305,13 @@ def test_silent_host_gives_way_to_one_that_waits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A host behind a link that was cut without a word looks just like this one."""
-    links, daemon = agent_modules("edge_agent.links"), agent_modules("edge_agent.daemon")
+    links, stdio = agent_modules("edge_agent.links"), agent_modules("edge_agent.stdio")
     monkeypatch.setattr(links, "_GIVE_WAY_S", 0.6)
     monkeypatch.setattr(links, "_GIVE_WAY_LOOK_S", 0.1)
     reading, host_writes = os.pipe()
     host_reads, writing = os.pipe()
     serving = threading.Thread(
-        target=daemon.run_stdio,
+        target=stdio.run_stdio,
         args=(str(state), ""),
         kwargs={"reading": reading, "writing": writing, "idle_exit_s": None},
     )
@@ -329,7 +336,7 @@ def test_full_disk_does_not_keep_the_agent_from_starting(
 ) -> None:
     """It has to start to free the disk."""
     start().hang_up()
-    fs, daemon = agent_modules("edge_agent.fs"), agent_modules("edge_agent.daemon")
+    fs, locks = agent_modules("edge_agent.fs"), agent_modules("edge_agent.lock")
     (state / "lock.wanted").unlink()
 
     def full(*_: Any) -> int:
@@ -338,16 +345,19 @@ def test_full_disk_does_not_keep_the_agent_from_starting(
     root = fs.Folder.open_state(str(state))
     real_open = os.open
     with monkeypatch.context() as patch:
-        patch.setattr(os, "pwrite", full)
         patch.setattr(
             os,
             "open",
-            lambda name, *a, **k: full() if "wanted" in name else real_open(name, *a, **k),
+            lambda name, flags, *a, **k: (
+                full()
+                if "wanted" in name or flags & os.O_WRONLY
+                else real_open(name, flags, *a, **k)
+            ),
         )
-        lock = daemon._Lock(root)
+        lock = locks.Lock(root)
         assert lock.take()
     assert not lock.is_wanted()
-    assert not daemon._Lock(root).take()
+    assert not locks.Lock(root).take()
     lock.release()
-    assert daemon._Lock(root).take()
+    assert locks.Lock(root).take()
     root.close()

@@ -1,41 +1,51 @@
-"""A full, failing or read-only disk at every single write: the next push still works."""
+"""A full, failing or read-only disk, or a kill, at every call: the next push still works."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edgesdk.wire.frames import Frame
-from tests.agent.agent_driver import EchoBundle
+from tests.agent.inside import Inside, import_agent, using_calls
+from tests.agent.scenarios import NEW, SCENARIOS, Fast, Scenario, damage
 
-METHODS = ("open", "write", "truncate", "fsync", "mkdir", "rename", "link", "unlink", "rmdir")
-OLD, NEW = EchoBundle(b"old release"), EchoBundle(b"new release" * 100, parts=2)
+METHODS = (
+    *("open", "write", "truncate", "fsync", "chmod", "mkdir"),
+    *("rename", "link", "symlink", "unlink", "rmdir"),
+)
+
+
+class Killed(BaseException):
+    """The process is gone: nothing it would have tidied up is tidied up."""
 
 
 class Breaking:
-    """System calls of which the n-th fails; the log does not count, it may fail."""
+    """System calls of which the n-th fails, or is where the process is killed.
 
-    def __init__(self, real: Any, number: int, code: int) -> None:
-        self.real = real
+    A process that is killed makes no call any more, so neither does this one.
+    """
+
+    def __init__(self, real: Any, number: int, code: int | None) -> None:
         self.left = number
         self.code = code
         self.broke = ""
         for name in METHODS:
-            setattr(self, name, self._wrapped(name))
-        self.chmod = real.chmod
+            setattr(self, name, self._wrapped(name, getattr(real, name)))
 
-    def _wrapped(self, name: str) -> Callable[..., Any]:
-        real = getattr(self.real, name)
-
+    def _wrapped(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any) -> Any:
             self.left -= 1
             if self.left == 0:
                 self.broke = name
+            if self.code is None and self.left <= 0:
+                raise Killed
+            if self.code is not None and self.left == 0:
                 raise OSError(self.code, os.strerror(self.code))
             return real(*arguments)
 
@@ -43,118 +53,81 @@ class Breaking:
 
 
 @pytest.fixture
-def modules(agent_modules: Callable[[str], Any]) -> Iterator[Any]:
-    fs = agent_modules("edge_agent.fs")
-    names = ("handlers", "fs", "landing", "store", "logs", "serve")
-    yield {name: agent_modules(f"edge_agent.{name}") for name in names}
-    del fs
+def modules() -> dict[str, Any]:
+    return import_agent()
 
 
-class Inside:
-    """An agent in this process, without links or workers."""
+def break_everywhere(
+    modules: Any, folder: Path, scenario: Scenario, code: int | None
+) -> tuple[int, set[str]]:
+    """Break a scenario at its 1st, 2nd, ... call until it gets by without one.
 
-    def __init__(self, modules: Any, state: Path) -> None:
-        self.modules = modules
-        root = modules["fs"].Folder.open_state(str(state))
-        self.agent = modules["handlers"].Agent(root, python="", daemon=False)
-        self.agent.log.write = lambda text: None
-        self.agent.slots._log = self.agent.log.write
-        self.ctx = modules["serve"].Context("test", lambda meta: None)
-
-    def ask(self, op: str, body: bytes = b"", **meta: Any) -> Frame:
-        frame: Frame = self.modules["handlers"].answer(
-            self.agent, self.ctx, Frame({"op": op, "id": 1, **meta}, body)
-        )
-        return frame
-
-    def deploy(self, bundle: EchoBundle) -> dict[str, Any] | None:
-        """Deploy without the check's worker; give the first refusal."""
-        reply = self.ask("stage", bundle.data, bundle=bundle.id).meta
-        if not reply["ok"]:
-            return reply
-        for blob in reply["missing"]:
-            data = bundle.blobs[blob["sha256"]][blob["have"] :]
-            meta = {"sha256": blob["sha256"], "bytes": blob["bytes"], "offset": blob["have"]}
-            reply = self.ask("put", data, **meta).meta
-            if not reply["ok"]:
-                return reply
-        reply = self.ask("commit", bundle=bundle.id).meta
-        if not reply["ok"]:
-            return reply
-        try:
-            self.agent.releases.record_pass(bundle.id, {"reply": {}}, b"")
-        except OSError as exc:
-            return {"ok": False, "code": str(exc.errno)}
-        reply = self.ask("activate", bundle=bundle.id).meta
-        return None if reply["ok"] else reply
-
-    def current(self) -> str:
-        slots = self.ask("status").meta["slots"]
-        bundle, manifest = self.agent.releases.need("current")
-        self.agent.releases.part_paths(bundle, manifest)
-        assert slots["current"]["bundle"] == bundle
-        return str(bundle)
-
-
-def break_everywhere(modules: Any, state: Path, code: int, monkeypatch: Any) -> set[str]:
-    """Deploy with the 1st, 2nd, ... call failing until none fails; give the refusals' codes."""
-    real, fs = modules["fs"].calls, modules["fs"]
+    Give how many calls it makes, and the codes of the refusals.
+    """
+    fast = Fast(modules["fs"].Calls())
     codes: set[str] = set()
-    users = [modules[name] for name in ("fs", "landing", "store", "logs")]
-
-    def use(calls: Any) -> None:
-        for module in users:
-            if hasattr(module, "calls"):
-                monkeypatch.setattr(module, "calls", calls)
-
     number = 0
     while True:
         number += 1
-        folder = state / f"{code}-{number}"
-        inside = Inside(modules, folder)
-        assert inside.deploy(OLD) is None
-        breaking = Breaking(real, number, code)
-        use(breaking)
-        refused = inside.deploy(NEW)
-        use(real)
-        if not breaking.broke:
-            assert refused is None
-            assert number > 30
+        state = folder / f"{code}-{number}"
+        with using_calls(fast):
+            inside = Inside(modules, state)
+            scenario.prepare(inside, state)
+            inside.told.clear()
+        breaking = Breaking(fast, number, code)
+        refused: object = None
+        with using_calls(breaking), contextlib.suppress(OSError, Killed):
+            refused = scenario.act(inside)
+        meta = getattr(refused, "meta", refused)
+        if isinstance(meta, dict) and not meta["ok"]:
+            codes.add(meta["code"])
+        with using_calls(fast):
+            if breaking.broke and code is not None:
+                # the agent that met the error lives on, and has forgotten nothing
+                assert inside.agent.slots.bundle("current") in scenario.allowed_ids(inside.told)
             inside.agent.close()
-            return codes
-        if refused is not None:
-            codes.add(refused["code"])
-        assert inside.current() in {OLD.id, NEW.id}, (number, breaking.broke)
-        inside.agent.close()
-        again = Inside(modules, folder)
-        assert again.current() in {OLD.id, NEW.id}, (number, breaking.broke)
-        assert again.deploy(NEW) is None, (number, breaking.broke)
-        assert again.current() == NEW.id
-        assert again.ask("gc").meta["ok"]
-        assert [n for n in fs.Folder.names(again.agent.root) if n.endswith(".tmp")] == []
-        again.agent.close()
+            again = Inside(modules, state)
+            why = damage(again, scenario, inside.told)
+            again.close()
+        assert why is None, f"call {number} ({breaking.broke}): {why}"
+        shutil.rmtree(state)
+        if not breaking.broke:
+            return number - 1, codes
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_kill_at_any_call_loses_nothing(
+    name: str, modules: dict[str, Any], tmp_path: Path
+) -> None:
+    calls, codes = break_everywhere(modules, tmp_path, SCENARIOS[name], None)
+    assert calls >= 2
+    assert not codes
+
+
+#: What the host is told of each error. To the agent the second two are what the first are.
+TOLD = {
+    errno.ENOSPC: "no-space",
+    errno.EIO: "disk-error",
+    errno.EDQUOT: "no-space",
+    errno.EROFS: "read-only",
+}
+CASES = [(name, code) for code in (errno.ENOSPC, errno.EIO) for name in SCENARIOS]
+CASES += [("deploy", errno.EDQUOT), ("deploy", errno.EROFS)]
 
 
 @pytest.mark.parametrize(
-    ("code", "expected"),
-    [
-        (errno.ENOSPC, "no-space"),
-        (errno.EDQUOT, "no-space"),
-        (errno.EROFS, "read-only"),
-        (errno.EIO, "disk-error"),
-    ],
-    ids=["ENOSPC", "EDQUOT", "EROFS", "EIO"],
+    ("name", "code"), CASES, ids=[f"{name}-{errno.errorcode[code]}" for name, code in CASES]
 )
-def test_error_at_any_write_loses_nothing(
-    modules: Any,
-    state: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    code: int,
-    expected: str,
+def test_error_at_any_call_loses_nothing(
+    name: str, code: int, modules: dict[str, Any], tmp_path: Path
 ) -> None:
-    state.mkdir()
-    codes = break_everywhere(modules, state, code, monkeypatch)
-    assert codes - {str(code)} == {expected}
+    expected = TOLD[code]
+    calls, codes = break_everywhere(modules, tmp_path, SCENARIOS[name], code)
+    assert calls >= 2
+    assert codes - {str(code)} <= {expected}
+    if name == "deploy":
+        assert calls > 30
+        assert expected in codes
 
 
 def test_blob_whose_sync_failed_is_sent_again_from_its_beginning(

@@ -108,6 +108,22 @@ def test_committed_bundle_is_the_candidate(agent: AgentProcess) -> None:
     assert slots["current"]["bundle"] == ONE.id
 
 
+@pytest.mark.parametrize("winner", [ONE, TWO], ids=["the current one", "another one"])
+def test_activation_leaves_no_candidate_whichever_was_put_forward_last(
+    agent: AgentProcess, winner: EchoBundle
+) -> None:
+    deploy(agent, ONE)
+    for bundle in (TWO, THREE):
+        push(agent, bundle)
+        assert agent.ask("check", bundle=bundle.id).meta["passed"] is True
+    assert agent.ask("status").meta["slots"]["candidate"]["bundle"] == THREE.id
+    slots = agent.ask("activate", bundle=winner.id).meta["slots"]
+    assert slots["current"]["bundle"] == winner.id
+    assert slots["candidate"] is None
+    removed = agent.ask("gc").meta["removed"]
+    assert THREE.id in removed
+
+
 def test_rollback_without_a_previous_release_is_refused(agent: AgentProcess) -> None:
     deploy(agent, ONE)
     reply = agent.ask("rollback").meta

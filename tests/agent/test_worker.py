@@ -33,6 +33,24 @@ def refused(agent: AgentProcess, options: dict[str, Any], **meta: Any) -> dict[s
     return reply
 
 
+def test_interpreter_of_workers_is_found_from_where_the_agent_was_started(start: Start) -> None:
+    agent = start("--python", os.path.relpath(sys.executable))
+    deploy(agent, GOOD)
+    assert agent.ask("facts").meta["facts"]["worker_python"] == os.path.abspath(sys.executable)
+
+
+def test_a_fallback_says_nothing_of_what_is_the_part_s_own(agent: AgentProcess) -> None:
+    bundle = EchoBundle(b"served by a fallback")
+    (part,) = bundle.manifest["parts"]
+    claims = {"outputs": [{**part["outputs"][0], "name": "z"}], "sha256": ["0" * 64]}
+    part["runtime"] = "nobody"
+    part["fallbacks"] = [{"backend": "e", "runtime": "echo", "options": {}, **claims}]
+    push(agent, bundle)
+    reply = agent.ask("check", bundle=bundle.id).meta
+    assert reply.get("passed"), reply
+    assert reply["runtimes"][0]["runtime"] == "echo"
+
+
 @pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGILL", "SIGBUS", "SIGFPE"])
 def test_crash_names_its_signal(agent: AgentProcess, name: str) -> None:
     reply = refused(agent, {"die": name})

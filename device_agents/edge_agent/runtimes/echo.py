@@ -3,18 +3,32 @@
 Options make it misbehave on purpose, so that a deployment's answer to a bad runtime can be
 tried on any device: ``delay_ms`` (each run), ``load_delay_ms``, ``fail`` and ``load_fail`` (an
 error with that text), ``die`` and ``load_die`` (a signal name), ``print`` (text on stdout),
-``allocate_mib`` (memory held after loading).
+``allocate_mib`` (memory held after loading), ``accelerator`` (what it says of itself) and
+``ops`` (what it answers when it is asked what it ran where, whatever that is);
+``tell_options`` makes it tell its options then. ``die_if``, ``hang_if``, ``slow_if`` and
+``wrong_if`` name a file: where it is there, a run ends by SIGKILL, takes ten minutes or 50 ms,
+or gives other bytes. So a release can go bad after it has passed its check. ``die_on`` is an
+input, in hexadecimal digits, at which a run ends by SIGKILL.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from edge_agent import __version__
-from edge_agent.runtimes.base import Part, RuntimeFailed, whole_number
+from edge_agent.runtimes.base import (
+    OpRecord,
+    Part,
+    Profiling,
+    RawTensor,
+    RuntimeFailed,
+    op_record,
+    whole_number,
+)
 
 __all__ = ["load", "module_file", "version", "why_missing"]
 
@@ -47,6 +61,22 @@ def _misbehave(options: Dict[str, Any], prefix: str) -> None:
         time.sleep(10)
 
 
+def _go_bad(options: Dict[str, Any], value: Any) -> Any:
+    """Misbehave as soon as the file is there that an option names."""
+    bad = {
+        name
+        for name in ("die_if", "hang_if", "slow_if", "wrong_if")
+        if options.get(name) and os.path.exists(str(options[name]))
+    }
+    if "die_if" in bad or bytes(value.data).hex() == options.get("die_on"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if bad & {"hang_if", "slow_if"}:
+        time.sleep(600.0 if "hang_if" in bad else 0.05)
+    if "wrong_if" in bad:
+        return RawTensor(value.dtype, value.shape, bytes(len(value.data)))
+    return value
+
+
 class EchoPart(Part):
     """Gives its input back."""
 
@@ -71,6 +101,7 @@ class EchoPart(Part):
             if self._options.get("print"):
                 os.write(1, str(self._options["print"]).encode("utf-8"))
             _misbehave(self._options, "")
+            return _go_bad(self._options, value)
         return value
 
     def named(self, result: Any) -> Dict[str, Any]:
@@ -78,8 +109,22 @@ class EchoPart(Part):
         return {self.output_names[0]: result}
 
     def describe(self) -> Dict[str, Any]:
-        """Nothing runs anywhere else."""
-        return {"device": "CPU"}
+        """Nothing runs anywhere else, unless it was told to say so."""
+        found = {"device": "CPU"}  # type: Dict[str, Any]
+        if "accelerator" in self._options:
+            found["accelerator"] = self._options["accelerator"]
+        return found
+
+    def profile(self, asked: Profiling) -> Tuple[List[OpRecord], str]:
+        """One op, or what it was told to say."""
+        if "ops" in self._options:
+            return list(self._options["ops"]), "what the options say"
+        start = time.perf_counter_ns()
+        self._call(asked.feeds)
+        spent_us = (time.perf_counter_ns() - start) / 1e3
+        record = op_record("Echo", "echo", "CPU", accelerator=False, us=spent_us)
+        told = json.dumps(self._options) if self._options.get("tell_options") else "one run"
+        return [record], told
 
 
 def load(files: List[str], part: Dict[str, Any], options: Dict[str, Any]) -> Part:

@@ -1,0 +1,55 @@
+"""What a request is to the code that answers it."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Callable, Dict, Optional
+
+from edge_agent.holding import Peer
+
+__all__ = ["Context"]
+
+
+class Context:
+    """One request on its way: how a handler tells of progress, or learns nobody waits.
+
+    Args:
+        op: What is asked.
+        send_event: Takes a sign of progress.
+        peer: Who asks; nobody in particular where the agent asks itself.
+        is_application: A program on the device asks, beside the gate of trust.
+    """
+
+    def __init__(
+        self,
+        op: str,
+        send_event: Callable[[Dict[str, Any]], None],
+        peer: Optional[Peer] = None,
+        *,
+        is_application: bool = False,
+    ) -> None:
+        self.op = op
+        self.peer = peer or Peer()
+        self.is_application = is_application
+        self.on_cancel = None  # type: Optional[Callable[[], None]]
+        self.after = None  # type: Optional[Callable[[], None]]
+        #: Whether the link says who asks: the system does, except on a serial line.
+        self.is_proven = True
+        self._send_event = send_event
+        self._cancelled = threading.Event()
+
+    def event(self, meta: Dict[str, Any]) -> None:
+        """Tell the host how far the work is; only known fields of ``meta`` go out."""
+        kept = {k: meta[k] for k in ("event", "step", "done", "total") if k in meta}
+        self._send_event(kept)
+
+    def is_cancelled(self) -> bool:
+        """Say whether the one who asked is gone."""
+        return self._cancelled.is_set()
+
+    def cancel(self) -> None:
+        """Nobody waits any more: end what can be ended."""
+        self._cancelled.set()
+        hook = self.on_cancel
+        if hook is not None:
+            hook()
