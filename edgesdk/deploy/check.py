@@ -92,13 +92,14 @@ def _output(record: Mapping[str, Any]) -> OutputCheck:
 
 
 def _runtime(record: Mapping[str, Any]) -> RuntimeUsed:
-    version = record.get("version")
+    version, backend = record.get("version"), record.get("backend")
     detail = clean_value(record.get("detail", {}))
     return RuntimeUsed(
         part=_count(record.get("part")),
         runtime=clean_text(record.get("runtime", ""), limit=100),
         version=clean_text(version, limit=100) if isinstance(version, str) else None,
         detail=detail if isinstance(detail, dict) else {},
+        backend=clean_text(backend, limit=128) if isinstance(backend, str) else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""The deployment: identify, stage, send, commit, check, activate; and what else releases need.
+"""The deployment: identify, stage, send, commit, finish, check, activate.
 
 Nothing that runs on the device changes before the very last step, which is one rename there. Up
 to then any failure, here or there, leaves the active release as it was.
@@ -7,23 +7,25 @@ to then any failure, here or there, leaves the active release as it was.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from edgesdk.deploy.activate import Proven, Standing, activate_bundle
 from edgesdk.deploy.check import read_self_check, why_not_passed
+from edgesdk.deploy.finish import FINISH_TIMEOUT_S, finish_parts, with_serving
+from edgesdk.deploy.hold import hold_device
 from edgesdk.deploy.push import BlobSource, MissingBlob, push_blobs, read_missing
+from edgesdk.deploy.runtimes import require_runtimes
+from edgesdk.deploy.trust import vouch_for_bundle
 from edgesdk.deploy.values import Deployment, SelfCheck
 from edgesdk.devices.facts import read_facts
-from edgesdk.devices.hints import runtime_hint
 from edgesdk.devices.inventory import Device
 from edgesdk.devices.session import OnEvent, Session
 from edgesdk.devices.text import clean_text
 from edgesdk.errors import (
     DeviceError,
-    ProtocolError,
-    RuntimeMissing,
     SelfCheckError,
     SpaceError,
     TargetMismatch,
@@ -33,11 +35,14 @@ from edgesdk.wire import codes
 from edgesdk.wire.manifest import canonical_bytes, deployed_blobs
 
 if TYPE_CHECKING:
+    from edgesdk.deploy.delta_bases import Bases
     from edgesdk.profiles.values import TargetProfile
 
-__all__ = ["deploy_bundle"]
+__all__ = ["deploy_bundle", "prove_bundle"]
 
 _CHECK_TIMEOUT_S = 600.0
+#: Longer manifests are sent only to a device that does not know the bundle.
+_ASK_FIRST_BYTES = 1024
 
 
 def deploy_bundle(
@@ -49,6 +54,10 @@ def deploy_bundle(
     force_target: bool = False,
     force_check: bool = False,
     check_timeout_s: float = _CHECK_TIMEOUT_S,
+    finish_timeout_s: float = FINISH_TIMEOUT_S,
+    bases: Bases | None = None,
+    standing: Standing | None = None,
+    approve: Callable[[], None] | None = None,
     on_progress: OnProgress = ignore_progress,
 ) -> Deployment:
     """Bring ``bundle`` to the device behind ``session``, prove it there and make it current.
@@ -61,71 +70,118 @@ def deploy_bundle(
         force_target: Go on where the device is another; the receipt says so.
         force_check: Run the check vectors although they have passed on this device before.
         check_timeout_s: How long the check vectors may take on the device.
+        finish_timeout_s: How long parts may take that are finished there, such as engines.
+        bases: Blobs on this computer, so that a delta is sent against what the device holds
+            where that is shorter; the bundle's are kept there. None sends blobs whole.
+        standing: What it has to keep to, before it is current and on probation.
+        approve: Called once the check has passed and before the bundle becomes current; what
+            it raises ends the deployment, and the active release stays as it was.
         on_progress: Told of every step.
 
     Raises:
+        ProfileError: No agent runs on what ``profile`` describes; nothing was asked or sent.
         TargetMismatch: The device is not what ``profile`` describes; nothing was sent.
         RuntimeMissing: The device lacks a runtime; the hint has the command that installs it.
         SelfCheckError: Check vectors give other numbers there; the release is not active.
+        TrustError: The device demands a signature, and there is none that counts.
+        FindingsError: An inference takes too long there; the release is not active.
         SpaceError: No room.
+        DeviceError: Another host holds the device.
         LinkError: The link broke; the next deployment goes on where this one ended.
     """
+    with hold_device(session, doing="deploy"):
+        proven = prove_bundle(
+            bundle,
+            session,
+            profile=profile,
+            force_target=force_target,
+            force_check=force_check,
+            check_timeout_s=check_timeout_s,
+            finish_timeout_s=finish_timeout_s,
+            bases=bases,
+            standing=standing,
+            on_progress=on_progress,
+        )
+        if approve is not None:
+            approve()
+        return activate_bundle(
+            session, proven, device=device, standing=standing, on_progress=on_progress
+        )
+
+
+def prove_bundle(
+    bundle: BlobSource,
+    session: Session,
+    *,
+    profile: TargetProfile | None = None,
+    force_target: bool = False,
+    force_check: bool = False,
+    check_timeout_s: float = _CHECK_TIMEOUT_S,
+    finish_timeout_s: float = FINISH_TIMEOUT_S,
+    bases: Bases | None = None,
+    standing: Standing | None = None,
+    on_progress: OnProgress = ignore_progress,
+) -> Proven:
+    """Do all of a deployment but its last step: the release that was active stays so.
+
+    Arguments and errors are those of `deploy_bundle`. Several bundles may be proven one after
+    the other, and any of them made active with `activate_bundle`.
+    """
+    if profile is not None:
+        from edgesdk.profiles.identify import require_agent
+
+        require_agent(profile)
     begun_s, started = time.monotonic(), datetime.now(UTC)
     mismatch = _identify(session, profile, force=force_target, on_progress=on_progress)
+    vouched = vouch_for_bundle(session, bundle)
     wanted = dict(deployed_blobs(dict(bundle.manifest)))
     missing = _stage(session, bundle, wanted)
     if missing:  # else it was pushed before, and its check is about to tell
-        _require_runtimes(session, bundle)
-    pushed = push_blobs(session, bundle, missing, on_progress=on_progress)
+        require_runtimes(session, bundle)
+    if bases is None or not missing:
+        pushed = push_blobs(session, bundle, missing, on_progress=on_progress)
+    else:
+        from edgesdk.deploy.delta import push_with_deltas
+
+        pushed = push_with_deltas(session, bundle, missing, bases, on_progress=on_progress)
+    sent = {blob.sha256 for blob in missing}
     damaged = _commit(session, bundle)
     if damaged:  # the device has hashed what it held and thrown this away: once more
         missing = _stage(session, bundle, wanted)
         more = push_blobs(session, bundle, missing, on_progress=on_progress)
         pushed = replace(
-            more,
+            pushed,
             blobs_sent=pushed.blobs_sent + more.blobs_sent,
             bytes_sent=pushed.bytes_sent + more.bytes_sent,
+            bytes_skipped=pushed.bytes_skipped + more.bytes_skipped,
         )
+        sent |= {blob.sha256 for blob in missing}
         session.request("commit", {"bundle": bundle.id})
+    if bases is not None:
+        bases.keep(bundle)
+    finished = finish_parts(
+        session, bundle, timeout_s=finish_timeout_s, on_event=_relay(on_progress)
+    )
     check = _check(
-        session, bundle, timeout_s=check_timeout_s, force=force_check, on_progress=on_progress
+        session,
+        bundle,
+        standing=standing or Standing(),
+        timeout_s=check_timeout_s,
+        force=force_check,
+        on_progress=on_progress,
     )
-    slots = session.request("activate", {"bundle": bundle.id}).meta.get("slots")
-    current, previous = _bundle_in(slots, "current"), _bundle_in(slots, "previous")
-    if current != bundle.id:
-        raise ProtocolError(
-            f"cannot activate the bundle on {session.device_name}: it says that "
-            f"{current or 'nothing'} is current (expected {bundle.id})"
-        )
-    on_progress(Progress(step="activate", done=1, total=1))
-    sent = {blob.sha256 for blob in missing}
     there = sum(size for sha256, size in wanted.items() if sha256 not in sent)
-    return Deployment(
-        bundle_id=bundle.id,
-        device=device.name,
-        device_url=str(device.url),
-        agent_version=session.hello.agent_version,
-        agent_sha256=session.hello.agent_sha256,
-        path=device.url.scheme,
+    return Proven(
+        bundle=bundle,
         target=profile.name if profile is not None else None,
-        target_mismatch=mismatch,
+        mismatch=mismatch,
         started=started.isoformat(timespec="seconds"),
-        seconds=round(time.monotonic() - begun_s, 3),
-        blobs_sent=pushed.blobs_sent,
-        bytes_sent=pushed.bytes_sent,
-        bytes_skipped=pushed.bytes_skipped + there,
-        noise_bytes=session.noise_bytes,
-        slot="current",
-        previous=previous,
+        seconds=time.monotonic() - begun_s,
+        pushed=replace(pushed, bytes_skipped=pushed.bytes_skipped + there),
         self_check=check,
-        notes=session.notes,
+        finished=with_serving(finished, check),
+        vouched=vouched,
     )
-
-
-def _bundle_in(slots: object, slot: str) -> str | None:
-    record = slots.get(slot) if isinstance(slots, dict) else None
-    bundle = record.get("bundle") if isinstance(record, dict) else None
-    return clean_text(bundle, limit=64) if isinstance(bundle, str) else None
 
 
 def _identify(
@@ -159,12 +215,12 @@ def _stage(
 ) -> tuple[MissingBlob, ...]:
     """Send the manifest and give the missing blobs.
 
-    Where the link likes small pieces, the device is first asked whether it knows the bundle.
+    Unless the manifest is small, the device is first asked whether it knows the bundle.
     """
     data = canonical_bytes(dict(bundle.manifest))
     piece_bytes = session.chunk_bytes
     meta: Mapping[str, Any]
-    if len(data) <= piece_bytes:
+    if len(data) <= min(piece_bytes, _ASK_FIRST_BYTES):
         meta = session.request("stage", {"bundle": bundle.id}, data).meta
     else:
         meta = _stage_in_pieces(session, bundle.id, data, piece_bytes)
@@ -207,37 +263,6 @@ def _commit(session: Session, bundle: BlobSource) -> bool:
     return False
 
 
-def _require_runtimes(session: Session, bundle: BlobSource) -> None:
-    """Refuse when the device says outright that it lacks a runtime of the bundle.
-
-    An agent that does not know how to look for the named ones only is left to its check.
-    """
-    try:
-        facts = read_facts(
-            session, runtimes={part["runtime"] for part in bundle.manifest["parts"]}
-        )
-    except ProtocolError as exc:
-        if exc.facts.get("code") != codes.BAD_REQUEST:
-            raise
-        return
-    known = facts.get("runtimes")
-    for part in bundle.manifest["parts"]:
-        probed = known.get(part["runtime"]) if isinstance(known, dict) else None
-        if isinstance(probed, dict) and probed.get("version") is None and probed.get("why"):
-            raise RuntimeMissing(
-                f"cannot deploy to {session.device_name}: it has no {part['runtime']}: "
-                f"{clean_text(probed['why'], limit=500)}",
-                hint=runtime_hint(
-                    part["runtime"],
-                    python=str(facts.get("worker_python_version") or facts.get("python", "")),
-                    machine=str(facts.get("machine", "")),
-                    executable=str(facts.get("worker_python") or ""),
-                ),
-                device=session.device_name,
-                runtime=part["runtime"],
-            )
-
-
 def _relay(on_progress: OnProgress) -> OnEvent:
     """Turn an agent's progress events into ours."""
 
@@ -259,14 +284,16 @@ def _check(
     session: Session,
     bundle: BlobSource,
     *,
+    standing: Standing,
     timeout_s: float,
     force: bool,
     on_progress: OnProgress,
 ) -> SelfCheck:
     on_progress(Progress(step="check", done=0, total=1))
+    asks = {key: us for key, us in standing.asks().items() if key == "max_latency_us"}
     frame = session.request(
         "check",
-        {"bundle": bundle.id, "timeout_s": timeout_s, "force": force},
+        {**asks, "bundle": bundle.id, "timeout_s": timeout_s, "force": force},
         timeout_s=timeout_s + session.channel.traits.silence_s,
         on_event=_relay(on_progress),
     )

@@ -1,38 +1,32 @@
 """Send blobs to a device: many chunks under way, resumed from what the device holds.
 
-Chunks of all missing blobs form one stream over the session. Answers come in order, and a link
-never reorders, so an answer to a later chunk proves that an earlier one without answer was
-lost: its blob goes back to what the device says it has. What was under way behind it goes
-again, so a link that loses chunks gets smaller ones, and fewer at a time, until they arrive. A
-chunk sent twice does no harm, the device ignores bytes it holds. On a link that loses nothing
-the same code never goes back.
+Chunks of all missing blobs form one stream over the session. A link loses nothing, but a device
+may: then it answers that a chunk leaves a gap, and the blob goes back to what it has. A chunk
+sent twice does no harm, the device ignores bytes it holds.
 """
 
 from __future__ import annotations
 
-import hashlib
-import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
+from edgesdk.deploy.lanes import Lanes, ask_for_lanes
+from edgesdk.deploy.squeeze import Squeeze
+from edgesdk.deploy.underway import InFlight, Lane
+from edgesdk.deploy.uploads import MissingBlob, Upload
 from edgesdk.deploy.values import PushResult
 from edgesdk.devices.refusals import refusal_error
 from edgesdk.devices.session import Session
-from edgesdk.errors import BundleError, DeviceError, ProtocolError
-from edgesdk.progress import OnProgress, Progress, ignore_progress
+from edgesdk.errors import BundleError, DeviceError, LinkError, ProtocolError
+from edgesdk.progress import OnProgress, Progress, RateMeter, ignore_progress
 from edgesdk.wire import codes
 
 __all__ = ["BlobSource", "MissingBlob", "push_blobs", "read_missing"]
 
-_ZLIB_LEVEL = 6
-_HASH_PIECE_BYTES = 1 << 20
-#: Below this the fields of a chunk weigh more than its bytes.
-_SMALLEST_CHUNK_BYTES = 512
-_FEWEST_CHUNKS = 4
-#: So many chunks in a row must arrive before they grow again.
-_GROW_AFTER = 48
+#: How long a lane without work waits before it looks again.
+_LOOK_S = 0.2
 #: A blob that goes back so often without one byte more is never going to arrive.
 _MAX_STALLS = 500
 
@@ -50,15 +44,6 @@ class BlobSource(Protocol):
 
     def blob_path(self, sha256: str) -> Path:
         """The file with the bytes of a blob."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MissingBlob:
-    """A blob that the device lacks, and how many of its bytes it has from an earlier push."""
-
-    sha256: str
-    bytes: int
-    have: int
 
 
 def read_missing(meta: Mapping[str, Any], wanted: Mapping[str, int]) -> tuple[MissingBlob, ...]:
@@ -81,139 +66,105 @@ def read_missing(meta: Mapping[str, Any], wanted: Mapping[str, int]) -> tuple[Mi
     return tuple(found.values())
 
 
-class _Upload:
-    """One blob on its way. ``epoch`` rises each time it goes back, to know older refusals."""
-
-    def __init__(self, blob: MissingBlob, path: Path) -> None:
-        self.blob = blob
-        self.path = path
-        self.have = blob.have
-        self.next = blob.have
-        self.epoch = 0
-        self.done = False
-        self.restarted = False
-        self.stalls = 0
-        self.touched = False
-        self._ended = False  # whether the last chunk of this epoch is out
-        self._file: BinaryIO | None = None
-
-    def has_chunk(self) -> bool:
-        return not self.done and not self._ended
-
-    def take(self, limit: int) -> tuple[int, bytes]:
-        """Give the next chunk and its offset."""
-        offset = self.next
-        try:
-            if self._file is None:
-                self._file = self.path.open("rb")
-            self._file.seek(offset)
-            chunk = self._file.read(min(limit, self.blob.bytes - offset))
-        except OSError as exc:
-            raise BundleError(
-                f"cannot read blob {self.blob.sha256}: {exc.strerror}", path=str(self.path)
-            ) from exc
-        if not chunk and offset < self.blob.bytes:
-            raise BundleError(
-                f"cannot send blob {self.blob.sha256}: its file has {offset} bytes "
-                f"(expected {self.blob.bytes})",
-                hint="build the bundle again, or fetch a good copy of it",
-                path=str(self.path),
-            )
-        self.next += len(chunk)
-        self._ended = self.next >= self.blob.bytes
-        self.touched = True
-        return offset, chunk
-
-    def go_back(self, have: int) -> None:
-        self.have = self.next = have
-        self.epoch += 1
-        self._ended = False
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def intact(self) -> bool:
-        digest = hashlib.sha256()
-        with self.path.open("rb") as file:
-            while piece := file.read(_HASH_PIECE_BYTES):
-                digest.update(piece)
-        return digest.hexdigest() == self.blob.sha256
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _InFlight:
-    upload: _Upload
-    end: int
-    size: int
-    epoch: int
-
-
-class _Pace:
-    """How large the next chunk is, and how many bytes may be under way."""
-
-    def __init__(self, *, chunk_bytes: int, window_bytes: int) -> None:
-        self._full_bytes = chunk_bytes
-        self._window_bytes = window_bytes
-        self._good = 0
-        self.chunk_bytes = chunk_bytes
-
-    @property
-    def window_bytes(self) -> int:
-        """The window shrinks with the chunks, to no fewer than a few of them."""
-        if self.chunk_bytes == self._full_bytes:
-            return self._window_bytes
-        scaled = self._window_bytes * self.chunk_bytes // self._full_bytes
-        return max(_FEWEST_CHUNKS * self.chunk_bytes, scaled // 2)
-
-    def arrived(self) -> None:
-        """Note a chunk that came through."""
-        self._good += 1
-        if self._good >= _GROW_AFTER:
-            self._good = 0
-            self.chunk_bytes = min(self._full_bytes, 2 * self.chunk_bytes)
-
-    def lost(self) -> None:
-        """Note that something got lost."""
-        self._good = 0
-        if self.chunk_bytes > _SMALLEST_CHUNK_BYTES:
-            self.chunk_bytes = max(_SMALLEST_CHUNK_BYTES, self.chunk_bytes // 2)
-
-
 class _Push:
+    """The state of one push. Lanes work on it from threads of their own, under `_changed`."""
+
     def __init__(
-        self, session: Session, uploads: Sequence[_Upload], on_progress: OnProgress
+        self, session: Session, uploads: Sequence[Upload], on_progress: OnProgress
     ) -> None:
         self._session = session
         self._uploads = uploads
         self._on_progress = on_progress
-        self._in_flight: dict[int, _InFlight] = {}
-        self._in_flight_bytes = 0
+        self._changed = threading.Condition()
+        self._failure: BaseException | None = None
         self._total = sum(upload.blob.bytes - upload.blob.have for upload in uploads)
         self._first = 0
-        self._pace = _Pace(
-            chunk_bytes=session.chunk_bytes, window_bytes=session.channel.traits.window_bytes
-        )
+        self._got = 0
+        self._squeeze = Squeeze(always=session.channel.traits.compress)
+        self._meter, self._wire_meter = RateMeter(), RateMeter(span_s=2.0)
+        self._wire_bytes = 0
+        self._lanes: Lanes | None = None
+        self._ahead_bytes = 0  # more than 0 once there is a second lane
         self.bytes_sent = 0
 
     def run(self) -> None:
         self._report()
-        self._session.start_waiting()
+        offer = ask_for_lanes(self._session, self._total)
+        if offer is not None:
+
+            def carry(session: Session) -> None:
+                self._carry_beside(session, offer.ahead_bytes)
+
+            self._lanes = Lanes(self._session, offer, carry)
         try:
-            while not self._finished():
-                if self._send_one():
-                    self._take_replies(wait_s=0.0)
-                elif self._in_flight:
-                    self._take_replies(wait_s=self._patience_s())
-                else:
-                    raise ProtocolError(
-                        f"cannot send the bundle to {self._session.device_name}: it has every "
-                        "byte of a blob and does not say that it is done"
-                    )
+            self._session.start_waiting()
+            self._carry(Lane(self._session))
+            self._report()
         finally:
+            with self._changed:
+                self._failure = self._failure or ProtocolError("the push is over")
+            if self._lanes is not None:
+                self._lanes.close()
             for upload in self._uploads:
                 upload.close()
+
+    # one lane
+
+    def _carry(self, lane: Lane) -> None:
+        """Send chunks and take answers until every blob is there."""
+        while True:
+            with self._changed:
+                if self._failure is not None:
+                    raise self._failure
+                if self._finished():
+                    return
+                taken = self._take_chunk(lane)
+            if taken is not None:
+                self._send(lane, *taken)
+                self._take_replies(lane, wait_s=0.0)
+            elif lane.in_flight:
+                self._take_replies(lane, wait_s=lane.patience_s)
+            else:
+                self._wait_for_others(lane)
+
+    def _carry_beside(self, session: Session, ahead_bytes: int) -> None:
+        """Carry on a further lane; what is under way when it breaks goes over the others."""
+        lane = Lane(session)
+        with self._changed:
+            self._ahead_bytes = ahead_bytes
+        try:
+            self._carry(lane)
+        except LinkError:
+            pass
+        except BaseException as exc:  # noqa: BLE001 - raised by the thread that pushes
+            with self._changed:
+                self._failure = self._failure or exc
+        finally:
+            with self._changed:
+                for request_id in list(lane.in_flight):
+                    flight = lane.forget(request_id)
+                    if flight.epoch == flight.upload.epoch and not flight.upload.done:
+                        flight.upload.send_again(flight.start, flight.end)
+                self._changed.notify_all()
+
+    def _wait_for_others(self, lane: Lane) -> None:
+        """Let the other lanes go on; alone, find out what the device has not."""
+        with self._changed:
+            if any(upload.flying for upload in self._uploads[self._first :]):
+                self._changed.wait(_LOOK_S)
+                lane.session.start_waiting()
+                return
+            if self._finished():
+                return
+            upload = self._uploads[self._first]
+            if upload.have < upload.blob.bytes:
+                self._go_back(upload, upload.have)
+                upload.in_doubt = True
+                return
+        raise ProtocolError(
+            f"cannot send the bundle to {self._session.device_name}: it has every "
+            "byte of a blob and does not say that it is done"
+        )
 
     def _finished(self) -> bool:
         while self._first < len(self._uploads) and self._uploads[self._first].done:
@@ -221,52 +172,82 @@ class _Push:
             self._first += 1
         return self._first == len(self._uploads)
 
-    def _patience_s(self) -> float:
-        traits = self._session.channel.traits
-        return traits.repeat_s if traits.lossy else traits.silence_s
-
-    def _send_one(self) -> bool:
-        """Send the next chunk if the window has room for it; say whether it went."""
-        upload = next((u for u in self._uploads[self._first :] if u.has_chunk()), None)
+    def _take_chunk(self, lane: Lane) -> tuple[Upload, int, int, bytes] | None:
+        """Choose what goes next; None when nothing does, or the window is full."""
+        if not lane.has_room():
+            return None
+        open_uploads = self._uploads[self._first :]
+        limit = lane.chunk_bytes
+        upload = next((u for u in open_uploads if u.has_old_chunk()), None)
         if upload is None:
-            return False
-        traits = self._session.channel.traits
-        chunk_bytes = self._pace.chunk_bytes
-        if self._in_flight and self._in_flight_bytes + chunk_bytes > self._pace.window_bytes:
-            return False
-        offset, chunk = upload.take(chunk_bytes)
-        meta = {"sha256": upload.blob.sha256, "bytes": upload.blob.bytes, "offset": offset}
-        body = chunk
-        if traits.compress:
-            packed = zlib.compress(chunk, _ZLIB_LEVEL)
-            if len(packed) < len(chunk):
-                meta["raw_bytes"] = len(chunk)
-                body = packed
-        request_id = self._session.post("put", meta, body)
-        self._in_flight[request_id] = _InFlight(
-            upload=upload, end=upload.next, size=len(chunk), epoch=upload.epoch
-        )
-        self._in_flight_bytes += len(chunk)
+            upload = next((u for u in open_uploads if u.has_chunk()), None)
+            if upload is None or (self._ahead_bytes and not self._may_run_ahead(limit)):
+                return None
+        offset, chunk = upload.take(limit)
+        upload.flying += 1
         self.bytes_sent += len(chunk)
-        return True
+        return upload, upload.epoch, offset, chunk
 
-    def _take_replies(self, *, wait_s: float) -> None:
+    def _may_run_ahead(self, more_bytes: int) -> bool:
+        ahead = 0
+        for upload in self._uploads[self._first :]:
+            if not upload.touched:
+                break
+            ahead += upload.ahead_bytes
+        return ahead + more_bytes <= self._ahead_bytes
+
+    def _send(self, lane: Lane, upload: Upload, epoch: int, offset: int, chunk: bytes) -> None:
+        meta = {"sha256": upload.blob.sha256, "bytes": upload.blob.bytes, "offset": offset}
+        if self._ahead_bytes and not upload.in_doubt:
+            meta["ahead"] = True
+        upload.in_doubt = False
+        body = self._squeeze.pack(chunk, self._wire_meter.per_s())
+        if body is None:
+            body = chunk
+        else:
+            meta["raw_bytes"] = len(chunk)
+        end = offset + len(chunk)
+        try:
+            request_id = lane.session.post("put", meta, body)
+        except BaseException:
+            with self._changed:  # it goes over another lane, if there is one
+                upload.flying -= 1
+                if epoch == upload.epoch and not upload.done:
+                    upload.send_again(offset, end)
+            raise
+        with self._changed:
+            lane.note(
+                request_id,
+                InFlight(
+                    upload=upload, start=offset, end=end, wire_bytes=len(body), epoch=epoch
+                ),
+            )
+
+    def _take_replies(self, lane: Lane, *, wait_s: float) -> None:
         """Take every answer that is there; wait for the first at most ``wait_s``."""
-        frame = self._session.next_reply(timeout_s=wait_s)
+        frame = lane.session.next_reply(timeout_s=wait_s)
         if frame is None and wait_s > 0:
-            self._session.give_up_on_silence("put")
-            if self._session.channel.traits.lossy and self._session.silent_s() >= wait_s:
-                self._lose(list(self._in_flight))
+            lane.session.give_up_on_silence("put")
         while frame is not None:
-            self._take(frame.meta)
-            frame = self._session.next_reply(timeout_s=0.0)
+            with self._changed:
+                self._take(lane, frame.meta)
+                self._changed.notify_all()
+            if lane.session is self._session:
+                self._report()
+                self._consider_lanes()
+            frame = lane.session.next_reply(timeout_s=0.0)
 
-    def _take(self, meta: Mapping[str, Any]) -> None:
+    def _consider_lanes(self) -> None:
+        if self._lanes is not None:
+            self._lanes.consider(
+                sent_bytes=self._wire_bytes, left_bytes=self._total - self._got
+            )
+
+    def _take(self, lane: Lane, meta: Mapping[str, Any]) -> None:
         request_id = meta.get("id")
-        if not isinstance(request_id, int) or request_id not in self._in_flight:
-            return  # late: that chunk was given up and sent again
-        flight = self._forget(request_id)
-        earlier = [known for known in self._in_flight if known < request_id]
+        if not isinstance(request_id, int) or request_id not in lane.in_flight:
+            return  # answers something else
+        flight = lane.forget(request_id)
         upload = flight.upload
         if meta.get("ok") is True:
             have = meta.get("have")
@@ -276,13 +257,12 @@ class _Push:
                     f"{have!r} of {upload.blob.bytes} bytes"[:300]
                 )
             if have > upload.have:
+                self._got += have - upload.have
                 upload.have, upload.stalls = have, 0
-            self._pace.arrived()
+            self._wire_bytes += flight.wire_bytes
+            self._wire_meter.note(self._wire_bytes)
             upload.done = upload.done or meta.get("done") is True
-            self._lose(earlier)
-            self._report()
             return
-        self._lose(earlier)
         facts = meta.get("facts")
         have = facts.get("have") if isinstance(facts, dict) else None
         if meta.get("code") == codes.GAP and type(have) is int:
@@ -290,11 +270,12 @@ class _Push:
                 self._go_back(upload, min(max(have, 0), upload.blob.bytes))
             return
         if meta.get("code") == codes.BAD_HASH:
-            self._start_over(upload)
+            if flight.epoch == upload.epoch:
+                self._start_over(upload)
             return
         raise refusal_error("put", meta, device_name=self._session.device_name)
 
-    def _start_over(self, upload: _Upload) -> None:
+    def _start_over(self, upload: Upload) -> None:
         """Send a blob from its beginning, once: an earlier push may have left damage."""
         if not upload.intact():
             raise BundleError(
@@ -310,40 +291,33 @@ class _Push:
                 device=self._session.device_name,
             )
         upload.restarted = True
+        self._got -= upload.have
         upload.go_back(0)
 
-    def _forget(self, request_id: int) -> _InFlight:
-        flight = self._in_flight.pop(request_id)
-        self._in_flight_bytes -= flight.size
-        return flight
-
-    def _lose(self, request_ids: Iterable[int]) -> None:
-        """Take chunks, or the answers to them, as lost on the way."""
-        for request_id in request_ids:
-            flight = self._forget(request_id)
-            upload = flight.upload
-            # where `have` covers it only an answer was lost; but the last one says whether it
-            # is done
-            missed = flight.end > upload.have or flight.end == upload.blob.bytes
-            if missed and flight.epoch == upload.epoch and not upload.done:
-                self._go_back(upload, upload.have)
-
-    def _go_back(self, upload: _Upload, have: int) -> None:
+    def _go_back(self, upload: Upload, have: int) -> None:
         upload.stalls += 1
         if upload.stalls > _MAX_STALLS:
             raise ProtocolError(
                 f"cannot send a blob to {self._session.device_name}: it was sent "
                 f"{_MAX_STALLS} times from byte {have}, and not one more was taken",
-                hint="is the line far too noisy, or the agent broken?",
+                hint="is the agent broken? replace it with `edgesdk agent install`",
                 device=self._session.device_name,
             )
+        self._got += have - upload.have
         upload.go_back(have)
-        if self._session.channel.traits.lossy:
-            self._pace.lost()
 
     def _report(self) -> None:
-        got = sum(max(0, upload.have - upload.blob.have) for upload in self._uploads)
-        self._on_progress(Progress(step="push", done=got, total=self._total, unit="B"))
+        got = min(max(0, self._got), self._total)
+        self._meter.note(got)
+        self._on_progress(
+            Progress(
+                step="push",
+                done=got,
+                total=self._total,
+                unit="B",
+                rate_per_s=self._meter.per_s(),
+            )
+        )
 
 
 def push_blobs(
@@ -362,7 +336,7 @@ def push_blobs(
         BundleError: A blob's file is gone, short or altered.
         DeviceError: The device refuses, for want of room for instance.
     """
-    uploads = [_Upload(blob, source.blob_path(blob.sha256)) for blob in missing]
+    uploads = [Upload(blob, source.blob_path(blob.sha256)) for blob in missing]
     push = _Push(session, uploads, on_progress)
     if uploads:
         push.run()

@@ -28,7 +28,11 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """A release on a device. ``slot`` is None for one that only takes room."""
+    """A release on a device.
+
+    ``slot`` is None for one that only takes room. ``state`` is a word or two where there is
+    more to say of it: on probation, taken back, or what the device would return to.
+    """
 
     bundle: str
     name: str
@@ -38,6 +42,7 @@ class Release:
     since: str | None
     bytes: int
     checked: bool
+    state: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,18 +88,24 @@ def list_releases(session: Session) -> tuple[Release, ...]:
             since=_text(record, "since"),
             bytes=record["bytes"] if isinstance(record.get("bytes"), int) else 0,
             checked=record.get("checked") is True,
+            state=_text(record, "state") or "",
         )
         for record in records
     )
 
 
-def rollback(session: Session) -> dict[str, Any]:
+def rollback(session: Session, *, why: str = "") -> dict[str, Any]:
     """Make the previous release current again; gives the slots after that.
+
+    Args:
+        session: The device.
+        why: For the device's log, and for who looks at it next.
 
     Raises:
         DeviceError: There is no previous release.
     """
-    slots = clean_value(session.request("rollback").meta.get("slots"))
+    asks = {"why": why} if why else {}
+    slots = clean_value(session.request("rollback", asks).meta.get("slots"))
     if not isinstance(slots, dict):
         raise ProtocolError(f"cannot roll back {session.device_name}: it sent no slots")
     return slots
