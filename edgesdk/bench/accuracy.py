@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from edgesdk.bench.run import BenchSession
@@ -27,8 +28,16 @@ if TYPE_CHECKING:
 
     from edgesdk.data import Dataset
     from edgesdk.deploy.values import OutputCheck, SelfCheck
+    from edgesdk.devices.session import Session
 
-__all__ = ["accuracy_of", "check_on_device", "evaluate_on_device"]
+__all__ = [
+    "Judged",
+    "accuracy_of",
+    "check_on_device",
+    "evaluate_on_device",
+    "judge_labelled",
+    "judge_outputs",
+]
 
 Run = Callable[[dict[str, "np.ndarray"]], dict[str, "np.ndarray"]]
 
@@ -56,6 +65,76 @@ def check_on_device(
         timeout_s=timeout_s + 60.0,
     )
     return read_self_check(reply, bundle)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """What labelled data gave on the device, and with the unquantized model here."""
+
+    labelled: AccuracyResult | None = None
+    reference: AccuracyResult | None = None
+
+
+def judge_outputs(
+    session: Session,
+    bundle: Bundle,
+    *,
+    check: SelfCheck | None,
+    data: Dataset | None,
+    reference: Run | None = None,
+    known: Judged | None = None,
+    on_progress: OnProgress = ignore_progress,
+) -> Accuracy:
+    """Judge the outputs of a bundle by check vectors and, where there is some, labelled data.
+
+    Args:
+        session: The device, which holds the bundle.
+        bundle: What is judged.
+        check: The outcome of its check vectors there; they run again where it has none.
+        data: Samples to evaluate on; nothing is where they have no labels.
+        reference: Runs the unquantized model on this computer, for the same samples.
+        known: What the labelled data gave already.
+        on_progress: Told of samples.
+
+    Raises:
+        DeviceError: The device failed.
+        LinkError: The link broke.
+        DataError: The labelled data does not go with the outputs.
+    """
+    if check is None or check.reused:
+        # an earlier outcome has no figures against the unquantized model
+        check = check_on_device(session, bundle=bundle)
+    judged = known or judge_labelled(
+        session, bundle.id, data=data, reference=reference, on_progress=on_progress
+    )
+    return accuracy_of(check, labelled=judged.labelled, labelled_reference=judged.reference)
+
+
+def judge_labelled(
+    session: Session,
+    bundle_id: str,
+    *,
+    data: Dataset | None,
+    reference: Run | AccuracyResult | None,
+    on_progress: OnProgress = ignore_progress,
+) -> Judged:
+    """Evaluate a bundle, which need not be active, on labelled data, and the reference too.
+
+    Arguments and errors are those of `judge_outputs`; a ``reference`` that was evaluated on
+    these data already is not run again.
+    """
+    if data is None or data.labels is None:
+        return Judged()
+    from edgesdk.deploy.releases import run_on_device
+
+    def run(sample: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return run_on_device(session, bundle_id, sample)[0]
+
+    labelled = evaluate_on_device(run, data, where="device", on_progress=on_progress)
+    if reference is None or isinstance(reference, AccuracyResult):
+        return Judged(labelled=labelled, reference=reference)
+    before = evaluate_on_device(reference, data, where="host", on_progress=on_progress)
+    return Judged(labelled=labelled, reference=before)
 
 
 def accuracy_of(

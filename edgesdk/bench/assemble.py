@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 import edgesdk
 from edgesdk.bench.conditions import describe_conditions
 from edgesdk.bench.measurements import Measurements, RuntimeRecord
+from edgesdk.bench.offload_values import Offload
 from edgesdk.bench.statistics import make_latency, throughput_per_s
 from edgesdk.bench.values import (
     Accuracy,
@@ -16,6 +17,7 @@ from edgesdk.bench.values import (
     BenchmarkReport,
     BenchSpec,
     BundleRecord,
+    Contest,
     DeploymentRecord,
     DevicePath,
     DeviceRecord,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NO_ACCURACY",
     "assemble_report",
+    "bundle_record",
     "deployment_record",
     "device_record",
     "make_baseline",
@@ -57,8 +60,10 @@ def assemble_report(
     deployment: Deployment | None = None,
     accuracy: Accuracy = NO_ACCURACY,
     baseline: Baseline | None = None,
+    contest: Contest | None = None,
     repeat: Sequence[str] = (),
     created: str | None = None,
+    offload: Offload | None = None,
 ) -> BenchmarkReport:
     """Put everything known about one measurement into one value.
 
@@ -73,17 +78,21 @@ def assemble_report(
         deployment: The receipt, where the bundle was deployed in this session.
         accuracy: What the check vectors and labelled data showed.
         baseline: The same measures of a float bundle of the same session.
+        contest: How the bundle was chosen, where it was one of several.
         repeat: Commands that make this measurement again.
         created: When, ISO 8601 in UTC; now if None.
+        offload: What the runtimes said they ran where, where they were asked.
     """
     parts = _parts(bundle, measured)
-    placement = _placement(bundle, parts, accelerators)
+    placement = _placement(bundle, parts, accelerators, measured)
     verdict, reasons = choose_verdict(
         measured=measured is not None and bool(measured.samples_ms),
         parts=parts,
+        predicted=placement.predicted,
         actual=placement.actual,
         accelerators=accelerators,
         accuracy=accuracy,
+        offload=offload,
     )
     now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     samples = measured.samples_ms if measured else ()
@@ -96,7 +105,7 @@ def assemble_report(
         model=_model(bundle.manifest),
         target=_target(bundle.manifest),
         device=device,
-        bundle=_bundle(bundle),
+        bundle=bundle_record(bundle),
         parts=parts,
         deployment=deployment_record(deployment) if deployment else None,
         spec=spec,
@@ -112,7 +121,9 @@ def assemble_report(
         placement=placement,
         accuracy=accuracy,
         baseline=baseline,
+        contest=contest,
         repeat=tuple(repeat),
+        offload=offload,
     )
 
 
@@ -125,15 +136,17 @@ def make_baseline(
 ) -> Baseline:
     """Describe the float bundle that was measured beside the one the report is about."""
     parts = _parts(bundle, measured)
+    placement = _placement(bundle, parts, accelerators, measured)
     verdict, _ = choose_verdict(
         measured=bool(measured.samples_ms),
         parts=parts,
-        actual=_placement(bundle, parts, accelerators).actual,
+        predicted=placement.predicted,
+        actual=placement.actual,
         accelerators=accelerators,
         accuracy=accuracy,
     )
     return Baseline(
-        bundle=_bundle(bundle),
+        bundle=bundle_record(bundle),
         latency=make_latency(measured.samples_ms),
         cold_start_ms=measured.cold_start_ms,
         load_ms=measured.load_ms,
@@ -159,10 +172,13 @@ def deployment_record(deployment: Deployment) -> DeploymentRecord:
         bytes_skipped=deployment.bytes_skipped,
         slot=deployment.slot,
         previous=deployment.previous,
+        outcome=deployment.outcome,
         self_check_passed=deployment.self_check.passed,
         self_check_reused=deployment.self_check.reused,
         target_mismatch=deployment.target_mismatch,
         noise_bytes=deployment.noise_bytes,
+        delta_bytes=sum(delta.sent_bytes for delta in deployment.deltas),
+        delta_made_bytes=sum(delta.bytes for delta in deployment.deltas),
     )
 
 
@@ -206,11 +222,18 @@ def _count(value: object) -> int | None:
     return value if type(value) is int and 0 <= value < 1 << 63 else None
 
 
+def _fraction(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value <= 1 else None
+
+
 def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _bundle(bundle: Bundle) -> BundleRecord:
+def bundle_record(bundle: Bundle) -> BundleRecord:
+    """Take from a bundle what a report keeps."""
     return BundleRecord(
         id=bundle.id,
         name=bundle.name,
@@ -272,7 +295,7 @@ def _parts(bundle: Bundle, measured: Measurements | None) -> tuple[PartRecord, .
             PartRecord(
                 index=index,
                 backend=part["backend"],
-                runtime=part["runtime"],
+                runtime=runtime.runtime if runtime else part["runtime"],
                 format=part["format"],
                 precision=_text(part.get("precision")),
                 bytes=sum(record["bytes"] for record in part["files"]),
@@ -286,18 +309,22 @@ def _parts(bundle: Bundle, measured: Measurements | None) -> tuple[PartRecord, .
 
 
 def _placement(
-    bundle: Bundle, parts: Sequence[PartRecord], accelerators: Collection[str]
+    bundle: Bundle,
+    parts: Sequence[PartRecord],
+    accelerators: Collection[str],
+    measured: Measurements | None,
 ) -> Placement:
     manifest = bundle.manifest
+    served = {each.part: each.backend for each in measured.runtimes} if measured else {}
     counts = _mapping(_mapping(manifest.get("predicted")).get("nodes_by_backend"))
     nodes = {str(backend): count for backend, count in counts.items() if _count(count)}
-    total = sum(nodes.values())
+    shares = _mapping(_mapping(manifest.get("predicted")).get("share_by_backend"))
     predicted = tuple(
         PlacementRow(
             backend=backend,
             accelerator=backend in accelerators,
             nodes=count,
-            share=count / total,
+            share=_fraction(shares.get(backend)),
             detail="",
         )
         for backend, count in nodes.items()
@@ -313,7 +340,9 @@ def _placement(
         for part in parts
     )
     return Placement(
-        predicted=predicted, as_built=as_built, actual=tuple(_actual(part) for part in parts)
+        predicted=predicted,
+        as_built=as_built,
+        actual=tuple(_actual(part, served.get(part.index)) for part in parts),
     )
 
 
@@ -332,7 +361,7 @@ def _precision(manifest: Mapping[str, Any]) -> str:
     return str(manifest["precision"])
 
 
-def _actual(part: PartRecord) -> PlacementRow:
+def _actual(part: PartRecord, served: str | None) -> PlacementRow:
     where: object = None
     for name in ("execution_devices", "providers", "device", "delegate"):
         where = where or part.detail.get(name)
@@ -346,8 +375,11 @@ def _actual(part: PartRecord) -> PlacementRow:
     }
     if len(assigned) > 1:
         detail += "; " + ", ".join(f"{n} nodes on {name}" for name, n in assigned.items())
+    fell_back = part.detail.get("fell_back")
+    if isinstance(fell_back, tuple):
+        detail += f"; fell back from {'; '.join(map(str, fell_back))}"[:800]
     return PlacementRow(
-        backend=part.backend,
+        backend=served or part.backend,
         accelerator=ran_on_accelerator(part.detail),
         nodes=sum(assigned.values()) or None,
         share=part.share,

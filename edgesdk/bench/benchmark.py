@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgesdk.bench.accuracy import Run, accuracy_of, check_on_device, evaluate_on_device
+from edgesdk.bench.accuracy import Judged, Run, judge_outputs
 from edgesdk.bench.assemble import assemble_report, device_record, make_baseline
+from edgesdk.bench.offload import ask_offload
+from edgesdk.bench.offload_values import Offload
 from edgesdk.bench.run import take_measurements
-from edgesdk.bench.values import Accuracy, BenchmarkReport, BenchSpec
-from edgesdk.deploy.releases import run_on_device
+from edgesdk.bench.values import BenchmarkReport, BenchSpec, Contest
 from edgesdk.devices.facts import read_facts
 from edgesdk.progress import OnProgress, ignore_progress
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from edgesdk.bundle import Bundle
     from edgesdk.data import Dataset
-    from edgesdk.deploy.values import Deployment
+    from edgesdk.deploy.values import Deployment, SelfCheck
     from edgesdk.devices.inventory import Device
     from edgesdk.devices.session import Session
     from edgesdk.profiles.values import TargetProfile
@@ -37,11 +36,16 @@ def run_benchmark(
     reference: Run | None = None,
     baseline: Bundle | None = None,
     baseline_deployment: Deployment | None = None,
+    contest: Contest | None = None,
+    known: Judged | None = None,
     latency: bool = True,
     repeat: tuple[str, ...] = (),
+    offload: Offload | None = None,
     on_progress: OnProgress = ignore_progress,
 ) -> BenchmarkReport:
     """Measure a bundle that the device holds, judge its outputs, and make the report.
+
+    What ran where is asked last, when nothing is measured any more.
 
     Args:
         session: The device, which holds the bundle and, where there is one, the baseline.
@@ -54,8 +58,11 @@ def run_benchmark(
         reference: Runs the unquantized model on this computer, for the same data.
         baseline: Another bundle of the same model, measured first to be set beside.
         baseline_deployment: Its receipt.
+        contest: How the bundle was chosen, where it was one of several.
+        known: What the labelled data gave already, so that they are not run again.
         latency: Whether to measure latency at all, or only to judge the outputs.
         repeat: Commands that would repeat this, for the report.
+        offload: What ran where, where that was asked before.
         on_progress: Told of runs and samples.
 
     Raises:
@@ -73,12 +80,31 @@ def run_benchmark(
             measured=take_measurements(
                 session, bundle=baseline, spec=spec, on_progress=on_progress
             ),
-            accuracy=_judge(session, baseline, baseline_deployment, data, None, on_progress),
+            accuracy=judge_outputs(
+                session,
+                baseline,
+                check=_check_of(baseline_deployment),
+                data=data,
+                on_progress=on_progress,
+            ),
             accelerators=accelerators,
         )
     measured = None
     if latency:
         measured = take_measurements(session, bundle=bundle, spec=spec, on_progress=on_progress)
+    accuracy = judge_outputs(
+        session,
+        bundle,
+        check=_check_of(deployment),
+        data=data,
+        reference=reference,
+        known=known,
+        on_progress=on_progress,
+    )
+    if offload is None and latency:
+        offload = ask_offload(
+            session, bundle, profile=profile, threads=spec.threads, on_progress=on_progress
+        )
     return assemble_report(
         bundle=bundle,
         spec=spec,
@@ -92,35 +118,13 @@ def run_benchmark(
         ),
         accelerators=accelerators,
         deployment=deployment,
-        accuracy=_judge(session, bundle, deployment, data, reference, on_progress),
+        accuracy=accuracy,
         baseline=beside,
+        contest=contest,
         repeat=repeat,
+        offload=offload,
     )
 
 
-def _judge(  # noqa: PLR0917 - private, and each is of another type
-    session: Session,
-    bundle: Bundle,
-    deployment: Deployment | None,
-    data: Dataset | None,
-    reference: Run | None,
-    on_progress: OnProgress,
-) -> Accuracy:
-    """Judge the outputs by check vectors and, where there is some, labelled data."""
-    check = None if deployment is None else deployment.self_check
-    if check is None or check.reused:
-        # an earlier outcome has no figures against the unquantized model
-        check = check_on_device(session, bundle=bundle)
-    if data is None or data.labels is None:
-        return accuracy_of(check)
-
-    def run(sample: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return run_on_device(session, bundle.id, sample)[0]
-
-    labelled = evaluate_on_device(run, data, where="device", on_progress=on_progress)
-    labelled_reference = None
-    if reference is not None:
-        labelled_reference = evaluate_on_device(
-            reference, data, where="host", on_progress=on_progress
-        )
-    return accuracy_of(check, labelled=labelled, labelled_reference=labelled_reference)
+def _check_of(deployment: Deployment | None) -> SelfCheck | None:
+    return None if deployment is None else deployment.self_check

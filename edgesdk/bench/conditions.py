@@ -48,6 +48,12 @@ def _notes(
     samples: Sequence[ConditionSample],
     cpu_count: int | None,
 ) -> Iterator[str]:
+    emulator = measured.static.get("emulated")
+    if emulator is not None:
+        yield (
+            f"the device is emulated ({emulator}): a board takes other times, "
+            "and another backend may be the faster one there"
+        )
     done = len(measured.samples_ms)
     if spec.runs and done < spec.runs:
         yield f"the time limit of {spec.duration_s or 0:g} s ended it after {done} runs"
@@ -71,5 +77,17 @@ def _notes(
         load = samples[0].load1
         if load > cpu_count * _BUSY_SHARE:
             yield f"other work ran at the start: a load of {load:.2f} on {cpu_count} cores"
+    yield from _precisions(measured)
     if spec.sample_conditions and not samples:
         yield "the device tells nothing about clock, temperature or load"
+
+
+def _precisions(measured: Measurements) -> Iterator[str]:
+    """Say where floats were computed in another type than the runtime would have taken."""
+    for record in measured.runtimes:
+        used, usual = record.detail.get("precision"), record.detail.get("default_precision")
+        if isinstance(used, str) and isinstance(usual, str) and used != usual:
+            yield (
+                f"part {record.part}: floats are held at {used}; left alone, {record.runtime} "
+                f"computes them in {usual} on this processor, which is less exact"
+            )

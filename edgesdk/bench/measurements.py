@@ -20,7 +20,14 @@ from edgesdk.bench.values import MAX_SAMPLES, ConditionSample, Scalar
 from edgesdk.errors import ProtocolError
 from edgesdk.wire.frames import Frame
 
-__all__ = ["Detail", "Measurements", "RuntimeRecord", "plain_detail", "read_measurements"]
+__all__ = [
+    "Detail",
+    "Measurements",
+    "RuntimeRecord",
+    "plain_detail",
+    "read_measurements",
+    "read_runtimes",
+]
 
 Detail = dict[str, Scalar | tuple[Scalar, ...]]
 
@@ -36,12 +43,13 @@ _UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|\+00:00)\Z")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeRecord:
-    """Which library ran a part, as the worker saw it."""
+    """Which library ran a part, as the worker saw it; ``backend``: for which backend."""
 
     part: int
     runtime: str
     version: str | None
     detail: Detail
+    backend: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +100,7 @@ def read_measurements(frame: Frame, *, device: str) -> Measurements:
         started=started if isinstance(started, str) and _UTC.match(started) else None,
         static=plain_detail(conditions.get("static")),
         condition_samples=_condition_samples(conditions.get("samples")),
-        runtimes=tuple(_runtimes(meta.get("runtimes"))),
+        runtimes=tuple(read_runtimes(meta.get("runtimes"))),
         part_median_ms=_by_index(parts, "median_ms"),
         part_share={i: s for i, s in _by_index(parts, "share").items() if s <= 1.0},
     )
@@ -190,11 +198,13 @@ def _by_index(parts: list[Mapping[str, Any]], field: str) -> dict[int, float]:
     return found
 
 
-def _runtimes(value: object) -> list[RuntimeRecord]:
+def read_runtimes(value: object) -> list[RuntimeRecord]:
+    """Read which library ran which part; what makes no sense is left out."""
     records = []
     for entry in _items(value):
         record = _mapping(entry)
         part, runtime, version = (record.get(key) for key in ("part", "runtime", "version"))
+        backend = record.get("backend")
         if type(part) is int and isinstance(runtime, str):
             records.append(
                 RuntimeRecord(
@@ -202,6 +212,7 @@ def _runtimes(value: object) -> list[RuntimeRecord]:
                     runtime=runtime[:_MAX_TEXT],
                     version=version[:_MAX_TEXT] if isinstance(version, str) else None,
                     detail=plain_detail(record.get("detail")),
+                    backend=backend[:_MAX_TEXT] if isinstance(backend, str) else None,
                 )
             )
     return records

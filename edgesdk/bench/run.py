@@ -45,6 +45,7 @@ def take_measurements(
     *,
     bundle: Bundle,
     spec: BenchSpec,
+    step: str | None = None,
     on_progress: OnProgress = ignore_progress,
 ) -> Measurements:
     """Measure ``bundle``, which the device must hold and have checked, as ``spec`` says.
@@ -56,13 +57,14 @@ def take_measurements(
         session: A conversation with the device's agent.
         bundle: The bundle to measure; it is asked for by id, not by slot.
         spec: How often, how long, under which circumstances.
+        step: What to call this in progress; the bundle's precision tells where it is None.
         on_progress: Told about counted runs.
 
     Raises:
         DeviceError: The device does not hold the bundle, or its worker failed.
         LinkError: The connection broke, or the answer makes no sense.
     """
-    step = f"measure {bundle.precision}"
+    step = step or f"measure {bundle.precision}"
     asked = {
         "warmup_runs": spec.warmup_runs,
         "runs": spec.runs,

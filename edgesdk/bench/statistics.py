@@ -19,11 +19,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from edgesdk.bench.values import PERCENTILES, Interval, Latency, PercentileName
+from edgesdk.bench.values import PERCENTILES, Interval, Latency, PercentileName, Ratio
 
 __all__ = [
     "make_latency",
+    "make_ratio",
     "order_statistic_ranks",
+    "percentile",
     "quantile",
     "samples_needed",
     "throughput_per_s",
@@ -87,6 +89,13 @@ def quantile(ordered: Sequence[float], p: float) -> float:
     return ordered[left] + (ordered[right] - ordered[left]) * (place - left)
 
 
+def percentile(samples: Sequence[float], p: float) -> float | None:
+    """Give quantile ``p`` of samples; None where they are too few for an interval of it."""
+    if order_statistic_ranks(len(samples), p) is None:
+        return None
+    return quantile(sorted(samples), p)
+
+
 def throughput_per_s(samples_ms: Sequence[float]) -> float | None:
     """Divide the number of runs by their summed time: one stream, nothing overlaps."""
     total_s = math.fsum(samples_ms) / 1000
@@ -121,4 +130,25 @@ def make_latency(samples_ms: Sequence[float]) -> Latency:
         p99_ms=values["p99_ms"],
         why=why,
         intervals=intervals,
+    )
+
+
+def make_ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
+    """Say how many times as long ours take as theirs, measured in pairs.
+
+    What disturbs a pair disturbs both, so each pair gives one ratio. The median of the ratios
+    has an interval between two of them: with 6 pairs it is from the least to the greatest.
+
+    Args:
+        ours: A time of each pair, above 0.
+        theirs: The other time of each pair, in the same order, above 0.
+    """
+    ratios = sorted(a / b for a, b in zip(ours, theirs, strict=True))
+    ranks = order_statistic_ranks(len(ratios), 0.5)
+    return Ratio(
+        value=quantile(ratios, 0.5),
+        lower=None if ranks is None else ratios[ranks[0] - 1],
+        upper=None if ranks is None else ratios[ranks[1] - 1],
+        coverage=None if ranks is None else ranks[2],
+        rounds=len(ratios),
     )

@@ -3,16 +3,30 @@
 These classes are the contract of ``report.json``: `edgesdk.report.schema` derives the JSON
 Schema from them and `edgesdk.report.read` checks files against it, so a field, its type, its
 limits and its sentence of documentation are written once, here (and all here, which is why the
-module is long). Every field is always present; what was not measured is null, never left out
-and never zero. Nothing here computes or does I/O, and the module imports nothing heavy:
-pydantic only looks at it when a file is read or the schema is asked for.
+module is long; what each runtime ran where is in `edgesdk.bench.offload_values`). Every field
+is always present; what was not measured is null, never left out and never zero. Nothing here
+computes or does I/O, and the module imports nothing heavy: pydantic only looks at it when a
+file is read or the schema is asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeAlias, get_args
+from typing import Annotated, Literal, TypeAlias, get_args
+
+from edgesdk.bench.fields import (
+    CONFIG,
+    Amount,
+    Count,
+    Degrees,
+    Fraction,
+    Limits,
+    Scalar,
+    Sha256,
+    Text,
+    UtcTime,
+)
+from edgesdk.bench.offload_values import Offload
 
 __all__ = [
     "MAX_SAMPLES",
@@ -28,6 +42,9 @@ __all__ = [
     "CheckedOutput",
     "ConditionSample",
     "Conditions",
+    "Contest",
+    "Contestant",
+    "DecidedBy",
     "DeploymentRecord",
     "DevicePath",
     "DeviceRecord",
@@ -40,6 +57,7 @@ __all__ = [
     "PercentileName",
     "Placement",
     "PlacementRow",
+    "Ratio",
     "ReferenceOutput",
     "Scalar",
     "TargetRecord",
@@ -66,13 +84,16 @@ VERDICTS: dict[Verdict, str] = {
     "accuracy-suspect": "outputs on the device differ too much from the host or the reference",
     "not-measured": "no latency sample was taken",
     "fell-back-to-cpu": "planned for an accelerator, but everything ran on the CPU",
-    "partly-fell-back": "some parts planned for an accelerator ran on the CPU",
+    "partly-fell-back": "some of what was planned for an accelerator ran on the CPU",
     "placement-unknown": "planned for an accelerator; the runtime does not tell where it ran",
-    "accelerated": "every part that was planned for an accelerator ran there",
+    "accelerated": "what was planned for an accelerator ran there",
     "cpu-as-planned": "planned for the CPU and ran there",
 }
 
-DevicePath: TypeAlias = Literal["local", "ssh", "serial"]
+#: What a contest was decided by: a clear difference in time; the order of the profile, as there
+#: was none; a faster one's loss of accuracy; or one alone was left.
+DecidedBy: TypeAlias = Literal["time", "order", "accuracy", "alone"]
+DevicePath: TypeAlias = Literal["local", "ssh", "serial", "virtual"]
 ModelFormat: TypeAlias = Literal["onnx", "tflite"]
 PercentileName: TypeAlias = Literal["p50_ms", "p90_ms", "p99_ms"]
 #: The percentiles a report may hold, as (name, quantile).
@@ -82,54 +103,20 @@ PERCENTILES: tuple[tuple[PercentileName, float], ...] = (
     ("p99_ms", 0.99),
 )
 
-Scalar: TypeAlias = str | int | float | bool | None
-
-
-class _Limits:
-    """Constraints for pydantic that can be written down without importing it."""
-
-    def __init__(self, **constraints: Any) -> None:
-        self._constraints = constraints
-
-    def __get_pydantic_core_schema__(
-        self, source: Any, handler: Callable[[Any], dict[str, Any]]
-    ) -> dict[str, Any]:
-        return {**handler(source), **self._constraints}
-
-
-Sha256: TypeAlias = Annotated[str, _Limits(pattern="^[0-9a-f]{64}$")]
-#: ISO 8601 in UTC, as in 2026-01-15T09:30:00Z; a fraction of a second is allowed.
-UtcTime: TypeAlias = Annotated[
-    str, _Limits(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)$")
-]
-Text: TypeAlias = Annotated[str, _Limits(max_length=20_000)]
-Count: TypeAlias = Annotated[int, _Limits(ge=0, le=(1 << 63) - 1)]
-#: The upper limits keep sums and drawings finite, whatever a file says.
-Amount: TypeAlias = Annotated[float, _Limits(ge=0.0, le=1e18)]
-Degrees: TypeAlias = Annotated[float, _Limits(ge=-1e6, le=1e6)]
-Fraction: TypeAlias = Annotated[float, _Limits(ge=0.0, le=1.0)]
-
-_CONFIG = {
-    "extra": "forbid",
-    "allow_inf_nan": False,
-    "use_attribute_docstrings": True,
-    "json_schema_serialization_defaults_required": True,
-}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchSpec:
     """What was asked for: how often, how long, and under which circumstances."""
 
-    __pydantic_config__ = _CONFIG
+    __pydantic_config__ = CONFIG
 
     warmup_runs: Count = 10
     """Runs that are made first and not counted."""
-    runs: Annotated[int, _Limits(ge=0, le=MAX_SAMPLES)] = 400
+    runs: Annotated[int, Limits(ge=0, le=MAX_SAMPLES)] = 400
     """Runs to count; 0 means as many as fit into duration_s."""
-    duration_s: Annotated[float, _Limits(gt=0.0)] | None = 60.0
+    duration_s: Annotated[float, Limits(gt=0.0)] | None = 60.0
     """Measuring stops after this time at the latest; null means no limit but runs."""
-    threads: Annotated[int, _Limits(ge=1)] | None = None
+    threads: Annotated[int, Limits(ge=1)] | None = None
     """Threads of the runtime; null leaves the bundle's own setting."""
     fresh: bool = True
     """Start a new worker first, so that cold start and load are measured."""
@@ -151,7 +138,7 @@ class BenchSpec:
 class Interval:
     """A 95 % confidence interval between two order statistics of the samples."""
 
-    __pydantic_config__ = _CONFIG
+    __pydantic_config__ = CONFIG
 
     lower_ms: Amount
     upper_ms: Amount
@@ -171,7 +158,7 @@ class Latency:
     type 7, numpy's default). One is given only where its interval exists.
     """
 
-    __pydantic_config__ = _CONFIG
+    __pydantic_config__ = CONFIG
 
     samples_ms: tuple[Amount, ...]
     """Every counted run, in the order in which they were made."""
@@ -201,7 +188,7 @@ class Latency:
 class TensorRecord:
     """One input or output of the model."""
 
-    __pydantic_config__ = _CONFIG
+    __pydantic_config__ = CONFIG
 
     name: Text
     dtype: Text
@@ -212,7 +199,7 @@ class TensorRecord:
 class ModelRecord:
     """The model file that the bundle was built from."""
 
-    __pydantic_config__ = _CONFIG
+    __pydantic_config__ = CONFIG
 
     name: Text
     format: ModelFormat | None
@@ -226,7 +213,7 @@ class ModelRecord:
 class TargetRecord:
     """The kind of device that the bundle was built for."""
 
-    __pydantic_config__ = _CONFIG
+    __pydantic_config__ = CONFIG
 
     name: Text
     family: Text | None
@@ -240,7 +227,7 @@ class TargetRecord:
 class DeviceRecord:
     """The unit that was measured, as it describes itself."""
 
-    __pydantic_config__ = _CONFIG
+    __pydantic_config__ = CONFIG
 
     name: Text
     url: Text | None
@@ -262,7 +249,7 @@ class DeviceRecord:
 class BundleRecord:
     """The bundle that ran."""
 
-    __pydantic_config__ = _CONFIG
+    __pydantic_config__ = CONFIG
 
     id: Sha256
     name: Text
@@ -277,7 +264,7 @@ class BundleRecord:
 class PartRecord:
     """One part of the bundle: where it was built to run, and how long it took there."""
 
-    __pydantic_config__ = _CONFIG
+    __pydantic_config__ = CONFIG
 
     index: Count
     backend: Text
@@ -290,14 +277,14 @@ class PartRecord:
     """What the runtime said of itself on the device."""
     median_ms: Amount | None
     share: Fraction | None
-    """Its share of the summed time of all parts."""
+    """What the runtime's own call takes of all the time; what is missing is hand-over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentRecord:
     """The receipt of the deployment that put the bundle on the device."""
 
-    __pydantic_config__ = _CONFIG
+    __pydantic_config__ = CONFIG
 
     bundle_id: Sha256
     device: Text
@@ -318,13 +305,20 @@ class DeploymentRecord:
     """Why the device is not the target, where that was overridden."""
     noise_bytes: Count
     """Bytes on the link that were no frames; a bad cable shows here."""
+    delta_bytes: Count = 0
+    """Of the bytes sent, those of deltas against what the device held."""
+    delta_made_bytes: Count = 0
+    """What the device made of them."""
+    outcome: Text = "active"
+    """How the release stood in the end: ``active``, ``on-probation``, or ``returned``, where
+    the device went back to the one before by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConditionSample:
     """What the device said of itself at one moment of the measurement."""
 
-    __pydantic_config__ = _CONFIG
+    __pydantic_config__ = CONFIG
 
     t_s: Amount
     """Seconds since the first counted run began."""
@@ -341,7 +335,7 @@ class ConditionSample:
 class Conditions:
     """Circumstances of the measurement: without them a latency cannot be compared."""
 
-    __pydantic_config__ = _CONFIG
+    __pydantic_config__ = CONFIG
 
     static: dict[str, Scalar | tuple[Scalar, ...]]
     """What did not change: governor, clock limits, thread counts, ..."""
@@ -356,14 +350,14 @@ class Conditions:
 class PlacementRow:
     """Some of the work and who was to do it, or did."""
 
-    __pydantic_config__ = _CONFIG
+    __pydantic_config__ = CONFIG
 
     backend: Text
     accelerator: bool | None
     nodes: Count | None
     """Graph nodes; null where the runtime does not tell."""
     share: Fraction | None
-    """Share of the nodes (predicted, as built) or of the time (actual)."""
+    """Share of the time: predicted by the profile's figures, or measured; null if unknown."""
     detail: Text
 
 
@@ -371,7 +365,7 @@ class PlacementRow:
 class Placement:
     """Where the work was meant to go, where the build put it, and where it ran."""
 
-    __pydantic_config__ = _CONFIG
+    __pydantic_config__ = CONFIG
 
     predicted: tuple[PlacementRow, ...]
     as_built: tuple[PlacementRow, ...]
@@ -382,7 +376,7 @@ class Placement:
 class CheckedOutput:
     """The worst difference of one output over all check vectors, device against host."""
 
-    __pydantic_config__ = _CONFIG
+    __pydantic_config__ = CONFIG
 
     name: Text
     within: bool
@@ -398,7 +392,7 @@ class CheckedOutput:
 class HostCheck:
     """The same parts on the same inputs, on this device and on the host that built them."""
 
-    __pydantic_config__ = _CONFIG
+    __pydantic_config__ = CONFIG
 
     passed: bool
     vectors: Count
@@ -409,11 +403,11 @@ class HostCheck:
 class ReferenceOutput:
     """One output on the device against the unquantized model, over all check vectors."""
 
-    __pydantic_config__ = _CONFIG
+    __pydantic_config__ = CONFIG
 
     name: Text
     vectors: Count
-    cosine: Annotated[float, _Limits(ge=-1.0, le=1.0)] | None
+    cosine: Annotated[float, Limits(ge=-1.0, le=1.0)] | None
     """The lowest cosine similarity; null where it is undefined."""
     max_abs_error: Amount | None
     top1_agreement: Fraction | None
@@ -426,7 +420,7 @@ class ReferenceOutput:
 class AccuracyResult:
     """A metric over labelled data."""
 
-    __pydantic_config__ = _CONFIG
+    __pydantic_config__ = CONFIG
 
     metric: Text
     kind: Literal["rate", "error"]
@@ -435,7 +429,7 @@ class AccuracyResult:
     lower: Amount | None
     """Lower end of the 95 % interval (Wilson's for a rate); null where none can be stated."""
     upper: Amount | None
-    samples: Annotated[int, _Limits(ge=1)]
+    samples: Annotated[int, Limits(ge=1)]
     where: Literal["device", "host"]
     """Which of the two ran the model."""
 
@@ -444,7 +438,7 @@ class AccuracyResult:
 class Accuracy:
     """How far the outputs can be trusted; null or empty where nobody looked."""
 
-    __pydantic_config__ = _CONFIG
+    __pydantic_config__ = CONFIG
 
     host_check: HostCheck | None
     reference: tuple[ReferenceOutput, ...]
@@ -457,7 +451,7 @@ class Accuracy:
 class Baseline:
     """A float bundle of the same model, measured on the same device in the same session."""
 
-    __pydantic_config__ = _CONFIG
+    __pydantic_config__ = CONFIG
 
     bundle: BundleRecord
     latency: Latency
@@ -471,10 +465,88 @@ class Baseline:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ratio:
+    """How many times as long as the winner one took, over pairs of rounds in turns."""
+
+    __pydantic_config__ = CONFIG
+
+    value: Amount
+    """The median over the rounds of the ratio of the two medians of a round."""
+    lower: Amount | None
+    """Lower end of its 95 % order-statistic interval; null with fewer than 6 rounds."""
+    upper: Amount | None
+    coverage: Fraction | None
+    """The exact coverage of that interval, at least 0.95."""
+    rounds: Annotated[int, Limits(ge=1)]
+
+    def __post_init__(self) -> None:
+        ends = (self.lower, self.upper, self.coverage)
+        if any(end is None for end in ends) and any(end is not None for end in ends):
+            raise ValueError("an interval needs lower, upper and coverage, or none of them")
+        if self.lower is not None and self.upper is not None and self.lower > self.upper:
+            raise ValueError("lower is above upper")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contestant:
+    """One backend of a contest: the bundle in which it goes before the others, measured."""
+
+    __pydantic_config__ = CONFIG
+
+    backend: Text
+    bundle: BundleRecord | None
+    """Null where nothing was built."""
+    nodes: dict[str, Count]
+    """Graph nodes by backend, as planned."""
+    runtimes: tuple[Text, ...]
+    """What ran the parts on the device, with versions."""
+    latency: Latency | None
+    """Of all its rounds, one after the other; null where nothing was measured."""
+    p95_ms: Amount | None
+    """The 95th percentile; null with fewer than 72 runs."""
+    rounds: tuple[Count, ...]
+    """Runs in each round."""
+    cold_start_ms: Amount | None
+    """The median of its rounds: each starts a worker of its own."""
+    load_ms: Amount | None
+    peak_rss_bytes: Count | None
+    """The largest of its rounds."""
+    ratio: Ratio | None
+    """Its time by the winner's; null for the winner and where one was not measured."""
+    labelled: AccuracyResult | None
+    """What labelled data gave, where that was looked at to choose."""
+    why_out: Text
+    """Why it dropped out; empty where it did not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contest:
+    """Bundles of the same model measured in turns on the device, of which one was kept."""
+
+    __pydantic_config__ = CONFIG
+
+    contestants: Annotated[tuple[Contestant, ...], Limits(min_length=1)]
+    """In the order of the target profile."""
+    winner: Text
+    """The backend whose bundle was kept."""
+    decided_by: DecidedBy
+    why: Text
+    """The decision in words."""
+    throttled: bool | None
+    """Whether any round said that the clock was limited; null where the device cannot tell."""
+    emulated: Text | None
+    """What emulated the device: who is faster there may be slower on a board."""
+
+    def __post_init__(self) -> None:
+        if self.winner not in {each.backend for each in self.contestants}:
+            raise ValueError("the winner is no contestant")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BenchmarkReport:
     """One model, built for one target, measured on one device: the content of report.json."""
 
-    __pydantic_config__ = _CONFIG
+    __pydantic_config__ = CONFIG
 
     schema: Literal["edgesdk.report/1"]
     created: UtcTime
@@ -507,8 +579,12 @@ class BenchmarkReport:
     placement: Placement
     accuracy: Accuracy
     baseline: Baseline | None
+    contest: Contest | None = None
+    """How this bundle was chosen, where the target's profile left that to a measurement."""
     repeat: tuple[Text, ...]
     """Commands that make this measurement again."""
+    offload: Offload | None = None
+    """What each runtime said it ran where, op by op; null where nobody asked."""
 
 
 assert set(get_args(Verdict)) == set(VERDICTS)

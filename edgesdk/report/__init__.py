@@ -1,4 +1,4 @@
-"""Benchmark reports as files: ``report.json`` with a published schema, ``report.html``."""
+"""Benchmark reports as files: JSON with a published schema, HTML, Markdown, JUnit."""
 
 from __future__ import annotations
 

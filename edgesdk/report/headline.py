@@ -14,6 +14,7 @@ from edgesdk.bench.values import (
     Latency,
     PercentileName,
 )
+from edgesdk.report.offload import offload_rows
 from edgesdk.report.summary import (
     Row,
     bytes_text,
@@ -64,7 +65,10 @@ def make_headline(report: BenchmarkReport) -> Headline:
 
 def remark_rows(report: BenchmarkReport) -> tuple[Row, ...]:
     """Give what else somebody has to know: where it ran, how near it is, what disturbed it."""
-    rows = [("ran", "; ".join((VERDICTS[report.verdict], *report.verdict_reasons)))]
+    elsewhere = () if report.offload is None else report.offload.disagreements
+    reasons = [reason for reason in report.verdict_reasons if reason not in elsewhere]
+    rows = [("ran", "; ".join((VERDICTS[report.verdict], *reasons)))]
+    rows += [(row.label, row.value) for row in offload_rows(report, most=5)]
     check = report.accuracy.host_check
     if check is not None:
         same = "same as" if check.passed else "NOT the same as"
@@ -75,6 +79,8 @@ def remark_rows(report: BenchmarkReport) -> tuple[Row, ...]:
         ]
         said = f"{same} on the host in {vectors_text(check.vectors)}"
         rows.append(("outputs", "; ".join((said, *near[:3]))))
+    if report.contest is not None:
+        rows.append(("contest", report.contest.why))
     rows += [("note", note) for note in report.conditions.notes]
     return tuple(Row(label=label, value=clean(value)) for label, value in rows)
 
@@ -111,9 +117,10 @@ def _latency(report: BenchmarkReport) -> list[tuple[str, str, str, str]]:
     if not report.latency.samples_ms:
         return []
     floats = None if report.baseline is None else report.baseline.latency
+    emulated = report.conditions.static.get("emulated") is not None
     return [
         (
-            label,
+            f"{label}, emulated" if emulated else label,
             "" if floats is None else _percentile(floats, name),
             _percentile(report.latency, name),
             (compare_medians(report) if name == "p50_ms" else None)

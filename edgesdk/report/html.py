@@ -15,6 +15,8 @@ from edgesdk.bench.values import (
     BenchmarkReport,
     Verdict,
 )
+from edgesdk.report.contest import contest_section
+from edgesdk.report.offload import offload_section
 from edgesdk.report.page import escaped, page, section, sentence, table
 from edgesdk.report.plots import (
     comparison_plot,
@@ -121,10 +123,12 @@ def _article(report: BenchmarkReport, index: int, *, nested: bool) -> str:
         _verdict(report),
         _tiles(report),
         _latency(report, index),
+        contest_section(report.contest),
         _comparison(report, index),
         accuracy_section(report),
         built_section(report),
         placement_section(report),
+        offload_section(report),
         conditions_section(report),
         subjects_section(report),
         deployment_section(report),

@@ -59,9 +59,9 @@ font-size:.9375rem;font-variant-numeric:tabular-nums}
 caption{text-align:left;color:var(--muted);font-size:.875rem;padding-bottom:.35rem}
 th,td{text-align:left;padding:.4rem 1.25rem .4rem 0;border-bottom:1px solid var(--line);
 vertical-align:top}
-tr>:last-child{padding-right:0}.stack td{overflow-wrap:anywhere}
+tr>:last-child{padding-right:0}.long{overflow-wrap:anywhere}ul.notes+.wide{margin-top:1rem}
 thead th{color:var(--muted);font-weight:600;font-size:.8125rem;white-space:nowrap}
-tbody th{font-weight:500}
+tbody th{font-weight:500}tbody th:not(.long){white-space:nowrap}
 td.n,th.n{text-align:right;white-space:nowrap}
 dl.facts{display:grid;grid-template-columns:minmax(7rem,11rem) minmax(0,1fr);margin:0;
 font-size:.9375rem}
@@ -82,11 +82,11 @@ th,td{padding-right:.75rem}
 .stack,.stack tbody,.stack tr,.stack td,.stack tbody th{display:block;min-width:0}
 .stack thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
 .stack tr{border-bottom:1px solid var(--line);padding:.5rem 0}
-.stack td,.stack td.n,.stack tbody th{border:0;padding:.1rem 0;text-align:left;
-white-space:normal}
+.stack td,.stack td.n,.stack tbody th,tbody th:not(.long){white-space:normal}
+.stack td,.stack td.n,.stack tbody th{border:0;padding:.1rem 0;text-align:left}
 .stack caption{display:block}.stack tbody th{font-weight:600}
 .stack td,.stack td.n{display:grid;grid-template-columns:7.5rem minmax(0,1fr)}
-.stack td:empty{display:none}
+.stack td:empty{display:none}.stack td,.stack tbody th{overflow-wrap:anywhere}
 .stack td::before{content:attr(data-label);color:var(--muted);font-size:.8125rem}}
 @media print{:root{--ground:#fff;--panel:#fff;--ink:#000;--muted:#444;--line:#bbb;
 --ours:#0b62c4;--theirs:#b35900;--warm:#c0322b;--good:#176b34;--good-soft:#fff;--bad:#a8201a;--bad-soft:#fff;
@@ -101,6 +101,10 @@ figure,.tiles>div,.verdict,table,tr,dl.facts>*{break-inside:avoid}
 def escaped(value: object, *, limit: int = 300) -> str:
     """Make text from anywhere safe between tags and inside double quotes."""
     return html.escape(clean(value, limit=limit), quote=True)
+
+
+#: A longer word is broken across lines: bundle ids and names of runtimes are shorter.
+_LONG_WORD = 28
 
 
 def sentence(text: str) -> str:
@@ -143,6 +147,9 @@ def table(
 
     def cell(tag: str, place: int, value: object, more: str) -> str:
         style = ' class="n"' if place in numbers else ""
+        # a word is broken only where it is too long for a column
+        if not style and max(map(len, str(value).split()), default=0) > _LONG_WORD:
+            style = ' class="long"'
         return f"<{tag}{more}{style}>{escaped(value)}</{tag}>"
 
     def line(row: Sequence[object]) -> str:

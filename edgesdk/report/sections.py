@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgesdk.bench.values import AccuracyResult, BenchmarkReport, PlacementRow
+from edgesdk.bench.values import AccuracyResult, BenchmarkReport, DeploymentRecord, PlacementRow
 from edgesdk.report.page import escaped, facts, section, sentence, table
 from edgesdk.report.summary import accuracy_text, bytes_text
 
@@ -186,6 +186,20 @@ def _joined(*values: str | None) -> str | None:
     return ", ".join(kept) or None
 
 
+def _deltas(receipt: DeploymentRecord) -> str | None:
+    if not receipt.delta_made_bytes:
+        return None
+    sent, made = bytes_text(receipt.delta_bytes), bytes_text(receipt.delta_made_bytes)
+    return f"{sent} instead of {made}"
+
+
+_OUTCOMES = {
+    "active": "active",
+    "on-probation": "on probation: should it fail, the device returns to the one before",
+    "returned": "taken back by the device itself",
+}
+
+
 def deployment_section(report: BenchmarkReport) -> str:
     """Show the receipt, where there is one."""
     receipt = report.deployment
@@ -202,9 +216,11 @@ def deployment_section(report: BenchmarkReport) -> str:
                 ("when", receipt.started),
                 ("took", f"{receipt.seconds:.2f} s"),
                 ("sent", sent),
+                ("as deltas", _deltas(receipt)),
                 ("already there", bytes_text(receipt.bytes_skipped)),
                 ("self-check", f"{check}{again}"),
                 ("slot", receipt.slot),
+                ("stands", _OUTCOMES.get(receipt.outcome, receipt.outcome)),
                 ("before it", receipt.previous[:12] if receipt.previous else "nothing"),
                 ("noise", f"{receipt.noise_bytes} bytes" if receipt.noise_bytes else None),
                 *(("not the target", reason) for reason in receipt.target_mismatch),

@@ -6,7 +6,6 @@ row can move a cursor or break a line; escaping for a markup language is the cal
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgesdk.bench.values import (
@@ -29,7 +28,6 @@ __all__ = [
     "interval_text",
     "ms_text",
     "percentile_text",
-    "render_markdown",
     "score_text",
     "summary_rows",
     "value_text",
@@ -183,26 +181,10 @@ def summary_rows(report: BenchmarkReport) -> tuple[Row, ...]:
         result = report.baseline.accuracy.labelled
         precision = report.baseline.bundle.precision
         rows.append((f"{result.metric}, {precision}", accuracy_text(result)))
+    if report.contest is not None:
+        rows.append(("contest", report.contest.why))
     rows += [("note", note) for note in report.conditions.notes]
     return tuple(Row(label=clean(label, limit=60), value=clean(value)) for label, value in rows)
-
-
-def render_markdown(reports: Sequence[BenchmarkReport]) -> str:
-    """Render the summary rows of each report as a Markdown table."""
-    lines = []
-    for report in reports:
-        title = f"{clean(report.model.name)} on {clean(report.device.name)}"
-        lines += [f"## {_markdown(title)}", "", "| | |", "|---|---|"]
-        rows = summary_rows(report)
-        lines += [f"| {_markdown(row.label)} | {_markdown(row.value)} |" for row in rows]
-        lines.append("")
-    return "\n".join(lines)
-
-
-def _markdown(text: str) -> str:
-    for character in "\\`*_[]<>|#":
-        text = text.replace(character, f"\\{character}")
-    return text
 
 
 def _device_text(report: BenchmarkReport) -> str:

@@ -96,7 +96,11 @@ def make_bundle(*backends: str, **fields: Any) -> Bundle:
         "target": {"name": "raspberry-pi-5", "family": "arm-cpu", "sha256": "cd" * 32},
         "inputs": [port],
         "outputs": [port],
-        "predicted": {"nodes_by_backend": {"ort-cpu": 12}, "assumed": ["ram_bytes"]},
+        "predicted": {
+            "nodes_by_backend": {"ort-cpu": 12},
+            "share_by_backend": {"ort-cpu": 1.0},
+            "assumed": ["ram_bytes"],
+        },
         "as_built": {"quantized_nodes": 9, "left_float": [{"name": "softmax"}]},
         "parts": [
             {

@@ -103,6 +103,15 @@ def test_falling_back_to_the_cpu_is_a_verdict_of_its_own(
         assert "was planned for cuda: part" in report.verdict_reasons[0]
 
 
+def test_nothing_built_for_an_accelerator_that_was_planned_is_a_fall_back() -> None:
+    """A compiler was missing: all parts are for the CPU, and the plan had others."""
+    bundle = make_bundle("ort-cpu")
+    bundle.manifest["predicted"]["nodes_by_backend"] = {"tpu": 11, "ort-cpu": 1}
+    report = assembled(bundle=bundle, accelerators={"tpu"})
+    assert report.verdict == "fell-back-to-cpu"
+    assert "nothing was built for tpu" in report.verdict_reasons[0]
+
+
 def test_a_part_the_device_never_named_is_unknown() -> None:
     report = assembled(
         bundle=make_bundle("npu"), measured=measured(runtimes=[]), accelerators={"npu"}
@@ -229,12 +238,32 @@ def test_conditions_say_what_to_mind() -> None:
     )
 
 
+def test_floats_that_were_held_at_another_type_than_usual_are_noted() -> None:
+    usual = {"precision": "f32", "default_precision": "f32"}
+    held = {"precision": "f32", "default_precision": "bf16"}
+    (note,) = assembled(measured=measured(**ran(usual, held))).conditions.notes
+    assert note == (
+        "part 1: floats are held at f32; left alone, onnxruntime computes them in bf16 on this "
+        "processor, which is less exact"
+    )
+
+
 def test_a_quiet_device_leaves_no_notes_and_a_silent_one_is_named() -> None:
     assert assembled().conditions.notes == ()
     silent = assembled(measured=measured(conditions={}))
     assert silent.conditions.throttled is None
     assert silent.conditions.notes == (
         "the device tells nothing about clock, temperature or load",
+    )
+
+
+def test_an_emulated_device_is_the_first_thing_to_mind() -> None:
+    emulated = {"static": {"emulated": "qemu-user", "cpu_count": 4}, "samples": []}
+    report = assembled(measured=measured(conditions=emulated))
+    assert report.conditions.static["emulated"] == "qemu-user"
+    assert report.conditions.notes[0] == (
+        "the device is emulated (qemu-user): a board takes other times, "
+        "and another backend may be the faster one there"
     )
 
 
@@ -263,3 +292,32 @@ def test_a_device_describes_itself_as_far_as_it_makes_sense() -> None:
         name="d", url=None, facts={"os": 7}, agent_version="", agent_sha256=None
     )
     assert (empty.os, empty.agent_version) == (None, None)
+
+
+def test_a_part_that_a_fallback_ran_says_from_what_and_why() -> None:
+    runtimes = [
+        {
+            "part": 0,
+            "runtime": "onnxruntime",
+            "backend": "ort-cpu",
+            "version": "1.23.2",
+            "detail": {
+                "providers": ["CPUExecutionProvider"],
+                "fell_back": ["tensorrt (tensorrt): it is not finished for this device"],
+            },
+        }
+    ]
+    measured = read_measurements(reply_frame([1.0], runtimes=runtimes), device="bench-3")
+    report = assemble_report(
+        bundle=make_bundle("tensorrt"),
+        spec=BenchSpec(),
+        measured=measured,
+        device=make_device(),
+        accelerators={"tensorrt"},
+    )
+    (row,) = report.placement.actual
+    assert (row.backend, row.accelerator) == ("ort-cpu", False)
+    assert "fell back from tensorrt (tensorrt): it is not finished" in row.detail
+    assert report.verdict == "fell-back-to-cpu"
+    assert report.verdict_reasons[0].startswith("part 0 was planned for tensorrt: ")
+    assert report.parts[0].runtime == "onnxruntime"

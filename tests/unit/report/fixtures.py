@@ -6,7 +6,7 @@ import random
 from dataclasses import replace
 from typing import Any
 
-from edgesdk.bench.statistics import make_latency, throughput_per_s
+from edgesdk.bench.statistics import make_latency, percentile, throughput_per_s
 from edgesdk.bench.values import (
     Accuracy,
     AccuracyResult,
@@ -17,6 +17,8 @@ from edgesdk.bench.values import (
     CheckedOutput,
     Conditions,
     ConditionSample,
+    Contest,
+    Contestant,
     DeploymentRecord,
     DeviceRecord,
     HostCheck,
@@ -24,6 +26,7 @@ from edgesdk.bench.values import (
     PartRecord,
     Placement,
     PlacementRow,
+    Ratio,
     ReferenceOutput,
     TargetRecord,
     TensorRecord,
@@ -119,6 +122,65 @@ def make_baseline() -> Baseline:
         accuracy=accuracy(0.9861, 0.968, 0.9941, cosine=0.9999999),
         verdict="cpu-as-planned",
     )
+
+
+def make_contestant(
+    backend: str, runtime: str, median_ms: float, *, bundle: str, **fields: Any
+) -> Contestant:
+    latency = make_latency(lognormal_ms(400, median_ms, 3))
+    contestant = Contestant(
+        backend=backend,
+        bundle=BundleRecord(id=bundle, name="digits-cnn", precision="int8", bytes=512_000),
+        nodes={backend: 41},
+        runtimes=(runtime,),
+        latency=latency,
+        p95_ms=percentile(latency.samples_ms, 0.95),
+        rounds=(40,) * 10,
+        cold_start_ms=583.0,
+        load_ms=38.2,
+        peak_rss_bytes=78_643_200,
+        ratio=None,
+        labelled=None,
+        why_out="",
+    )
+    return replace(contestant, **fields)
+
+
+def make_contest(**fields: Any) -> Contest:
+    """Give a contest that onnxruntime won, with one that dropped out."""
+    contest = Contest(
+        contestants=(
+            make_contestant("ort-cpu", "onnxruntime 1.23.2", 3.9, bundle=INT8),
+            make_contestant(
+                "litert-cpu",
+                "litert 2.1.0",
+                6.3,
+                bundle=FP32,
+                ratio=Ratio(value=1.61, lower=1.58, upper=1.66, coverage=0.978, rounds=10),
+            ),
+            make_contestant(
+                "other-cpu",
+                "",
+                1.0,
+                bundle=FP32,
+                latency=None,
+                p95_ms=None,
+                rounds=(),
+                cold_start_ms=None,
+                load_ms=None,
+                peak_rss_bytes=None,
+                runtimes=(),
+                why_out="cannot deploy to bench-3: it has no other: No module named 'other'",
+            ),
+        ),
+        winner="ort-cpu",
+        decided_by="time",
+        why="ort-cpu is the fastest: litert-cpu takes 1.61 times as long "
+        "(95 % interval 1.58 to 1.66, 10 rounds)",
+        throttled=False,
+        emulated=None,
+    )
+    return replace(contest, **fields)
 
 
 def make_sample_report() -> BenchmarkReport:

@@ -33,6 +33,14 @@ def test_without_a_baseline_the_last_column_has_intervals_and_reasons() -> None:
     assert rows["size"] == ("476 KiB", "")
 
 
+def test_times_of_an_emulated_device_are_called_that() -> None:
+    report = make_sample_report()
+    static = {**report.conditions.static, "emulated": "qemu-user"}
+    report = replace(report, conditions=replace(report.conditions, static=static))
+    labels = [row[0] for row in make_headline(report).rows]
+    assert labels[1:4] == ["p50 latency, emulated", "p90, emulated", "p99, emulated"]
+
+
 def test_the_unquantized_model_is_what_accuracy_is_compared_with_then() -> None:
     report = vary(baseline=None)
     unquantized = replace(report.accuracy.labelled, value=0.99, where="host")

@@ -17,7 +17,14 @@ from edgesdk.report.files import encode_report
 from edgesdk.report.html import render_html
 from edgesdk.report.plots import comparison_plot, latency_plot, timeline_plot
 from edgesdk.report.read import parse_report
-from tests.unit.report.fixtures import make_sample_report, vary
+from tests.unit.report.fixtures import (
+    FP32,
+    INT8,
+    make_contest,
+    make_contestant,
+    make_sample_report,
+    vary,
+)
 
 VOID = {"meta", "br", "img", "path", "use", "rect", "link"}
 
@@ -148,6 +155,14 @@ def hostile() -> BenchmarkReport:
         baseline=replace(
             report.baseline, bundle=replace(report.baseline.bundle, precision=HOSTILE)
         ),
+        contest=make_contest(
+            why=HOSTILE,
+            winner=HOSTILE,
+            contestants=(
+                make_contestant(HOSTILE, HOSTILE, 1.0, bundle=INT8, nodes={HOSTILE: 1}),
+                make_contestant("b", "b", 1.0, bundle=FP32, why_out=HOSTILE),
+            ),
+        ),
         repeat=(HOSTILE,),
     )
 
@@ -186,6 +201,21 @@ def test_a_percentile_without_enough_samples_says_why() -> None:
     report = vary(latency=make_latency([1.0 + i / 1000 for i in range(200)]), baseline=None)
     text = Outline(render_html([report])).text
     assert "needs 368 samples, has 200" in text
+
+
+@pytest.mark.parametrize(
+    ("outcome", "text"),
+    [("on-probation", "should it fail"), ("returned", "taken back by the device itself")],
+)
+def test_page_says_how_the_release_stands(outcome: str, text: str) -> None:
+    receipt = make_sample_report().deployment
+    assert receipt is not None
+    changes: dict[str, Any] = {
+        "deployment": replace(receipt, outcome=outcome),
+        "baseline": None,
+        "latency": make_latency([]),
+    }
+    assert text in Outline(render_html([vary(**changes)])).text
 
 
 def test_nothing_measured_is_a_page_without_plots() -> None:

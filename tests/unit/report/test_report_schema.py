@@ -13,7 +13,7 @@ import pytest
 from edgesdk.bench.values import VERDICTS, BenchmarkReport, Verdict
 from edgesdk.report.files import encode_report
 from edgesdk.report.schema import report_schema
-from tests.unit.report.fixtures import make_sample_report, vary
+from tests.unit.report.fixtures import make_contest, make_sample_report, vary
 
 
 def validator() -> jsonschema.Draft202012Validator:
@@ -27,7 +27,12 @@ def document(report: BenchmarkReport | None = None) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "report", [make_sample_report(), vary(baseline=None, deployment=None, started=None)]
+    "report",
+    [
+        make_sample_report(),
+        vary(baseline=None, deployment=None, started=None),
+        vary(contest=make_contest()),
+    ],
 )
 def test_a_written_report_keeps_the_schema(report: BenchmarkReport) -> None:
     validator().validate(document(report))
@@ -72,7 +77,12 @@ def test_verdicts_are_an_enum_with_meanings() -> None:
 
 def test_how_a_device_is_reached_and_what_a_model_file_is_are_enums() -> None:
     kinds = report_schema()["$defs"]
-    assert kinds["DeploymentRecord"]["properties"]["path"]["enum"] == ["local", "ssh", "serial"]
+    assert kinds["DeploymentRecord"]["properties"]["path"]["enum"] == [
+        "local",
+        "ssh",
+        "serial",
+        "virtual",
+    ]
     model_format = kinds["ModelRecord"]["properties"]["format"]
     assert model_format["anyOf"][0]["enum"] == ["onnx", "tflite"]
 
@@ -112,6 +122,7 @@ def put(*path: str | int, value: Any) -> Callable[[dict[str, Any]], Any]:
         put("parts", 0, "detail", value={"a": {"b": 1}}),
         put("conditions", "samples", 0, "temp_c", value={"cpu": "hot"}),
         put("placement", "actual", value=None),
+        put("contest", value={}),
     ],
 )
 def test_what_is_not_a_report_breaks_the_schema(

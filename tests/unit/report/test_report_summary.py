@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from edgesdk.bench.statistics import make_latency
+from edgesdk.report.markdown import render_markdown
 from edgesdk.report.summary import (
     bytes_text,
     clean,
     describe_speedup,
     ms_text,
-    render_markdown,
     summary_rows,
 )
 from tests.unit.report.fixtures import make_sample_report, vary

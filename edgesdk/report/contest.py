@@ -1,0 +1,114 @@
+"""What a report says of a contest: who competed, how fast each was, which was kept and why."""
+
+from __future__ import annotations
+
+from edgesdk.bench.decide import ratio_text
+from edgesdk.bench.values import AccuracyResult, Contest, Contestant, DecidedBy
+from edgesdk.report.headline import Headline
+from edgesdk.report.page import escaped, section, table
+from edgesdk.report.summary import bytes_text, clean, ms_text, score_text
+
+__all__ = ["contest_section", "contest_table"]
+
+#: What stands at the winner's line, by what decided.
+_WON: dict[DecidedBy, str] = {
+    "time": "the fastest: kept",
+    "order": "a tie: kept, as it comes first",
+    "accuracy": "kept, as it keeps its accuracy",
+    "alone": "kept, as the only one left",
+}
+_ROUNDS_NOTE = (
+    "Bundles of the same model, each with another backend before the others, measured in "
+    "turns: every round starts a new worker for each, and every other round goes backwards. A "
+    "ratio is the median over the rounds, with its interval between two of them; one is called "
+    "faster only where that leaves out 1."
+)
+
+
+def contest_table(contest: Contest) -> Headline:
+    """Set the contestants side by side, a line each, in the order of the profile."""
+    scored = any(each.labelled is not None for each in contest.contestants)
+    extra = ("labelled",) if scored else ()
+    times = [f"{name}, emulated" if contest.emulated else name for name in ("median", "p95")]
+    return Headline(
+        columns=("contest", *times, "peak memory", *extra, "bundle", ""),
+        rows=tuple(_row(contest, each, scored=scored) for each in contest.contestants),
+    )
+
+
+def _row(contest: Contest, each: Contestant, *, scored: bool) -> tuple[str, ...]:
+    median = None if each.latency is None else each.latency.p50_ms
+    figures = [
+        "-" if median is None else ms_text(median),
+        "-" if each.p95_ms is None else ms_text(each.p95_ms),
+        "-" if each.peak_rss_bytes is None else bytes_text(each.peak_rss_bytes),
+    ]
+    if scored:
+        figures.append(_score(each.labelled))
+    bundle = "-" if each.bundle is None else each.bundle.id[:12]
+    name = clean(each.backend, limit=60)
+    return (name, *figures, bundle, _remark(contest, each))
+
+
+def _score(result: AccuracyResult | None) -> str:
+    return "-" if result is None else f"{score_text(result)} {clean(result.metric, limit=20)}"
+
+
+def _remark(contest: Contest, each: Contestant) -> str:
+    if each.backend == contest.winner:
+        return _WON[contest.decided_by]
+    told = []
+    if each.ratio is not None:
+        told.append(ratio_text(each.ratio))
+    if each.why_out:
+        told.append(f"out: {clean(each.why_out)}")
+    return "; ".join(told)
+
+
+def contest_section(contest: Contest | None) -> str:
+    """Show a contest on a page; nothing where there was none."""
+    if contest is None:
+        return ""
+    shown = contest_table(contest)
+    figures = frozenset(range(1, 4))
+    rows = [
+        (each.backend, ", ".join(each.runtimes), _nodes(each), _rounds(each), _load(each))
+        for each in contest.contestants
+    ]
+    head = ("", "runtime", "nodes", "runs", "load")
+    notes = ["The clock was limited meanwhile."] if contest.throttled else []
+    if contest.emulated is not None:
+        notes.append(
+            f"The device was emulated ({contest.emulated}): which is faster there says nothing "
+            "of a board."
+        )
+    notes.append(_ROUNDS_NOTE)
+    return section(
+        "Contest",
+        # begins with an id, which has no capital
+        f"<p>{escaped(contest.why, limit=1000)}.</p>\n",
+        table(
+            "Measured in turns on this device, in one session",
+            ("", *shown.columns[1:]),
+            shown.rows,
+            numbers=figures,
+            stack=True,
+        ),
+        table("What ran", head, rows, stack=True),
+        *(f'<p class="note">{escaped(note, limit=1000)}</p>\n' for note in notes),
+    )
+
+
+def _nodes(each: Contestant) -> str:
+    return ", ".join(f"{count} on {name}" for name, count in each.nodes.items())
+
+
+def _rounds(each: Contestant) -> str:
+    if not each.rounds:
+        return "none"
+    count = len(each.rounds)
+    return f"{sum(each.rounds)} in {count} round{'s'[: count != 1]}"
+
+
+def _load(each: Contestant) -> str:
+    return "" if each.load_ms is None else ms_text(each.load_ms)

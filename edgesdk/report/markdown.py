@@ -1,0 +1,52 @@
+"""Render reports as Markdown: the main facts, the contest that was won, and what ran where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from edgesdk.bench.values import BenchmarkReport
+from edgesdk.report.contest import contest_table
+from edgesdk.report.offload import BACKEND_HEAD, OP_HEAD, backend_rows, offload_rows, op_rows
+from edgesdk.report.summary import clean, summary_rows
+
+__all__ = ["render_markdown"]
+
+_OPS = 10
+
+
+def render_markdown(reports: Sequence[BenchmarkReport]) -> str:
+    """Render the facts of each report as Markdown tables."""
+    lines = []
+    for report in reports:
+        title = f"{clean(report.model.name)} on {clean(report.device.name)}"
+        rows = [
+            (row.label, row.value) for row in (*summary_rows(report), *offload_rows(report))
+        ]
+        lines += [f"## {_escaped(title)}", "", *_table(("", ""), rows)]
+        if report.contest is not None:
+            shown = contest_table(report.contest)
+            lines += ["### Contest", "", *_table(shown.columns, shown.rows)]
+        offload = report.offload
+        if offload is not None and offload.why is None:
+            lines += ["### By backend", "", *_table(BACKEND_HEAD, backend_rows(offload))]
+            lines += ["### Longest ops", "", *_table(OP_HEAD, op_rows(offload, _OPS))]
+    return "\n".join(lines)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [
+        _line(head),
+        f"|{'---|' * len(head)}",
+        *(_line([_escaped(clean(cell)) for cell in row]) for row in rows),
+        "",
+    ]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |" if any(cells) else f"|{' |' * len(cells)}"
+
+
+def _escaped(text: str) -> str:
+    for character in "\\`*_[]<>|#":
+        text = text.replace(character, f"\\{character}")
+    return text
