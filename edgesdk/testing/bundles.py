@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ def make_echo_bundle(
     expected: bytes | None = None,
     options: Mapping[str, Any] | None = None,
     target: str = "any",
+    runtime: str = "echo",
+    fallbacks: Sequence[Mapping[str, Any]] = (),
 ) -> Bundle:
     """Write a bundle whose one part gives its input back, for the agent's ``echo`` runtime.
 
@@ -33,6 +35,8 @@ def make_echo_bundle(
         expected: What the part should answer to it; other bytes make the self-check fail.
         options: For the runtime; it can be told to misbehave.
         target: The name of the target in the manifest.
+        runtime: Another one than ``echo``, which then has to be played by somebody.
+        fallbacks: What serves where that fails: records of backend, runtime and options.
     """
     answer = vector if expected is None else expected
     value = {"name": "x", "dtype": "uint8", "shape": [len(vector)]}
@@ -47,15 +51,17 @@ def make_echo_bundle(
             "reference": [wanted],
             "tolerance": [],
         }
-        record = {
+        record: dict[str, Any] = {
             "backend": "echo",
-            "runtime": "echo",
+            "runtime": runtime,
             "format": "bytes",
             "files": [{**writer.add_bytes(part), "role": "model"}],
             "inputs": [value],
             "outputs": [output],
             "options": dict(options or {}),
         }
+        if fallbacks:
+            record["fallbacks"] = [dict(each) for each in fallbacks]
         return writer.finish(
             {
                 "schema": MANIFEST_SCHEMA,

@@ -17,7 +17,7 @@ Answers = Callable[[Frame], Iterable[Frame | bytes]]
 
 
 class FakeAgent:
-    """Answers ``hello`` properly and everything else from ``replies``.
+    """Answers ``hello``, ``hold`` and ``release`` properly, all else from ``replies``.
 
     A value of ``replies`` is the meta to answer an operation with, or a function that takes the
     request and gives frames or raw bytes. An operation that is not there is never answered.
@@ -48,6 +48,8 @@ class FakeAgent:
                 "limits": {},
             }
             return [Frame({**said, "id": request_id, "ok": True})]
+        if op in {"hold", "release"}:  # nobody else is there
+            return [Frame({"ok": True, "id": request_id})]
         return []
 
     def asked(self, op: str) -> list[Frame]:

@@ -20,9 +20,9 @@ from types import TracebackType
 from typing import Self
 
 from edgesdk.devices.agentpack import save_agent
-from edgesdk.testing.processes import die_with_parent
+from edgesdk.transport.processes import die_with_parent
 
-__all__ = ["PtyPair", "serial_agent"]
+__all__ = ["PtyPair", "serial_agent", "serve_line"]
 
 Spoil = Callable[[bytes], bytes]
 
@@ -147,18 +147,34 @@ def serial_agent(
     save_agent(pyz)
     command = [python, "-I", "-S", str(pyz), "run", "--state", str(state), "--python", python]
     command += ["--tty", tty_path, "--baud", str(baud)]
-    with (state.parent / "daemon.log").open("ab") as log:
+    with serve_line(command, state, log=state.parent / "daemon.log") as daemon:
+        yield daemon
+
+
+@contextlib.contextmanager
+def serve_line(
+    command: list[str], state: Path, *, log: Path, ready_s: float = 10.0
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the command line of an agent's daemon; leaving the block ends it.
+
+    Args:
+        command: The daemon.
+        state: The state folder whose socket shows that it is ready, as seen from here.
+        log: A file that takes what it prints.
+        ready_s: How long to wait for that.
+    """
+    with log.open("ab") as output:
         daemon = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
+            stdout=output,
+            stderr=output,
             start_new_session=True,
             # a daemon that outlived a killed test would answer on a later test's line
             preexec_fn=die_with_parent,  # noqa: PLW1509 - one call that takes no lock
         )
     try:
-        deadline = time.monotonic() + 10.0
+        deadline = time.monotonic() + ready_s
         while not (state / "agent.sock").exists() and daemon.poll() is None:
             if time.monotonic() > deadline:
                 break

@@ -13,7 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from edgesdk.testing.processes import die_with_parent
+from edgesdk.testing.slow_network import SlowNetwork
+from edgesdk.transport.processes import die_with_parent
 
 __all__ = ["LocalSshd"]
 
@@ -31,7 +32,8 @@ class LocalSshd:
     """Starts ``sshd -D``; leaving the ``with`` block stops it.
 
     Attributes:
-        port: Where it listens, on 127.0.0.1.
+        host: The address where it listens: 127.0.0.1, or the far end of ``network``.
+        port: The port there.
         user: Who can log in.
         key: A private key that is let in.
         known_hosts: A file with the server's host key; its line is in `host_line`.
@@ -39,9 +41,16 @@ class LocalSshd:
     """
 
     def __init__(
-        self, folder: Path, *, options: Sequence[str] = (), greeting: str | None = None
+        self,
+        folder: Path,
+        *,
+        options: Sequence[str] = (),
+        greeting: str | None = None,
+        network: SlowNetwork | None = None,
     ) -> None:
         self.folder = folder
+        self.host = network.far_address if network else "127.0.0.1"
+        self._network = network
         self.port = _free_port()
         self.user = getpass.getuser()
         self.key = folder / "id_ed25519"
@@ -84,7 +93,7 @@ class LocalSshd:
     def host_line(self) -> str:
         """The line a known hosts file has for this server."""
         kind, blob = self.host_key.with_suffix(".pub").read_text().split()[:2]
-        return f"[127.0.0.1]:{self.port} {kind} {blob}\n"
+        return f"[{self.host}]:{self.port} {kind} {blob}\n"
 
     def change_host_key(self) -> None:
         """Give the server another host key, from its next start on."""
@@ -92,7 +101,7 @@ class LocalSshd:
 
     def _config(self) -> str:
         lines = [
-            "ListenAddress 127.0.0.1",
+            f"ListenAddress {self.host}",
             f"Port {self.port}",
             f"HostKey {self.host_key}",
             f"AuthorizedKeysFile {self.folder}/authorized_keys",
@@ -125,9 +134,10 @@ class LocalSshd:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         config = self.folder / "sshd_config"
         config.write_text(self._config())
+        command = [_SSHD, "-D", "-e", "-f", str(config)]
         with self.log.open("ab") as log:
             self._server = subprocess.Popen(
-                [_SSHD, "-D", "-e", "-f", str(config)],
+                self._network.far(command) if self._network else command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -136,14 +146,21 @@ class LocalSshd:
             )
         deadline = time.monotonic() + 10.0
         while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1.0).close()
+            if self._listens():
                 return
-            except OSError:
-                if self._server.poll() is not None or time.monotonic() > deadline:
-                    said = self.log.read_text(errors="replace")[-500:]
-                    raise RuntimeError(f"sshd does not listen: {said}") from None
-                time.sleep(0.02)
+            if self._server.poll() is not None or time.monotonic() > deadline:
+                said = self.log.read_text(errors="replace")[-500:]
+                raise RuntimeError(f"sshd does not listen: {said}")
+            time.sleep(0.02)
+
+    def _listens(self) -> bool:
+        if self._network is not None:  # out of our reach
+            return "Server listening on" in self.log.read_text(errors="replace")
+        try:
+            socket.create_connection((self.host, self.port), timeout=1.0).close()
+        except OSError:
+            return False
+        return True
 
     def stop(self) -> None:
         """Stop the server; connections that are open live on until they are closed."""
@@ -152,7 +169,7 @@ class LocalSshd:
             self._server.wait(timeout=5.0)
             self._server = None
 
-    def url(self, *, host: str = "127.0.0.1", **options: str | Path) -> str:
+    def url(self, *, host: str | None = None, **options: str | Path) -> str:
         """Give the device URL, with options such as ``state``; the right key is in it."""
         query = "&".join(f"{k}={v}" for k, v in {"key": self.key, **options}.items())
-        return f"ssh://{self.user}@{host}:{self.port}?{query}"
+        return f"ssh://{self.user}@{host or self.host}:{self.port}?{query}"
