@@ -19,13 +19,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from edgesdk.backends.base import ModelFacts
     from edgesdk.bench.benchmark import run_benchmark
+    from edgesdk.bench.contest import Entrant, run_contest
     from edgesdk.bench.values import BenchmarkReport, BenchSpec
     from edgesdk.build.pipeline import build_bundle
     from edgesdk.bundle.export import export_bundle
     from edgesdk.bundle.store import Bundle, read_bundle, verify_bundle
     from edgesdk.data.dataset import Dataset, open_dataset
     from edgesdk.data.preprocess import Preprocess
-    from edgesdk.deploy.deploy import deploy_bundle
+    from edgesdk.deploy.activate import activate_bundle
+    from edgesdk.deploy.deploy import deploy_bundle, prove_bundle
     from edgesdk.deploy.releases import (
         collect_garbage,
         list_releases,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from edgesdk.model.open import OpenedModel, open_model
     from edgesdk.model.tflite import OpenedTflite, open_tflite
     from edgesdk.model.values import Finding, SourceModel
+    from edgesdk.plan.contest import plan_contest
     from edgesdk.plan.planner import model_facts, plan_build
     from edgesdk.plan.recipe import Recipe, load_recipe
     from edgesdk.plan.values import BuildPlan
@@ -62,6 +65,7 @@ __all__ = [
     "Deployment",
     "Device",
     "EdgeError",
+    "Entrant",
     "Finding",
     "ModelFacts",
     "OnProgress",
@@ -77,6 +81,7 @@ __all__ = [
     "TargetProfile",
     "TensorInfo",
     "__version__",
+    "activate_bundle",
     "build_bundle",
     "collect_garbage",
     "connect",
@@ -94,12 +99,15 @@ __all__ = [
     "open_model",
     "open_tflite",
     "plan_build",
+    "plan_contest",
+    "prove_bundle",
     "quantize",
     "read_bundle",
     "read_report",
     "resolve_device",
     "rollback",
     "run_benchmark",
+    "run_contest",
     "run_on_device",
     "verify_bundle",
     "write_report",
@@ -111,13 +119,15 @@ __version__ = "0.1.0"
 _HOMES = {
     "backends.base": ("ModelFacts",),
     "bench.benchmark": ("run_benchmark",),
+    "bench.contest": ("Entrant", "run_contest"),
     "bench.values": ("BenchSpec", "BenchmarkReport"),
     "build.pipeline": ("build_bundle",),
     "bundle.export": ("export_bundle",),
     "bundle.store": ("Bundle", "read_bundle", "verify_bundle"),
     "data.dataset": ("Dataset", "open_dataset"),
     "data.preprocess": ("Preprocess",),
-    "deploy.deploy": ("deploy_bundle",),
+    "deploy.activate": ("activate_bundle",),
+    "deploy.deploy": ("deploy_bundle", "prove_bundle"),
     "deploy.releases": ("collect_garbage", "list_releases", "rollback", "run_on_device"),
     "deploy.values": ("Deployment",),
     "devices.connect": ("connect",),
@@ -128,6 +138,7 @@ _HOMES = {
     "model.open": ("OpenedModel", "open_model"),
     "model.tflite": ("OpenedTflite", "open_tflite"),
     "model.values": ("Finding", "SourceModel"),
+    "plan.contest": ("plan_contest",),
     "plan.planner": ("model_facts", "plan_build"),
     "plan.recipe": ("Recipe", "load_recipe"),
     "plan.values": ("BuildPlan",),

@@ -25,17 +25,19 @@
     │   ├── BootstrapError             the agent cannot be started over there
     │   └── ProtocolError              the ends do not understand each other
     └── DeviceError                 5  the device says no
+        ├── RolledBackError         6  it went back to the release before by itself
         ├── TargetMismatch             the device is not what the target describes
         ├── RuntimeMissing             a runtime the bundle needs is not there
         ├── SpaceError                 no room, or nothing may be written
+        ├── TrustError                 the device does not trust this bundle
         ├── WorkerError                the worker died, hung or ran out of memory
         └── SelfCheckError             check vectors give other numbers there
 
 Exit codes: 0 fine, 1 findings, 2 bad input or usage, 3 the build cannot be done, 4 link,
-5 device, 70 our bug, 130 interrupted. The CLI turns an error into its ``exit_code``; the
-library only raises. Messages read *cannot* verb object: what was seen (what was expected);
-lower case, no full stop. ``hint`` is the next thing a person should try, ``facts`` the same
-values as data.
+5 device, 6 the device took the release back by itself, 70 our bug, 130 interrupted. The CLI
+turns an error into its ``exit_code``; the library only raises. Messages read *cannot* verb
+object: what was seen (what was expected); lower case, no full stop. ``hint`` is the next thing
+a person should try, ``facts`` the same values as data.
 """
 
 from __future__ import annotations
@@ -65,11 +67,13 @@ __all__ = [
     "QuantizeError",
     "RecipeError",
     "ReportError",
+    "RolledBackError",
     "RuntimeMissing",
     "SelfCheckError",
     "SettingsError",
     "SpaceError",
     "TargetMismatch",
+    "TrustError",
     "WorkerError",
 ]
 
@@ -202,6 +206,12 @@ class DeviceError(EdgeError):
     exit_code = 5
 
 
+class RolledBackError(DeviceError):
+    """A release failed on probation, and the device returned to the one before by itself."""
+
+    exit_code = 6
+
+
 class TargetMismatch(DeviceError):
     """The device is not what the target profile describes."""
 
@@ -212,6 +222,10 @@ class RuntimeMissing(DeviceError):
 
 class SpaceError(DeviceError):
     """The device has no room, or nothing may be written there."""
+
+
+class TrustError(DeviceError):
+    """The device demands a signature, and what it was given does not count."""
 
 
 class WorkerError(DeviceError):

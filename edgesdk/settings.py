@@ -9,6 +9,7 @@ object down; the library reads none of this by itself.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,10 +27,12 @@ __all__ = [
     "settings_file",
 ]
 
-Value = str | float | bool | Path | None
+Value = str | int | float | bool | Path | None
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
+_SIZE = re.compile(r"([0-9]{1,15}) ?(KiB|MiB|GiB|)")
+_SHIFTS = {"": 0, "KiB": 10, "MiB": 20, "GiB": 30}
 _PREFIX = "EDGESDK_"
 #: Variables with our prefix that are no setting: they say where settings or test files lie.
 _RESERVED = frozenset({"EDGESDK_SETTINGS", "EDGESDK_ASSETS"})
@@ -39,12 +42,13 @@ _RESERVED = frozenset({"EDGESDK_SETTINGS", "EDGESDK_ASSETS"})
 class Option:
     """One setting: its name, type, default and a line of help.
 
-    ``default`` is text as it would stand in the file; ``{config}`` is the user's folder.
+    ``default`` is text as it would stand in the file; ``{config}`` and ``{cache}`` are the
+    user's folders.
     ``secret`` values are never shown.
     """
 
     name: str
-    kind: Literal["text", "path", "seconds", "bool"]
+    kind: Literal["text", "path", "seconds", "bool", "size"]
     default: str | None
     help: str
     secret: bool = False
@@ -81,6 +85,18 @@ OPTIONS: tuple[Option, ...] = (
         help="folder under which deploy writes bundles and reports",
     ),
     Option(
+        name="cache_dir",
+        kind="path",
+        default="{cache}/blobs",
+        help="folder with copies of what was deployed, to send only what changed",
+    ),
+    Option(
+        name="cache_size",
+        kind="size",
+        default="2GiB",
+        help="how much that folder may hold, as in 500MiB; 0 keeps nothing",
+    ),
+    Option(
         name="connect_timeout_s",
         kind="seconds",
         default="30",
@@ -99,6 +115,13 @@ OPTIONS: tuple[Option, ...] = (
         help="password for SSH devices that accept no key",
         secret=True,
     ),
+    Option(
+        name="console_password",
+        kind="text",
+        default=None,
+        help="password for logging in on a serial console",
+        secret=True,
+    ),
 )
 
 
@@ -110,9 +133,12 @@ class Settings:
     targets_dir: Path
     device: str
     runs_dir: Path
+    cache_dir: Path
+    cache_size: int
     connect_timeout_s: float
     request_timeout_s: float
     ssh_password: str | None = field(default=None, repr=False)
+    console_password: str | None = field(default=None, repr=False)
     origins: Mapping[str, str] = field(default_factory=dict)
 
     def shown(self, option: Option) -> str | float | bool | None:
@@ -175,6 +201,12 @@ def _config_dir() -> Path:
     return Path(user_config_dir("edgesdk", appauthor=False))
 
 
+def _cache_dir() -> Path:
+    from platformdirs import user_cache_dir
+
+    return Path(user_cache_dir("edgesdk", appauthor=False))
+
+
 def _pick(
     option: Option,
     flags: Mapping[str, object],
@@ -189,8 +221,9 @@ def _pick(
     if from_file.get(option.name) is not None:
         return from_file[option.name], f"file {path}"
     default = option.default
-    if default is not None and "{config}" in default:
-        default = default.replace("{config}", str(_config_dir()))
+    for name, folder in (("{config}", _config_dir), ("{cache}", _cache_dir)):
+        if default is not None and name in default:
+            default = default.replace(name, str(folder()))
     return default, "default"
 
 
@@ -203,6 +236,7 @@ def _convert(option: Option, raw: object, origin: str) -> Value:
         "path": "a path",
         "seconds": "a positive number of seconds",
         "bool": "yes or no",
+        "size": "a number of bytes, or one with KiB, MiB or GiB",
     }[option.kind]
     refusal = SettingsError(
         f"cannot use setting {option.name} from {origin}: {shown} (expected {expected})",
@@ -222,6 +256,11 @@ def _convert(option: Option, raw: object, origin: str) -> Value:
         if isinstance(raw, bool) or not 0 < number < 1e7:
             raise refusal
         return number
+    if option.kind == "size":
+        size = _SIZE.fullmatch(str(raw))
+        if isinstance(raw, bool) or size is None:
+            raise refusal
+        return int(size[1]) << _SHIFTS[size[2]]
     if option.kind == "bool":
         word = str(raw).lower()
         if word not in _TRUE | _FALSE:

@@ -52,20 +52,51 @@ def pack(
 def install(
     device: DeviceArgument = None,
     inventory: InventoryOption = None,
+    console: Annotated[
+        bool,
+        typer.Option(
+            "--console",
+            help="The device has only a login prompt on its serial console: log in there, send "
+            "the agent through the shell, and start it on that line.",
+        ),
+    ] = False,
+    service: Annotated[
+        bool,
+        typer.Option(
+            "--service",
+            help="With --console: install a systemd unit too, which serves the line from every "
+            "boot on and lets people log in on it. Needs root there.",
+        ),
+    ] = False,
     fmt: FormatOption = Format.TEXT,
 ) -> None:
     """Install the agent on a device as a service that starts at boot."""
-    from edgesdk.devices.install import install_agent
+    from edgesdk.devices.install import install_agent, install_over_console
+    from edgesdk.errors import InputError
 
     out = Output("agent-install", fmt)
     settings = device_settings(inventory)
     found = find_device(settings, device)
-    with progress_bars() as on_progress:
-        done = install_agent(
-            found,
-            timeout_s=settings.connect_timeout_s,
-            on_progress=on_progress,
-            on_password=password_asker(settings, on_progress),
+    if service and not console:
+        raise InputError(
+            "cannot install a service for the console without --console",
+            hint="add --console; without it the agent becomes a service of the user anyway",
         )
+    with progress_bars() as on_progress:
+        if console:
+            done = install_over_console(
+                found,
+                service=service,
+                timeout_s=max(60.0, settings.connect_timeout_s),
+                on_progress=on_progress,
+                on_password=password_asker(settings, on_progress, console=True),
+            )
+        else:
+            done = install_agent(
+                found,
+                timeout_s=settings.connect_timeout_s,
+                on_progress=on_progress,
+                on_password=password_asker(settings, on_progress),
+            )
     out.document({"device": found.name, "installed": done})
     out.line(f"installed the agent on {found.name}: {done}")

@@ -11,11 +11,13 @@ from edgesdk.cli.deployjob import Job, bundle_dataset, preprocess_of, profile_of
 from edgesdk.cli.devicelink import find_device, find_release, open_session, short_id
 from edgesdk.cli.measure import (
     DurationOption,
+    MaxCpuTimeOption,
     RunsOption,
     ThreadsOption,
     WarmupOption,
     bench_spec,
     measure_release,
+    read_max_cpu_time,
 )
 from edgesdk.cli.modelinput import lint_data, note_findings
 from edgesdk.cli.options import DataOption, DeviceArgument, FormatOption, InventoryOption
@@ -23,10 +25,11 @@ from edgesdk.cli.output import Format, Output
 from edgesdk.cli.progress import busy
 from edgesdk.cli.report import show_outcome
 from edgesdk.cli.runfolder import BUNDLE, find_bundle, prepare_run_folder, run_folder
-from edgesdk.errors import InputError
+from edgesdk.errors import FindingsError, InputError
 from edgesdk.settings import Settings, resolve_settings
 
 if TYPE_CHECKING:
+    from edgesdk.bench.values import BenchmarkReport
     from edgesdk.bundle.store import Bundle
     from edgesdk.deploy.releases import Release
 
@@ -58,6 +61,7 @@ def bench(
     duration: DurationOption = None,
     warmup: WarmupOption = None,
     threads: ThreadsOption = None,
+    max_cpu_time: MaxCpuTimeOption = None,
     out_dir: Annotated[
         Path | None,
         typer.Option(
@@ -75,19 +79,24 @@ def bench(
     Nothing on the device changes. The bundle's folder is needed here for what the device does
     not know: the plan, and what the outputs should be.
     """
+    from edgesdk.bench.gate import require_accelerator
     from edgesdk.report.files import write_report
 
     out = Output("bench", fmt)
     settings = resolve_settings({"inventory": inventory})
     found = find_device(settings, device)
     spec = bench_spec(runs=runs, duration=duration, warmup=warmup, threads=threads)
+    limit = read_max_cpu_time(max_cpu_time)
     with open_session(settings, found) as session:
         chosen = find_release(session, release)
         held = _find_bundle(settings, chosen, bundle)
+        profile = profile_of(settings, held)
+        if limit is not None:
+            require_accelerator(profile, target=chosen.target)
         job = Job(
             bundle=held,
             floats=None,
-            profile=profile_of(settings, held),
+            profile=profile,
             reference=None,
             data=None if data is None else bundle_dataset(data, held.manifest),
             folder=out_dir or run_folder(settings, model=held.name, target=chosen.target),
@@ -100,12 +109,29 @@ def bench(
         report = measure_release(session, job, found, spec=spec)
     with busy("draw the report"):
         written = write_report(report, job.folder)
-    out.document({"bundle": {"id": held.id}, "report": report, "folder": job.folder})
+    refused = None if limit is None else _refusal(report, limit)
+    if refused is None:
+        out.document({"bundle": {"id": held.id}, "report": report, "folder": job.folder})
     out.line(
         f"{held.name} {held.precision} on {found.name} "
         f"(bundle {short_id(held.id)}, {len(report.latency.samples_ms)} runs)\n"
     )
     show_outcome(out, report, [("report", written.html)])
+    if refused is not None:
+        raise FindingsError(
+            str(refused), hint=refused.hint, **refused.facts, report=str(written.json)
+        )
+
+
+def _refusal(report: BenchmarkReport, limit: float) -> FindingsError | None:
+    from edgesdk.bench.gate import check_cpu_time
+
+    assert report.offload is not None
+    try:
+        check_cpu_time(report.offload, limit)
+    except FindingsError as exc:
+        return exc
+    return None
 
 
 def _find_bundle(settings: Settings, release: Release, folder: Path | None) -> Bundle:

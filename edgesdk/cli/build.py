@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgesdk.cli.contest import choice_notes
 from edgesdk.cli.modelinput import note_as_built, note_findings, prepare_build, state_folder
 from edgesdk.cli.options import (
+    BackendOption,
     CalibOption,
     DataOption,
     FormatOption,
@@ -22,6 +24,7 @@ from edgesdk.cli.options import (
     TargetsDirOption,
 )
 from edgesdk.cli.output import Format, Output, size_text
+from edgesdk.cli.placement import idle_notes
 from edgesdk.cli.progress import progress_bars
 from edgesdk.settings import resolve_settings
 
@@ -46,6 +49,7 @@ def build(
     precision: PrecisionOption = None,
     max_drop: MaxDropOption = None,
     data: DataOption = None,
+    backend: BackendOption = None,
     shape: ShapeOption = None,
     targets_dir: TargetsDirOption = None,
     fmt: FormatOption = Format.TEXT,
@@ -68,8 +72,14 @@ def build(
         precision=precision,
         max_drop=max_drop,
         data=data,
+        backend=backend,
     )
     note_findings(out, inputs.findings)
+    why = "--backend builds another than"
+    said = choice_notes(inputs.profile, inputs.recipe, inputs.plan, why=why)
+    # who asked for a backend by name has heard of that one already
+    for note in said or idle_notes(inputs.profile, inputs.plan):
+        out.note(note)
     notes: list[str] = []
     with progress_bars() as on_progress:
         bundle = build_bundle(
@@ -95,7 +105,12 @@ def build(
     note_as_built(out, bundle)
     for note in notes:
         out.note(note)
-    out.line(f"\ndeploy it: edgesdk deploy {bundle.folder}")
+    if inputs.profile.agent.reach:
+        out.line(f"\ndeploy it: edgesdk deploy {bundle.folder}")
+    else:
+        out.line(
+            f"\ntake it into the firmware: edgesdk bundle export {bundle.folder} -o firmware"
+        )
 
 
 def bundle_record(bundle: Bundle) -> dict[str, object]:
@@ -119,6 +134,7 @@ def bundle_record(bundle: Bundle) -> dict[str, object]:
 def show_bundle(out: Output, bundle: Bundle) -> None:
     """Show a bundle to people."""
     from edgesdk.bundle.as_built import as_built_lines
+    from edgesdk.bundle.inside import inside_lines, moved_lines
 
     manifest = bundle.manifest
     out.pairs(
@@ -131,6 +147,8 @@ def show_bundle(out: Output, bundle: Bundle) -> None:
             ("outputs", "\n".join(_value(each) for each in manifest["outputs"])),
             ("checks", f"{len(manifest['checks'])} check vectors"),
             ("as built", "\n".join(as_built_lines(manifest.get("as_built"))) or None),
+            ("moved", "\n".join(moved_lines(manifest.get("as_built"))) or None),
+            ("inside", "\n".join(inside_lines(manifest.get("as_built"))) or None),
         )
     )
     out.line()

@@ -1,4 +1,4 @@
-"""``edgesdk bundle``: show, verify or export a bundle folder."""
+"""``edgesdk bundle``: show, verify, sign or export a bundle folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edgesdk.cli.build import bundle_record, show_bundle
-from edgesdk.cli.options import FormatOption
+from edgesdk.cli.options import FormatOption, KeyOption
 from edgesdk.cli.output import Format, Output, size_text
 from edgesdk.cli.progress import progress_bars
 
@@ -18,7 +18,7 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Show, verify or export a bundle.",
+    help="Show, verify, sign or export a bundle.",
 )
 FolderArgument = Annotated[
     Path, typer.Argument(metavar="DIR", help="The folder that 'edgesdk build' wrote.")
@@ -47,6 +47,42 @@ def verify(folder: FolderArgument, fmt: FormatOption = Format.TEXT) -> None:
         hashed_bytes = verify_bundle(bundle, on_progress=on_progress)
     out.document({"id": bundle.id, "folder": folder, "verified": True, "bytes": hashed_bytes})
     out.line(f"{folder} is bundle {bundle.id}: {size_text(hashed_bytes)} verified")
+
+
+@app.command()
+def sign(
+    folder: FolderArgument,
+    *,
+    key: KeyOption,
+    counter: Annotated[
+        int | None,
+        typer.Option(
+            "--counter",
+            metavar="N",
+            help="Orders bundles of this name: a device refuses a lower one than it has "
+            "settled on. Default: the time in seconds.",
+        ),
+    ] = None,
+    fmt: FormatOption = Format.TEXT,
+) -> None:
+    """Sign a bundle with an SSH key, for devices that demand it."""
+    from edgesdk.bundle.signing import sign_bundle
+    from edgesdk.bundle.store import read_bundle, verify_bundle
+
+    out = Output("bundle-sign", fmt)
+    bundle = read_bundle(folder)
+    with progress_bars() as on_progress:
+        verify_bundle(bundle, on_progress=on_progress)
+    signature = sign_bundle(bundle, key=key, counter=counter)
+    out.document(
+        {
+            "id": bundle.id,
+            "folder": folder,
+            "name": signature.name,
+            "counter": signature.counter,
+        }
+    )
+    out.line(f"signed {bundle.name} {bundle.id[:12]} with counter {signature.counter}")
 
 
 @app.command()

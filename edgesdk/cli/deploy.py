@@ -7,26 +7,40 @@ for sending, checking and measuring.
 
 from __future__ import annotations
 
-import shlex
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgesdk.cli.build import bundle_record
+from edgesdk.cli.contest import hold_contest
+from edgesdk.cli.deltas import find_bases
 from edgesdk.cli.deployjob import Job, Wanted, prepare_job
-from edgesdk.cli.devicelink import find_device, open_session, short_id
+from edgesdk.cli.deploysend import (
+    CpuTimeGate,
+    Sending,
+    require_daemon,
+    send_bundle,
+    send_winner,
+    settle,
+)
+from edgesdk.cli.deployshow import show_deployment
+from edgesdk.cli.devicelink import find_device, note_wait, open_session
 from edgesdk.cli.measure import (
     DurationOption,
+    MaxCpuTimeOption,
     RunsOption,
     ThreadsOption,
     WarmupOption,
     bench_spec,
     measure_release,
+    read_max_cpu_time,
 )
 from edgesdk.cli.modelinput import note_as_built, note_findings
 from edgesdk.cli.options import (
+    AllowDowngradeOption,
+    BackendOption,
     CalibOption,
     DataOption,
     FormatOption,
@@ -35,18 +49,22 @@ from edgesdk.cli.options import (
     PrecisionOption,
     RecipeOption,
     ShapeOption,
+    SignBundleOption,
     TargetOption,
     TargetsDirOption,
 )
-from edgesdk.cli.output import Format, Output, size_text
-from edgesdk.cli.progress import busy, progress_bars
+from edgesdk.cli.output import Format, Output
+from edgesdk.cli.progress import busy
+from edgesdk.cli.quantities import read_seconds
 from edgesdk.cli.report import show_outcome
 from edgesdk.cli.runfolder import write_receipt
+from edgesdk.cli.signing import allow_older, sign_job
+from edgesdk.errors import FindingsError, RolledBackError
 from edgesdk.settings import resolve_settings
 
 if TYPE_CHECKING:
     from edgesdk.bench.values import BenchmarkReport, BenchSpec
-    from edgesdk.bundle.store import Bundle
+    from edgesdk.deploy.activate import Standing
     from edgesdk.deploy.values import Deployment
     from edgesdk.devices.inventory import Device
     from edgesdk.devices.session import Session
@@ -54,14 +72,6 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sending:
-    """How bundles are sent: to another target too, and how long their check may take."""
-
-    force_target: bool
-    check_timeout_s: float
 
 
 @app.command()
@@ -86,6 +96,7 @@ def deploy(  # long, because every line of it is an option
     recipe: RecipeOption = None,
     precision: PrecisionOption = None,
     max_drop: MaxDropOption = None,
+    max_cpu_time: MaxCpuTimeOption = None,
     shape: ShapeOption = None,
     baseline: Annotated[
         bool,
@@ -94,13 +105,59 @@ def deploy(  # long, because every line of it is an option
             help="Deploy and measure the float model first; it stays as 'previous'.",
         ),
     ] = False,
+    backend: BackendOption = None,
+    no_contest: Annotated[
+        bool,
+        typer.Option(
+            "--no-contest",
+            help="Take the target's first backend where it would let several compete.",
+        ),
+    ] = False,
     force_target: Annotated[
         bool,
         typer.Option("--force-target", help="Go on if the device is not the target."),
     ] = False,
+    sign: SignBundleOption = None,
+    allow_downgrade: AllowDowngradeOption = False,
+    no_delta: Annotated[
+        bool,
+        typer.Option("--no-delta", help="Send files whole, not what changed in them."),
+    ] = False,
     no_bench: Annotated[
         bool, typer.Option("--no-bench", help="Deploy and check, but do not measure.")
     ] = False,
+    max_latency: Annotated[
+        str | None,
+        typer.Option(
+            "--max-latency",
+            metavar="20ms",
+            help="Keep a release out whose inference takes longer there. Default: twice what "
+            "the current release of that model and precision takes.",
+        ),
+    ] = None,
+    probation: Annotated[
+        str | None,
+        typer.Option(
+            "--probation",
+            metavar="10min",
+            help="How long it must serve before it is there to stay; 0 for none.",
+        ),
+    ] = None,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="Wait until the probation is over; exit with 6 if the device went back.",
+        ),
+    ] = False,
+    wait: Annotated[
+        str | None,
+        typer.Option(
+            "--wait",
+            metavar="10min",
+            help="Wait so long where another host holds the device. Default: not at all.",
+        ),
+    ] = None,
     runs: RunsOption = None,
     duration: DurationOption = None,
     warmup: WarmupOption = None,
@@ -120,13 +177,22 @@ def deploy(  # long, because every line of it is an option
 ) -> None:
     """Build a model, put it on a device, check and measure it.
 
-    The device keeps the release it had until the new one has passed its check vectors there;
-    'edgesdk rollback' goes back.
+    The device keeps the release it had until the new one has passed its check vectors there,
+    and --max-cpu-time where that is given; 'edgesdk rollback' goes back. Then the release is on
+    probation: where it fails, the device returns to the one before by itself. Where the target
+    lets backends compete, a bundle for each is measured in turns, and the fastest is kept.
     """
+    from edgesdk.deploy.hold import hold_device
+
     out = Output("deploy", fmt)
     settings = resolve_settings({"inventory": inventory, "targets_dir": targets_dir})
     found = find_device(settings, device)
     spec = bench_spec(runs=runs, duration=duration, warmup=warmup, threads=threads)
+    limit = read_max_cpu_time(max_cpu_time)
+    standing = _read_standing(max_latency, probation)
+    patience_s = 0.0
+    if wait is not None:
+        patience_s = read_seconds(wait, option="--wait", at_most_s=86_400.0)
     job = prepare_job(
         settings,
         Wanted(
@@ -140,25 +206,50 @@ def deploy(  # long, because every line of it is an option
             max_drop=max_drop,
             shapes=shape,
             baseline=baseline,
+            backend=backend,
+            contest=not no_contest,
             bench=not no_bench,
+            max_cpu_time=limit,
             out_dir=out_dir,
         ),
     )
     note_findings(out, job.findings)
-    note_as_built(out, job.bundle)
+    if not job.competitors:
+        note_as_built(out, job.bundle)
     for note in job.notes:
         out.note(note)
-    with open_session(settings, found) as session:
-        deployment, report = _carry_out(
-            session,
-            job,
-            found,
-            spec=spec,
-            bench=not no_bench,
-            sending=Sending(
-                force_target=force_target, check_timeout_s=settings.request_timeout_s
-            ),
-        )
+    sign_job(job, key=sign, allow_downgrade=allow_downgrade)
+    sending = Sending(
+        force_target=force_target,
+        check_timeout_s=settings.request_timeout_s,
+        standing=standing,
+        bases=None if no_delta else find_bases(settings),
+    )
+    with open_session(settings, found, wait_s=patience_s) as session:
+        if watch:
+            require_daemon(session)
+        with hold_device(session, doing="deploy", wait_s=patience_s, on_wait=note_wait):
+            allow_older(session, job, key=sign if allow_downgrade else None)
+            job, deployment, report = _carry_out(
+                session,
+                job,
+                found,
+                spec=spec,
+                bench=not no_bench,
+                sending=sending,
+                limit=limit,
+                out=out,
+            )
+            deployment, gone = settle(session, deployment, watch=False)
+        if watch and gone is None:
+            if job.folder is not None:  # should the link break while we watch
+                write_receipt(job.folder, deployment.to_json())
+            deployment, gone = settle(session, deployment, watch=True)
+    if report is not None and report.deployment is not None:
+        stands = replace(report.deployment, outcome=deployment.outcome)
+        report = replace(report, deployment=stands)
+    if job.competitors:  # what concerns those that did not win is no longer of interest
+        note_as_built(out, job.bundle)
     _keep(job, deployment, report)
     out.document(
         {
@@ -169,7 +260,20 @@ def deploy(  # long, because every line of it is an option
             "data_findings": job.findings,
         }
     )
-    _show(out, job, found, deployment, report)
+    show_deployment(out, job, found, deployment, report)
+    if gone is not None:
+        raise gone
+
+
+def _read_standing(max_latency: str | None, probation: str | None) -> Standing:
+    from edgesdk.deploy.activate import Standing
+
+    latency_s = probation_s = None
+    if max_latency is not None:
+        latency_s = read_seconds(max_latency, option="--max-latency", at_most_s=3600.0)
+    if probation is not None:
+        probation_s = read_seconds(probation, option="--probation", at_most_s=30 * 86_400.0)
+    return Standing(max_latency_s=latency_s, probation_s=probation_s)
 
 
 def _carry_out(
@@ -180,41 +284,75 @@ def _carry_out(
     spec: BenchSpec,
     bench: bool,
     sending: Sending,
-) -> tuple[Deployment, BenchmarkReport | None]:
-    """Deploy, float first where there is a baseline, and measure what was asked for."""
-    floats = None
-    if job.floats is not None:
-        floats = _send(session, job.floats, job, device, sending)
-    deployment = _send(session, job.bundle, job, device, sending)
-    if not bench and job.data is None:
-        return deployment, None
-    report = measure_release(
-        session,
-        job,
-        device,
-        spec=spec,
-        bench=bench,
-        deployment=deployment,
-        floats=floats,
-    )
-    return deployment, report
+    limit: float | None,
+    out: Output,
+) -> tuple[Job, Deployment, BenchmarkReport | None]:
+    """Deploy, float first where there is a baseline, and measure what was asked for.
 
-
-def _send(
-    session: Session, bundle: Bundle, job: Job, device: Device, sending: Sending
-) -> Deployment:
-    from edgesdk.deploy.deploy import deploy_bundle
-
-    with progress_bars() as on_progress:
-        return deploy_bundle(
-            bundle,
+    A contest comes before all that, as nothing becomes active in it; its winner is deployed.
+    """
+    chosen = None
+    if job.competitors:
+        job, chosen = hold_contest(
             session,
-            device=device,
-            profile=job.profile,
+            job,
+            spec=spec,
             force_target=sending.force_target,
             check_timeout_s=sending.check_timeout_s,
-            on_progress=on_progress,
+            bases=sending.bases,
         )
+    floats = None
+    if job.floats is not None:
+        floats = send_bundle(session, job.floats, job, device, sending)
+    gate = None if limit is None else CpuTimeGate(session, job, spec, limit)
+    is_measured = bench or job.data is not None
+    deployment, refused = None, None
+    try:
+        if chosen is None:
+            deployment = send_bundle(session, job.bundle, job, device, sending, gate)
+        else:
+            deployment = send_winner(session, chosen, device, sending, gate)
+    except FindingsError as exc:
+        if not is_measured:
+            raise
+        refused = exc  # the report is made all the same: it shows what to change
+    if not is_measured:
+        assert deployment is not None
+        return job, deployment, None
+    report = None
+    try:
+        report = measure_release(
+            session,
+            job,
+            device,
+            spec=spec,
+            bench=bench,
+            deployment=deployment,
+            floats=floats,
+            chosen=chosen,
+            offload=None if gate is None else gate.offload,
+        )
+    except RolledBackError:
+        if deployment is None:
+            raise  # the release that failed is the one that was there before
+    if refused is not None:
+        assert report is not None
+        raise _with_report(refused, out, job, report)
+    assert deployment is not None
+    return job, deployment, report
+
+
+def _with_report(
+    exc: FindingsError, out: Output, job: Job, report: BenchmarkReport
+) -> FindingsError:
+    """Leave the report of a release that was refused, and name it in the error."""
+    from edgesdk.report.files import write_report
+
+    assert job.folder is not None
+    with busy("draw the report"):
+        written = write_report(report, job.folder)
+    show_outcome(out, report, [("report", written.html)])
+    return FindingsError(str(exc), hint=exc.hint, **exc.facts, report=str(written.json))
 
 
 def _keep(job: Job, deployment: Deployment, report: BenchmarkReport | None) -> None:
@@ -226,41 +364,3 @@ def _keep(job: Job, deployment: Deployment, report: BenchmarkReport | None) -> N
 
         with busy("draw the report"):
             write_report(report, job.folder)
-
-
-def _show(
-    out: Output,
-    job: Job,
-    device: Device,
-    deployment: Deployment,
-    report: BenchmarkReport | None,
-) -> None:
-    out.line(
-        f"{job.bundle.name} {job.bundle.precision} is current on {device.name} "
-        f"(bundle {short_id(job.bundle.id)}, {deployment.seconds:.1f} s)\n"
-    )
-    if report is not None:
-        page = None if job.folder is None else job.folder / "report.html"
-        show_outcome(out, report, [*_receipt_rows(device, deployment), ("report", page)])
-        return
-    checks = f"{len(job.bundle.manifest['checks'])} check vectors passed"
-    if deployment.self_check.reused:
-        checks += " when it was deployed before"
-    rows = [("checked", checks), *_receipt_rows(device, deployment), ("folder", job.folder)]
-    out.pairs(rows)
-
-
-def _receipt_rows(device: Device, deployment: Deployment) -> list[tuple[str, object]]:
-    sent = f"{deployment.blobs_sent} blobs, {size_text(deployment.bytes_sent)}"
-    if deployment.bytes_skipped:
-        sent += f"; {size_text(deployment.bytes_skipped)} were there already"
-    previous = "nothing"
-    if deployment.previous:
-        undo = f"edgesdk rollback {shlex.quote(device.name)}"
-        previous = f"{short_id(deployment.previous)}; `{undo}` goes back to it"
-    return [
-        ("mismatch", "; ".join(deployment.target_mismatch) or None),
-        ("note", "; ".join(deployment.notes) or None),
-        ("sent", sent),
-        ("previous", previous),
-    ]

@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from edgesdk.cli.contest import Competitor, build_competitors, choice_notes, plan_competition
 from edgesdk.cli.modelinput import BuildInputs, lint_data, prepare_build, state_folder
+from edgesdk.cli.placement import idle_notes
 from edgesdk.cli.progress import progress_bars
-from edgesdk.cli.runfolder import BASELINE, BUNDLE, prepare_run_folder, run_folder
+from edgesdk.cli.runfolder import BASELINE, BUNDLE, CONTEST, prepare_run_folder, run_folder
 from edgesdk.cli.targets import profile_folder
 from edgesdk.errors import InputError
 from edgesdk.progress import OnNote, ignore_note
@@ -52,7 +54,10 @@ class Wanted:
     max_drop: str | None = None
     shapes: list[str] | None = None
     baseline: bool = False
+    backend: str | None = None
+    contest: bool = True
     bench: bool = True
+    max_cpu_time: float | None = None
     out_dir: Path | None = None
 
 
@@ -63,6 +68,10 @@ class Job:
     ``floats`` is the float bundle to deploy first, ``reference`` the model itself for judging
     accuracy, ``profile`` None where a bundle's target is not known here, ``folder`` None where
     nothing is kept on this computer. ``notes`` concern this computer only and are in no bundle.
+
+    Where there are ``competitors``, ``bundle`` is the first of theirs until a contest on the
+    device has decided, ``floats`` is not given yet, and ``max_drop`` is what the winner may
+    lose on ``data``.
     """
 
     bundle: Bundle
@@ -73,6 +82,8 @@ class Job:
     folder: Path | None
     findings: tuple[DataFinding, ...] = ()
     notes: tuple[str, ...] = ()
+    competitors: tuple[Competitor, ...] = ()
+    max_drop: float | None = None
 
 
 def prepare_job(settings: Settings, wanted: Wanted) -> Job:
@@ -143,6 +154,7 @@ def preprocess_of(manifest: Mapping[str, object]) -> Preprocess | None:
 
 def _from_bundle(settings: Settings, wanted: Wanted) -> Job:
     from edgesdk.bundle.store import read_bundle
+    from edgesdk.profiles.identify import require_agent
 
     for option, value in (
         ("--calib", wanted.calib),
@@ -151,6 +163,7 @@ def _from_bundle(settings: Settings, wanted: Wanted) -> Job:
         ("--max-drop", wanted.max_drop),
         ("--shape", wanted.shapes),
         ("--baseline", wanted.baseline or None),
+        ("--backend", wanted.backend),
     ):
         if value is not None:
             raise InputError(
@@ -160,6 +173,7 @@ def _from_bundle(settings: Settings, wanted: Wanted) -> Job:
                 option=option,
             )
     bundle = read_bundle(wanted.model)
+    profile = profile_of(settings, bundle)
     built_for = str(bundle.manifest["target"].get("name"))
     if wanted.target is not None and wanted.target != built_for:
         raise InputError(
@@ -168,6 +182,9 @@ def _from_bundle(settings: Settings, wanted: Wanted) -> Job:
             target=wanted.target,
             built_for=built_for,
         )
+    if profile is not None:
+        require_agent(profile)
+    _check_limit(wanted, profile, built_for)
     dataset = None
     if wanted.data is not None:
         dataset = bundle_dataset(wanted.data, bundle.manifest)
@@ -178,7 +195,7 @@ def _from_bundle(settings: Settings, wanted: Wanted) -> Job:
     return Job(
         bundle=bundle,
         floats=None,
-        profile=profile_of(settings, bundle),
+        profile=profile,
         reference=None,
         data=dataset,
         folder=folder,
@@ -188,6 +205,7 @@ def _from_bundle(settings: Settings, wanted: Wanted) -> Job:
 
 def _from_model(settings: Settings, wanted: Wanted) -> Job:
     from edgesdk.model.tflite import OpenedTflite
+    from edgesdk.profiles.identify import require_agent
 
     inputs = prepare_build(
         settings,
@@ -199,25 +217,49 @@ def _from_model(settings: Settings, wanted: Wanted) -> Job:
         precision=wanted.precision,
         max_drop=wanted.max_drop,
         data=wanted.data,
+        backend=wanted.backend,
     )
+    require_agent(inputs.profile)
     if wanted.baseline and inputs.plan.precision in (_FLOAT, "as-is"):
         raise InputError(
             f"cannot compare with a float baseline: this build is {inputs.plan.precision}",
             hint="give --calib for an int8 build, or leave --baseline out",
             precision=inputs.plan.precision,
         )
+    _check_limit(wanted, inputs.profile, inputs.profile.name)
     dataset = inputs.labelled
     folder = wanted.out_dir or run_folder(
         settings, model=inputs.opened.source.name, target=inputs.profile.name
     )
     prepare_run_folder(folder)
-    state = state_folder(settings)
-    floats = None
-    if wanted.baseline:
-        floats = _build(_as_float(inputs), folder / BASELINE, state)
-    opened = inputs.opened
     notes: list[str] = []
-    bundle = _build(inputs, folder / BUNDLE, state, notes.append)
+    if wanted.backend is None:
+        notes += idle_notes(inputs.profile, inputs.plan)
+
+    def build(own: BuildInputs, into: Path) -> tuple[Bundle, Bundle | None]:
+        state = state_folder(settings)
+        before = None
+        if wanted.baseline:
+            before = _build(_as_float(own), into / BASELINE, state)
+        return _build(own, into / BUNDLE, state, notes.append), before
+
+    competitors: tuple[Competitor, ...] = ()
+    if wanted.contest and wanted.bench:
+        competitors = build_competitors(
+            plan_competition(inputs),
+            lambda each, plan: build(
+                replace(inputs, recipe=each.recipe, plan=plan), folder / CONTEST / each.backend
+            ),
+        )
+    floats = None
+    built = [c.entrant.bundle for c in competitors if c.entrant.bundle is not None]
+    if built:
+        bundle = built[0]
+    else:
+        why = "--no-contest takes" if wanted.bench else "--no-bench takes"
+        notes += choice_notes(inputs.profile, inputs.recipe, inputs.plan, why=why)
+        bundle, floats = build(inputs, folder)
+    opened = inputs.opened
     of_data = lint_data(dataset, inputs.recipe.preprocess, manifest=bundle.manifest)
     return Job(
         bundle=bundle,
@@ -227,8 +269,17 @@ def _from_model(settings: Settings, wanted: Wanted) -> Job:
         data=dataset,
         folder=folder,
         findings=(*inputs.findings, *of_data),
-        notes=tuple(notes),
+        notes=tuple(dict.fromkeys(notes)),
+        competitors=competitors,
+        max_drop=inputs.recipe.max_drop,
     )
+
+
+def _check_limit(wanted: Wanted, profile: TargetProfile | None, target: str) -> None:
+    from edgesdk.bench.gate import require_accelerator
+
+    if wanted.max_cpu_time is not None:
+        require_accelerator(profile, target=target)
 
 
 def _as_float(inputs: BuildInputs) -> BuildInputs:
@@ -236,7 +287,8 @@ def _as_float(inputs: BuildInputs) -> BuildInputs:
     from edgesdk.plan.planner import model_facts, plan_build
 
     recipe = replace(inputs.recipe, precision=_FLOAT, max_drop=None, prune=None)
-    plan = plan_build(model_facts(inputs.opened), inputs.profile, recipe)
+    facts = model_facts(inputs.opened, inputs.profile, recipe)
+    plan = plan_build(facts, inputs.profile, recipe)
     return replace(inputs, recipe=recipe, plan=plan)
 
 

@@ -1,4 +1,4 @@
-"""``edgesdk devices``: list devices, reach them, ask what they are, read their log."""
+"""``edgesdk devices``: list devices, make virtual ones, reach them, ask what they are."""
 
 from __future__ import annotations
 
@@ -8,11 +8,18 @@ from typing import Annotated
 
 import typer
 
-from edgesdk.cli.devicelink import device_settings, find_device, inventory_file, open_session
+from edgesdk.cli.devicelink import (
+    device_settings,
+    find_device,
+    inventory_file,
+    open_session,
+    set_up,
+)
 from edgesdk.cli.options import DeviceArgument, FormatOption, InventoryOption
 from edgesdk.cli.output import Format, Output, size_text
-from edgesdk.cli.progress import busy
+from edgesdk.cli.progress import busy, progress_bars
 from edgesdk.cli.targets import profile_folder
+from edgesdk.errors import InputError
 from edgesdk.settings import Settings
 
 __all__ = ["app"]
@@ -21,7 +28,7 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="List devices, reach them, ask what they are.",
+    help="List devices, make virtual ones, reach them, ask what they are.",
 )
 
 
@@ -86,6 +93,48 @@ def ping(
         f"round trip {round_trip_ms:.1f} ms, agent {hello.agent_version} "
         f"on Python {hello.python} ({hello.machine})"
     )
+
+
+@app.command("setup")
+def set_up_device(
+    device: DeviceArgument = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Make it anew even if nothing is wrong with it.")
+    ] = False,
+    inventory: InventoryOption = None,
+    fmt: FormatOption = Format.TEXT,
+) -> None:
+    """Make a virtual board, virtual:arm64 or virtual:vm, ready for use.
+
+    It takes Debian packages and wheels from the network, checks them by their hashes, and
+    keeps the board in the cache. The first command that uses a virtual board does the same.
+    """
+    out = Output("devices-setup", fmt)
+    settings = device_settings(inventory)
+    found = find_device(settings, device)
+    if found.url.scheme != "virtual":
+        raise InputError(
+            f"cannot set up {found.name!r}: it is no virtual board",
+            hint="`edgesdk devices setup virtual:arm64` makes one; other devices need nothing "
+            "but an agent (`edgesdk agent install`)",
+            device=found.name,
+        )
+    with progress_bars() as on_progress:
+        board = set_up(found, on_progress=on_progress, again=again)
+    out.document(
+        {
+            "device": found.name,
+            "made": board.made,
+            "seconds": board.seconds,
+            "folder": board.folder.path,
+            "home": board.folder.default_home,
+            "size_bytes": board.size_bytes,
+            "versions": board.versions,
+        }
+    )
+    took = f"made in {board.seconds:.0f} s" if board.made else "was ready"
+    out.line(f"{found.name} {took}: {size_text(board.size_bytes)} in {board.folder.path}")
+    out.pairs(sorted(board.versions.items()))
 
 
 @app.command()

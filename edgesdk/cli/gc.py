@@ -10,6 +10,7 @@ from edgesdk.cli.devicelink import device_settings, find_device, open_session, s
 from edgesdk.cli.options import DeviceArgument, FormatOption, InventoryOption
 from edgesdk.cli.output import Format, Output, size_text
 from edgesdk.cli.progress import busy
+from edgesdk.cli.quantities import read_size
 
 __all__ = ["app"]
 
@@ -19,22 +20,25 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 @app.command()
 def gc(
     device: DeviceArgument = None,
-    budget_bytes: Annotated[
-        int | None,
+    budget: Annotated[
+        str | None,
         typer.Option(
-            "--budget-bytes",
-            min=0,
-            metavar="BYTES",
-            help="Keep unused releases, newest first, while the store is within this.",
+            "--budget",
+            metavar="2GB",
+            help="Keep unused releases, newest first, while all blobs fit into this.",
         ),
     ] = None,
     inventory: InventoryOption = None,
     fmt: FormatOption = Format.TEXT,
 ) -> None:
-    """Remove what no slot of a device needs."""
+    """Remove what no slot of a device needs.
+
+    What a release on probation would give way to stays, too.
+    """
     from edgesdk.deploy.releases import collect_garbage
 
     out = Output("gc", fmt)
+    budget_bytes = None if budget is None else read_size(budget, option="--budget")
     settings = device_settings(inventory)
     found = find_device(settings, device)
     with open_session(settings, found) as session, busy("remove"):

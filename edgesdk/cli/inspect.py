@@ -65,7 +65,7 @@ def inspect(
         findings = _lint(opened)
         if profile is not None:
             try:
-                plan = plan_build(model_facts(opened), profile, wanted)
+                plan = plan_build(model_facts(opened, profile, wanted), profile, wanted)
             except PlacementError as exc:
                 findings.append(_not_placed(exc))
     out.document(

@@ -12,6 +12,8 @@ from edgesdk.cli.progress import progress_bars
 from edgesdk.errors import InputError
 
 if TYPE_CHECKING:
+    from edgesdk.bench.contest import ContestResult
+    from edgesdk.bench.offload_values import Offload
     from edgesdk.bench.values import BenchmarkReport, BenchSpec
     from edgesdk.cli.deployjob import Job
     from edgesdk.deploy.values import Deployment
@@ -20,11 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DurationOption",
+    "MaxCpuTimeOption",
     "RunsOption",
     "ThreadsOption",
     "WarmupOption",
     "bench_spec",
     "measure_release",
+    "read_max_cpu_time",
 ]
 
 RunsOption = Annotated[
@@ -50,6 +54,26 @@ ThreadsOption = Annotated[
         "--threads", min=1, metavar="N", help="Threads of the runtime while measuring."
     ),
 ]
+MaxCpuTimeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--max-cpu-time",
+        metavar="5%",
+        help="Exit with 1 when more of an inference's time ran off the accelerator: ops on the "
+        "CPU or that do not tell, launches, copies, hand-over between parts.",
+    ),
+]
+
+
+def read_max_cpu_time(text: str | None) -> float | None:
+    """Read ``--max-cpu-time``; None where it was not given.
+
+    Raises:
+        InputError: It is no share.
+    """
+    from edgesdk.bench.gate import read_limit
+
+    return None if text is None else read_limit(text)
 
 
 def bench_spec(
@@ -89,6 +113,8 @@ def measure_release(
     bench: bool = True,
     deployment: Deployment | None = None,
     floats: Deployment | None = None,
+    chosen: ContestResult | None = None,
+    offload: Offload | None = None,
 ) -> BenchmarkReport:
     """Measure a bundle that the device holds, judge its outputs, and make the report.
 
@@ -100,6 +126,8 @@ def measure_release(
         bench: Whether to measure latency at all.
         deployment: The receipt, where the bundle was deployed in this session.
         floats: The receipt of the float bundle.
+        chosen: The contest that the bundle won.
+        offload: What ran where, where that was asked before.
 
     Raises:
         DeviceError: The device failed.
@@ -126,8 +154,11 @@ def measure_release(
             reference=reference,
             baseline=job.floats,
             baseline_deployment=floats,
+            contest=None if chosen is None else chosen.contest,
+            known=None if chosen is None else chosen.judged,
             latency=bench,
             repeat=_how_to_repeat(job, device),
+            offload=offload,
             on_progress=on_progress,
         )
 

@@ -33,6 +33,7 @@ __all__ = [
     "open_source",
     "pick_target",
     "prepare_build",
+    "refuse_avoided",
     "source_record",
     "state_folder",
 ]
@@ -124,6 +125,7 @@ def prepare_build(
     precision: str | None,
     max_drop: str | None = None,
     data: str | None = None,
+    backend: str | None = None,
 ) -> BuildInputs:
     """Do everything that comes before a build and can be wrong in what the user gave.
 
@@ -135,14 +137,16 @@ def prepare_build(
     from edgesdk.plan.recipe import load_recipe
 
     profile = pick_target(settings, target)
-    wanted = load_recipe(recipe, precision=precision, max_drop=max_drop)
+    prefer = None if backend is None else (backend,)
+    wanted = load_recipe(recipe, precision=precision, max_drop=max_drop, prefer=prefer)
+    refuse_avoided(wanted, backend)
     with busy(f"read {model.name}"):
         opened = open_source(model, shapes)
         dataset = open_data(calib, opened, wanted)
         labelled = open_data(data, opened, wanted)
         if opened.source.format == "onnx":
             wanted = wanted.resolve(calibrated=dataset is not None)
-        plan = plan_build(model_facts(opened), profile, wanted)
+        plan = plan_build(model_facts(opened, profile, wanted), profile, wanted)
         findings = lint_data(dataset, wanted.preprocess)
     return BuildInputs(
         opened=opened,
@@ -153,6 +157,22 @@ def prepare_build(
         findings=findings,
         labelled=labelled,
     )
+
+
+def refuse_avoided(recipe: Recipe, backend: str | None) -> None:
+    """Refuse a backend that is asked for on the command line and that the recipe avoids.
+
+    Raises:
+        InputError: It is both.
+    """
+    from edgesdk.errors import InputError
+
+    if backend is not None and backend in recipe.avoid:
+        raise InputError(
+            f"cannot build for {backend} first: the recipe avoids it",
+            hint="leave --backend out, or take it out of the recipe's avoid",
+            backend=backend,
+        )
 
 
 def lint_data(

@@ -11,6 +11,7 @@ from edgesdk.cli.output import Format
 from edgesdk.errors import InputError
 
 __all__ = [
+    "BackendOption",
     "CalibOption",
     "DataOption",
     "DeviceArgument",
@@ -45,7 +46,7 @@ DeviceArgument = Annotated[
     typer.Argument(
         metavar="[DEVICE]",
         help="A name from the inventory or a URL: local:, ssh://user@host, "
-        "serial:///dev/ttyUSB0?baud=115200. Default: the setting 'device'.",
+        "serial:///dev/ttyUSB0?baud=115200, virtual:arm64. Default: the setting 'device'.",
     ),
 ]
 TargetOption = Annotated[
@@ -80,6 +81,14 @@ RecipeOption = Annotated[
     Path | None,
     typer.Option("--recipe", metavar="FILE", help="What the build shall do, as YAML."),
 ]
+BackendOption = Annotated[
+    str | None,
+    typer.Option(
+        "--backend",
+        metavar="ID",
+        help="Give this backend of the target every node it takes, before the others.",
+    ),
+]
 PrecisionOption = Annotated[
     str | None,
     typer.Option(
@@ -96,6 +105,21 @@ MaxDropOption = Annotated[
         metavar="1%",
         help="The largest loss allowed: points of the metric on labelled data, or power of the "
         "error at the worst output. Default: 1% where there are labels.",
+    ),
+]
+_KEY_HELP = "A private SSH key, the .pub file of one in your ssh-agent, or 'agent'."
+SignOption = Annotated[str, typer.Option("--sign", metavar="KEY", help=_KEY_HELP)]
+KeyOption = Annotated[str, typer.Option("--key", metavar="KEY", help=_KEY_HELP)]
+SignBundleOption = Annotated[
+    str | None,
+    typer.Option("--sign", metavar="KEY", help=f"Sign what is deployed. {_KEY_HELP}"),
+]
+AllowDowngradeOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-downgrade",
+        help="Have the device take a bundle signed earlier than what it has settled on; with "
+        "--sign KEY, of a key that it knows.",
     ),
 ]
 

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from edgesdk.cli.modelinput import open_data, open_source, pick_target
+from edgesdk.cli.contest import contender_record, show_contest
+from edgesdk.cli.modelinput import open_data, open_source, pick_target, refuse_avoided
 from edgesdk.cli.options import (
+    BackendOption,
     CalibOption,
     FormatOption,
     ModelArgument,
@@ -18,13 +20,14 @@ from edgesdk.cli.options import (
     TargetsDirOption,
 )
 from edgesdk.cli.output import Format, Output, size_text
+from edgesdk.cli.placement import idle_notes
 from edgesdk.cli.progress import busy
 from edgesdk.settings import resolve_settings
 
 if TYPE_CHECKING:
     from edgesdk.plan.values import BuildPlan
 
-__all__ = ["app", "show_nodes", "show_plan"]
+__all__ = ["app", "show_nodes", "show_parts", "show_plan"]
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -37,6 +40,7 @@ def plan(
     calib: CalibOption = None,
     recipe: RecipeOption = None,
     precision: PrecisionOption = None,
+    backend: BackendOption = None,
     shape: ShapeOption = None,
     targets_dir: TargetsDirOption = None,
     fmt: FormatOption = Format.TEXT,
@@ -45,26 +49,33 @@ def plan(
 
     A plan for int8 needs no calibration data: --precision int8 is enough.
     """
+    from edgesdk.plan.contest import plan_contest
     from edgesdk.plan.planner import model_facts, plan_build
     from edgesdk.plan.recipe import load_recipe
 
     out = Output("plan", fmt)
     settings = resolve_settings({"targets_dir": targets_dir})
     profile = pick_target(settings, target)
-    wanted = load_recipe(recipe, precision=precision)
+    prefer = None if backend is None else (backend,)
+    wanted = load_recipe(recipe, precision=precision, prefer=prefer)
+    refuse_avoided(wanted, backend)
     with busy(f"read {model.name}"):
         opened = open_source(model, shape)
         dataset = open_data(calib, opened, wanted)
         if wanted.precision is None and opened.source.format == "onnx":
             wanted = wanted.resolve(calibrated=dataset is not None)
-        made = plan_build(model_facts(opened), profile, wanted)
-    out.document(made.to_json())
+        made = plan_build(model_facts(opened, profile, wanted), profile, wanted)
+        contenders = plan_contest(opened, profile, wanted, known=made)
+    out.document({**made.to_json(), "contest": [contender_record(c) for c in contenders]})
     show_plan(out, made)
+    for note in idle_notes(profile, made):
+        out.line(f"\n{note}")
+    show_contest(out, contenders)
 
 
 def show_plan(out: Output, made: BuildPlan) -> None:
     """Show a whole plan to people."""
-    memory = "not known, a shape is not fixed"
+    memory = "not known, a shape is not fixed (--shape NAME=... fixes an input's)"
     if made.memory_bytes is not None:
         memory = f"about {size_text(made.memory_bytes)} for weights and tensors"
     out.pairs(
@@ -79,8 +90,17 @@ def show_plan(out: Output, made: BuildPlan) -> None:
     out.line()
     show_nodes(out, made)
     out.line()
+    show_parts(out, made)
+    for warning in made.warnings:
+        out.line(f"\nwarning: {warning}")
+    if made.assumed:
+        out.line(f"\nthis rests on figures that nobody has measured: {', '.join(made.assumed)}")
+
+
+def show_parts(out: Output, made: BuildPlan) -> None:
+    """Show the chain of parts, and the islands that are not worth their boundaries."""
     out.table(
-        ("part", "backend", "runtime", "format", "precision", "nodes"),
+        ("part", "backend", "runtime", "format", "precision", "nodes", "in and out", "time"),
         [
             (
                 part.index,
@@ -89,13 +109,23 @@ def show_plan(out: Output, made: BuildPlan) -> None:
                 part.format,
                 part.precision,
                 len(part.nodes),
+                size_text(part.boundary_bytes),
+                f"{part.share:.0%}",
             )
             for part in made.parts
         ],
-        right=("part", "nodes"),
+        right=("part", "nodes", "in and out", "time"),
     )
-    if made.assumed:
-        out.line(f"\nthis rests on figures that nobody has measured: {', '.join(made.assumed)}")
+    shares = made.share_by_backend or {}
+    if len(shares) > 1 or made.overhead_share:
+        text = ", ".join(f"{share:.1%} on {name}" for name, share in shares.items())
+        if made.overhead_share:
+            text += f", {made.overhead_share:.1%} in copies and launches"
+        out.line(f"predicted time: {text}")
+    for each in made.given_up:
+        out.line(f"given up on {each.backend}: {each.reason}")
+    if made.fixed_inputs:
+        out.line(f"the open first extent of {', '.join(made.fixed_inputs)} is built as 1")
 
 
 def show_nodes(out: Output, made: BuildPlan) -> None:

@@ -7,6 +7,7 @@ without being flooded.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -45,7 +46,10 @@ class SparseLines:
         if now - self._said_s < _QUIET_S and not (over and self._spoke):
             return
         self._said_s, self._spoke = now, not over
-        self._file.write(f"{printable(progress.step)}: {amount(progress)}\n")
+        left = (
+            "" if over or progress.left_s is None else f", {_time_text(progress.left_s)} left"
+        )
+        self._file.write(f"{printable(progress.step)}: {amount(progress)}{left}\n")
         self._file.flush()
 
 
@@ -75,11 +79,25 @@ class _RichBars:
         )
 
 
+def _time_text(seconds: float) -> str:
+    """Say a time as a person does: ``42 s``, ``3 min 5 s``, ``2 h 10 min``."""
+    whole = math.ceil(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return (
+        f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    )
+
+
 def amount(progress: Progress) -> str:
-    """Say how far a step is: ``3/10 nodes``, ``1.2 MiB``."""
+    """Say how far a step is: ``3/10 nodes``, ``1.2 MiB``, with its rate where that is known."""
     if progress.unit == "B":
         done = size_text(progress.done)
-        return done if progress.total is None else f"{done} of {size_text(progress.total)}"
+        whole = done if progress.total is None else f"{done} of {size_text(progress.total)}"
+        if progress.rate_per_s is None:
+            return whole
+        return f"{whole}, {size_text(round(progress.rate_per_s))}/s"
     if progress.total is None and not progress.done:
         return ""
     done = str(progress.done)

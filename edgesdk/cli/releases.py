@@ -30,7 +30,17 @@ def releases(
     out.document({"device": found.name, "releases": rows})
     if rows:
         out.table(
-            ("slot", "bundle", "name", "precision", "target", "size", "checked", "since"),
+            (
+                "slot",
+                "bundle",
+                "name",
+                "precision",
+                "target",
+                "size",
+                "checked",
+                "since",
+                "state",
+            ),
             [
                 (
                     each.slot or "-",
@@ -41,6 +51,7 @@ def releases(
                     size_text(each.bytes),
                     "yes" if each.checked else "no",
                     each.since,
+                    each.state,
                 )
                 for each in rows
             ],

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "show_outcome", "show_report"]
 
+_SHOWN_OPS = 10
+
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
@@ -35,7 +37,7 @@ def report(
             "--output",
             "-o",
             metavar="FILE",
-            help="Render all of them as one page: .html with plots, or .md.",
+            help="Render all of them as one page: .html with plots, .md, or JUnit's .xml.",
         ),
     ] = None,
     schema: Annotated[
@@ -75,10 +77,27 @@ def report(
 
 def show_report(out: Output, report: BenchmarkReport) -> None:
     """Show the main facts of a report to people."""
+    from edgesdk.report.offload import offload_rows
     from edgesdk.report.summary import summary_rows
 
-    out.pairs([(row.label, row.value) for row in summary_rows(report)])
+    rows = (*summary_rows(report), *offload_rows(report))
+    out.pairs([(row.label, row.value) for row in rows])
+    _show_offload(out, report)
+    _show_contest(out, report)
     out.line()
+
+
+def _show_offload(out: Output, report: BenchmarkReport) -> None:
+    """Show what ran where, by backend and for the longest ops."""
+    from edgesdk.report.offload import BACKEND_HEAD, OP_HEAD, backend_rows, op_rows
+
+    offload = report.offload
+    if offload is None or offload.why is not None:
+        return
+    out.line()
+    out.table(BACKEND_HEAD, backend_rows(offload), right=("planned nodes", "ops"))
+    out.line()
+    out.table(OP_HEAD, op_rows(offload, _SHOWN_OPS))
 
 
 def show_outcome(
@@ -95,8 +114,19 @@ def show_outcome(
 
     headline = make_headline(report)
     out.table(headline.columns, headline.rows, right=headline.columns[1:-1])
+    _show_contest(out, report)
     out.line()
     out.pairs([*((row.label, row.value) for row in remark_rows(report)), *more])
+
+
+def _show_contest(out: Output, report: BenchmarkReport) -> None:
+    """Show who competed, where the bundle was one of several."""
+    from edgesdk.report.contest import contest_table
+
+    if report.contest is not None:
+        shown = contest_table(report.contest)
+        out.line()
+        out.table(shown.columns, shown.rows, right=shown.columns[1:-2])
 
 
 def _show_schema(fmt: Format) -> None:
@@ -111,18 +141,22 @@ def _show_schema(fmt: Format) -> None:
 
 def _render(reports: list[BenchmarkReport], path: Path) -> None:
     if path.suffix == ".md":
-        from edgesdk.report.summary import render_markdown
+        from edgesdk.report.markdown import render_markdown
 
         text = render_markdown(reports)
     elif path.suffix in (".html", ".htm"):
         from edgesdk.report.html import render_html
 
         text = render_html(reports)
+    elif path.suffix == ".xml":
+        from edgesdk.report.junit import render_junit
+
+        text = render_junit(reports)
     else:
         raise OutputError(
             f"cannot render a report to {path}: {path.suffix or 'no suffix'} "
-            "(expected .html or .md)",
-            hint="name a file such as report.html or report.md",
+            "(expected .html, .md or .xml)",
+            hint="name a file such as report.html, report.md or report.xml",
             path=str(path),
         )
     try:

@@ -9,12 +9,14 @@ from pathlib import Path
 from edgesdk.errors import OutputError
 from edgesdk.settings import Settings
 
-__all__ = ["BASELINE", "BUNDLE", "find_bundle", "prepare_run_folder", "run_folder"]
+__all__ = ["BASELINE", "BUNDLE", "CONTEST", "find_bundle", "prepare_run_folder", "run_folder"]
 
 BUNDLE = "bundle"
 BASELINE = "baseline"
+#: Bundles of a contest's backends, in a folder for each; the winner's moves to its place.
+CONTEST = "contest"
 RECEIPT = "deployment.json"
-_OWN = frozenset({BUNDLE, BASELINE, RECEIPT, "report.json", "report.html"})
+_OWN = frozenset({BUNDLE, BASELINE, CONTEST, RECEIPT, "report.json", "report.html"})
 _REPORT_START_BYTES = 4096
 
 
@@ -55,11 +57,19 @@ def prepare_run_folder(path: Path) -> None:
         )
 
 
+def _entries(folder: Path) -> list[Path]:
+    """List a folder; what is none counts as its own entry."""
+    return list(folder.iterdir()) if folder.is_dir() else [folder]
+
+
 def _is_ours(path: Path) -> bool:
     from edgesdk.bundle.store import is_bundle_folder
 
     if path.name in (BUNDLE, BASELINE):
         return is_bundle_folder(path)
+    if path.name == CONTEST:
+        inside = [each for folder in path.glob("*") for each in _entries(folder)]
+        return all(_is_ours(each) for each in inside if not each.name.startswith("."))
     if path.name == "report.html":
         return (path.parent / "report.json").is_file()
     try:

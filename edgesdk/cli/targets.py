@@ -74,8 +74,9 @@ def show_target(
             ("what it is", profile.title),
             ("family", f"{profile.family} ({profile.vendor})"),
             ("memory", size_text(profile.ram_bytes) if profile.ram_bytes else "not fixed"),
-            ("python", f"{profile.agent.python} or newer"),
-            ("reached by", ", ".join(profile.agent.reach)),
+            ("contest", f"between {', '.join(profile.contest)}" if profile.contest else None),
+            ("python", f"{profile.agent.python} or newer" if profile.agent.python else None),
+            ("reached by", ", ".join(profile.agent.reach) or "no agent: for building only"),
             ("profile", f"{profile.source} ({profile.digest[:12]})"),
         )
     )

@@ -30,6 +30,10 @@ CASES: dict[str, list[str]] = {
     "deploy-no-such-model": ["deploy", "no-such-model.onnx"],
     "bundle-show-no-bundle": ["bundle", "show", "no-such-folder"],
     "report-none": ["report"],
+    "report-contest": ["report", "report.json"],
+    "deploy-contest-of-a-bundle": ["deploy", "bundle", "--backend", "ort-cpu"],
+    "plan-contest": ["plan", "net.onnx", "-t", "contest-board", "--targets-dir", "targets"],
+    "plan-unknown-backend": ["plan", "net.onnx", "-t", "imx8m-plus", "--backend", "ort-cp"],
     "unknown-command": ["delpoy"],
     "unknown-option": ["deploy", "model.onnx", "--clib", "x"],
     "missing-argument": ["build"],
@@ -45,6 +49,56 @@ def scrub(text: str, home: Path) -> str:
     return re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE)
 
 
+TARGET = """
+schema: 1
+family: contest-board
+vendor: nobody
+backends:
+  - {id: fast-npu, kind: nothing, runtime: echo, accelerator: true, precisions: [fp32],
+     requirement: nobody makes it}
+  - {id: ort-cpu, kind: onnxruntime, runtime: onnxruntime, precisions: [fp32],
+     requirement: python3 -m pip install onnxruntime}
+  - {id: openvino-cpu, kind: openvino, runtime: openvino, precisions: [fp32],
+     requirement: python3 -m pip install openvino, options: {device: CPU}}
+  - {id: other-cpu, kind: nothing, runtime: echo, precisions: [fp32],
+     requirement: nobody makes it}
+contest: [ort-cpu, openvino-cpu, other-cpu]
+agent: {python: "3.9", reach: [ssh]}
+identify: {machine: [aarch64]}
+provenance:
+  - fields: [backends, agent, identify, contest]
+    kind: measured
+    source: a test
+    checked: "2026-12-01"
+variants:
+  - {name: contest-board, title: A board with a contest}
+"""
+NET = """
+<ir_version: 8, opset_import: ["" : 17]>
+net (float[1, 8] x) => (float[1, 8] y)
+{
+    kept = Relu (x)
+    y = Sigmoid (kept)
+}
+"""
+
+
+def make_files(folder: Path) -> None:
+    """Lay out what commands of the cases read."""
+    import onnx
+    import onnx.parser
+
+    from edgesdk.report.files import encode_report
+    from tests.unit.report.fixtures import make_contest, vary
+
+    (folder / "report.json").write_bytes(encode_report(vary(contest=make_contest())))
+    onnx.save(onnx.parser.parse_model(NET), folder / "net.onnx")
+    (folder / "targets").mkdir()
+    (folder / "targets" / "contest-board.yaml").write_text(TARGET, encoding="utf-8")
+    (folder / "bundle" / "blobs").mkdir(parents=True)
+    (folder / "bundle" / "manifest.json").write_text("{}", encoding="utf-8")
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_the_text_is_as_it_was_agreed(name: str, capsys, monkeypatch, tmp_path: Path) -> None:
     for variable in list(os.environ):
@@ -55,6 +109,7 @@ def test_the_text_is_as_it_was_agreed(name: str, capsys, monkeypatch, tmp_path: 
     monkeypatch.setenv("COLUMNS", "96")
     monkeypatch.delenv("EDGESDK_GOLDEN", raising=False)
     monkeypatch.chdir(tmp_path)
+    make_files(tmp_path)
     code = run(CASES[name])
     seen = capsys.readouterr()
     text = f"$ edgesdk {' '.join(CASES[name])}\n{seen.out}"

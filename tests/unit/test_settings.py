@@ -139,3 +139,17 @@ def test_a_mistyped_variable_is_noticed() -> None:
         "HOME": "/",
     }
     assert unknown_variables(environ) == ("EDGESDK_DEVCE",)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("2GiB", 2 << 30), ("500 MiB", 500 << 20), ("7KiB", 7168), ("0", 0)]
+)
+def test_a_size_may_have_a_unit(text: str, size: int) -> None:
+    assert resolve_settings(environ={"EDGESDK_CACHE_SIZE": text}).cache_size == size
+
+
+@pytest.mark.parametrize("text", ["2GB", "-1", "much", "1.5GiB", "9" * 16])
+def test_a_size_of_another_form_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        resolve_settings(environ={"EDGESDK_CACHE_SIZE": text})
+    assert "(expected a number of bytes, or one with KiB, MiB or GiB)" in str(caught.value)

@@ -17,6 +17,7 @@ DOCUMENTED = {
     errors.InputError: 2,
     errors.BuildError: 3,
     errors.LinkError: 4,
+    errors.RolledBackError: 6,
     errors.DeviceError: 5,
 }
 

@@ -79,3 +79,16 @@ def test_a_step_of_unknown_length_has_no_amount_and_says_nothing_in_a_pipe(capsy
     with busy("read m.onnx"):
         pass
     assert capsys.readouterr().err == ""
+
+
+def test_a_known_rate_is_said_with_the_time_that_is_left() -> None:
+    file, clock = io.StringIO(), Clock()
+    tell = SparseLines(file, clock=clock)
+    for rate, total in ((1024, 43008), (1024, 204800), (2, 30720), (1024, 1024)):
+        tell(Progress(step="push", done=1024, total=total, unit="B", rate_per_s=rate))
+        clock.now += 11
+    assert file.getvalue() == (
+        "push: 1.0 KiB of 200.0 KiB, 1.0 KiB/s, 3 min 19 s left\n"
+        "push: 1.0 KiB of 30.0 KiB, 2 B/s, 4 h 7 min left\n"
+        "push: 1.0 KiB of 1.0 KiB, 1.0 KiB/s\n"
+    )
