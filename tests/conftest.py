@@ -8,8 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# a busy machine is no failure: hypothesis looks for counterexamples here, not for time
+settings.register_profile(
+    "edgesdk", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("edgesdk")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,11 +32,19 @@ def pytest_runtest_makereport(
     """With EDGESDK_NO_SKIPS set, as in CI, what could not run counts as failed."""
     outcome = yield
     report = outcome.get_result()
-    if (
-        report.skipped
-        and not hasattr(report, "wasxfail")
-        and os.environ.get("EDGESDK_NO_SKIPS")
-    ):
+    if not hasattr(report, "wasxfail"):
+        fail_where_skipped(report)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, None]:
+    """The same for a whole file that leaves itself out."""
+    outcome = yield
+    fail_where_skipped(outcome.get_result())
+
+
+def fail_where_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if report.skipped and os.environ.get("EDGESDK_NO_SKIPS"):
         report.outcome = "failed"
         report.longrepr = f"skipped, and EDGESDK_NO_SKIPS is set: {report.longrepr}"
 

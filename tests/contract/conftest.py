@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from edgesdk.devices import Device, Session, pack_agent, resolve_device
 from edgesdk.testing import LocalSshd, PtyPair, serial_agent
 from edgesdk.transport.base import Channel
 from edgesdk.transport.open import open_channel
+from tests.contract.typed import Typed
 
 
 class Way:
@@ -26,14 +26,11 @@ class Way:
         self.state = state
         self.line = line
 
-    def open(self, *, silence_s: float | None = None) -> Channel:
-        channel = open_channel(self.device.url, agent=pack_agent())
-        if silence_s is not None:
-            channel.traits = replace(channel.traits, silence_s=silence_s)
-        return channel
+    def open(self) -> Channel:
+        return open_channel(self.device.url, agent=pack_agent())
 
-    def connect(self, *, silence_s: float | None = None) -> Session:
-        return Session(self.open(silence_s=silence_s), device_name="bench-3", timeout_s=20.0)
+    def connect(self) -> Session:
+        return Session(self.open(), device_name="bench-3", timeout_s=20.0)
 
     def window_bytes(self) -> int:
         """What may be under way, and so be lost, when a push is interrupted."""
@@ -96,3 +93,14 @@ def channel(way: Way) -> Iterator[Channel]:
 def session(way: Way) -> Iterator[Session]:
     with way.connect() as opened:
         yield opened
+
+
+@pytest.fixture
+def typed(
+    capsys: pytest.CaptureFixture[str],
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Typed:
+    monkeypatch.chdir(tmp_path)
+    return Typed(capsys)

@@ -20,55 +20,14 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from edgesdk.cli.app import run
 from edgesdk.testing import LocalSshd, PtyPair, make_echo_bundle, serial_agent
+from tests.contract.typed import Typed
 
 EDGESDK = [sys.executable, "-m", "edgesdk.cli"]
 SCREEN_CODES = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
-
-
-class Typed:
-    """Types commands and reads what they leave behind."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self._capsys = capsys
-
-    def ok(self, *args: str | Path) -> dict[str, Any]:
-        """Run a command that must succeed; give its document."""
-        code = run([*map(str, args), "--format", "json"])
-        seen = self._capsys.readouterr()
-        assert code == 0, seen.err
-        record: dict[str, Any] = json.loads(seen.out)
-        return record
-
-    def refused(self, *args: str | Path) -> dict[str, Any]:
-        """Run a command that must fail with a sentence and a hint; give its error."""
-        code = run([*map(str, args), "--format", "json"])
-        seen = self._capsys.readouterr()
-        record = json.loads(seen.out)
-        assert record["schema"] == "edgesdk.error/1"
-        error: dict[str, Any] = record["error"]
-        assert code == error["exit_code"]
-        assert error["hint"], error
-        assert seen.err.count("error: ") == 1
-        assert seen.err.count("hint: ") == 1
-        assert "Traceback" not in seen.err
-        return error
-
-
-@pytest.fixture
-def typed(
-    capsys: pytest.CaptureFixture[str],
-    home: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Typed:
-    monkeypatch.chdir(tmp_path)
-    return Typed(capsys)
 
 
 @pytest.fixture
@@ -335,7 +294,7 @@ def test_ctrl_c_while_it_starts_is_told_like_any_other(
     delay_s: float, typed: Typed, tmp_path: Path
 ) -> None:
     code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    code += "print('ready', flush=True)\nfrom edgesdk.cli import main\nmain()"
+    code += "from edgesdk.cli import main\nprint('ready', flush=True)\nmain()"
     make_echo_bundle(tmp_path / "echo")
     child = subprocess.Popen(
         [sys.executable, "-c", code, "deploy", "echo", "--no-bench"],

@@ -116,7 +116,8 @@ def kill_one(name: str, moment_s: float, bundle: Bundle, state: Path) -> bool:
     return killed
 
 
-def run_kills(count: int, folder: Path) -> dict[str, int]:
+def run_kills(kills: int, folder: Path) -> dict[str, int]:
+    """Go on until so many victims were hit: a busy machine stretches what moments aim at."""
     old, new = build(folder / "old", "fp32"), build(folder / "new", "int8")
     ready = folder / "ready"
     deploy(old, ready)
@@ -134,7 +135,9 @@ def run_kills(count: int, folder: Path) -> dict[str, int]:
         known[new.id] = answers(session, new)
     dice = random.Random(20261123)
     seen = {"old": 0, "new": 0, "killed": 0}
-    for round_number in range(count):
+    for round_number in range(4 * kills):
+        if seen["killed"] == kills:
+            break
         state = folder / f"device-{round_number}"
         shutil.copytree(ready, state)
         victim = VICTIMS[round_number % len(VICTIMS)]
@@ -155,15 +158,15 @@ def run_kills(count: int, folder: Path) -> dict[str, int]:
 
 @pytest.mark.slow
 def test_a_few_kills_leave_one_whole_release(tmp_path: Path, home: Path) -> None:
-    seen = run_kills(6, tmp_path)
-    assert seen["killed"] >= 3
+    seen = run_kills(3, tmp_path)
+    assert seen["killed"] == 3
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(1800)
 def test_fifty_kills_leave_one_whole_release(tmp_path: Path, home: Path) -> None:
     seen = run_kills(50, tmp_path)
-    sys.stdout.write(f"\n50 rounds: {seen}\n")
-    assert seen["killed"] >= 30
+    sys.stdout.write(f"\n50 kills: {seen}\n")
+    assert seen["killed"] == 50
     assert seen["old"] > 0
     assert seen["new"] > 0
