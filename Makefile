@@ -41,6 +41,13 @@ debian-packages:
 	@missing=""; \
 	test -x /usr/sbin/sshd || missing="$$missing openssh-server"; \
 	command -v ssh-keygen >/dev/null || missing="$$missing openssh-client"; \
+	command -v cc >/dev/null || missing="$$missing gcc libc6-dev"; \
+	command -v unshare >/dev/null || missing="$$missing util-linux"; \
+	command -v mount >/dev/null || missing="$$missing mount"; \
+	command -v login >/dev/null || missing="$$missing login"; \
+	command -v ip >/dev/null || missing="$$missing iproute2"; \
+	command -v systemd-analyze >/dev/null || missing="$$missing systemd"; \
+	test -f /usr/share/keyrings/debian-archive-keyring.gpg || missing="$$missing debian-archive-keyring"; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
@@ -55,7 +62,7 @@ test: install debian-packages lint
 test-quick: install
 	$(PYTEST) -n $(WORKERS) -m "not slow and not perf and not faults and not hardware and not long"
 
-ci-long: install
+ci-long: install debian-packages
 	$(PYTEST) -m long
 
 perf: install
