@@ -180,7 +180,7 @@ HANDLERS = {
     "releases": ("activation", "releases"),
     "gc": ("activation", "gc"),
     "run": ("measuring", "run"),
-    "bench": ("measuring", "bench"),
+    "bench": ("benching", "bench"),
     "profile": ("profiling", "profile"),
     "infer": ("serving", "infer"),
     "served": ("serving", "served"),
