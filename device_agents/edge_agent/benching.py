@@ -95,6 +95,7 @@ def _cpus(spec: Dict[str, Any]) -> Optional[List[int]]:
             "there is no cpu {} for the agent here (it may use {})".format(
                 missing[0], ", ".join(str(cpu) for cpu in sorted(ours)[:64])
             ),
+            option="cpus",
         )
     return sorted(set(cpus))
 

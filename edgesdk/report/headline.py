@@ -15,6 +15,7 @@ from edgesdk.bench.values import (
     PercentileName,
 )
 from edgesdk.report.offload import offload_rows
+from edgesdk.report.procedure import procedure_rows
 from edgesdk.report.summary import (
     Row,
     bytes_text,
@@ -81,6 +82,7 @@ def remark_rows(report: BenchmarkReport) -> tuple[Row, ...]:
         rows.append(("outputs", "; ".join((said, *near[:3]))))
     if report.contest is not None:
         rows.append(("contest", report.contest.why))
+    rows += [(row.label, row.value) for row in procedure_rows(report)]
     rows += [("note", note) for note in report.conditions.notes]
     return tuple(Row(label=label, value=clean(value)) for label, value in rows)
 
