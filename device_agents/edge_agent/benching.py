@@ -16,8 +16,8 @@ from edge_agent.measuring import (
     stored_vector,
 )
 from edge_agent.refusals import Refused
+from edge_agent.sampling import Sampler, static_conditions
 from edge_agent.slots import utc_now
-from edge_agent.telemetry import Sampler, static_conditions
 from edgesdk.wire import codes
 from edgesdk.wire.frames import Frame
 

@@ -239,7 +239,7 @@ def test_a_sampler_counts_from_the_counted_runs_and_what_it_costs(
     machine.put(**{f"{RAPL}0/name": "package-0", f"{RAPL}0/energy_uj": 1_000_000})
     machine.put(**{"sys/class/hwmon/hwmon4/power1_input": 2_000_000})
     files = agent_modules("edge_agent.sysfiles").SysFiles(str(machine.root))
-    sampler = agent_modules("edge_agent.telemetry").Sampler(files=files, vcgencmd="")
+    sampler = agent_modules("edge_agent.sampling").Sampler(files=files, vcgencmd="")
     time.sleep(0.1)
     machine.write(f"{RAPL}0/energy_uj", 2_000_000)
     sampler.begin()
@@ -263,7 +263,7 @@ def test_a_costly_look_is_taken_less_often(
     machine: Machine, agent_modules: Modules, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each look burns 30 ms: at 0.3 % of a core there may be one in 10 s."""
-    telemetry = agent_modules("edge_agent.telemetry")
+    telemetry = agent_modules("edge_agent.sampling")
 
     def burn(self: Any, started: float) -> dict[str, Any]:
         until = time.thread_time() + 0.03
