@@ -65,8 +65,9 @@ releases                                                releases (those in a slo
 gc          budget_bytes (optional)                     removed, freed_bytes, kept
 run         release, tensors, timeout_s; body: inputs   tensors, run_ms, parts;
                                                         body: outputs
-bench       release, spec                               see `edgesdk.bench`;
-                                                        body: samples (u64 ns)
+bench       release, spec (see                          see `edgesdk.bench`;
+            `edge_agent.benching`)                      body: samples (u64 ns); its events
+                                                        carry some in ``live``
 profile     release, runs, threads, timeout_s,          runtimes; body: JSON {chain_us, parts:
             budget_s                                    [{index, runtime, total_us, share,
                                                         how, why, ops}]}, see
