@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from edgesdk.bench.live import read_live
 from edgesdk.bench.measurements import Measurements, read_measurements
 from edgesdk.bench.values import MAX_SAMPLES, BenchSpec
 from edgesdk.bundle import Bundle
@@ -94,4 +95,5 @@ def _tell(event: Mapping[str, Any], step: str, on_progress: OnProgress) -> None:
     if event.get("event") != "progress" or type(done) is not int or done < 0:
         return
     known = total if type(total) is int and total >= done else None
-    on_progress(Progress(step=step, done=done, total=known, unit="runs"))
+    live = read_live(event.get("live"))
+    on_progress(Progress(step=step, done=done, total=known, unit="runs", live=live))

@@ -132,7 +132,8 @@ def _fit(figure: Figure, gap_pt: float) -> None:
     left, bottom, top = 3.0, 3.0, 6.0
     for axes in shown:
         axis = axes.yaxis
-        texts = axis.get_major_formatter().format_ticks(axis.get_majorticklocs())
+        ticks = [float(tick) for tick in axis.get_majorticklocs()]
+        texts = axis.get_major_formatter().format_ticks(ticks)
         longest = max((_width_pt(text) for text in texts), default=0.0)
         left = max(left, longest + 7 + (15 if axes.get_ylabel() else 0))
     if shown:

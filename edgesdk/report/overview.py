@@ -28,6 +28,7 @@ VERDICT_TITLES: dict[Verdict, str] = {
     "fell-back-to-cpu": "Fell back to the CPU",
     "accuracy-suspect": "Accuracy suspect",
 }
+_FINE: frozenset[Verdict] = frozenset({"accelerated", "cpu-as-planned"})
 #: Each model gets plots of its own; more would make the page long before its reports begin.
 _MOST_MODELS = 12
 _COLUMNS = ("", "device", "date", "verdict", "median", "p99", "x fastest", "size", "memory")
@@ -37,12 +38,30 @@ _SESSIONS = (
 )
 
 
-def overview_table(reports: Sequence[BenchmarkReport]) -> Headline:
-    """Set reports side by side in the order they are given, a line each, as plain text."""
+def overview_table(reports: Sequence[BenchmarkReport], *, brief: bool = False) -> Headline:
+    """Set reports side by side in the order they are given, a line each, as plain text.
+
+    With ``brief`` there are fewer columns: dates only where one bundle's name was measured
+    twice on a device, verdicts only where something went wrong.
+    """
+    columns = _columns(reports)
+    rows = [[cell.text for cell in row] for row in _rows(reports, by_model(reports))]
+    if not brief:
+        return Headline(columns=columns, rows=tuple(map(tuple, rows)))
+    named = [(r.model.name, r.bundle.precision, r.device.name) for r in reports]
+    left_out = {"verdict", "p99", "memory"}
+    if len(set(named)) == len(named):
+        left_out.add("date")
+    kept = [place for place, name in enumerate(columns) if name not in left_out]
+    remarks = [
+        VERDICT_TITLES[report.verdict] if report.verdict not in _FINE else ""
+        for report in reports
+    ]
     return Headline(
-        columns=_columns(reports),
+        columns=(*(columns[place] for place in kept), "remark"),
         rows=tuple(
-            tuple(cell.text for cell in row) for row in _rows(reports, by_model(reports))
+            (*(row[place] for place in kept), remark)
+            for row, remark in zip(rows, remarks, strict=True)
         ),
     )
 

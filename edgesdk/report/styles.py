@@ -30,8 +30,6 @@ article>header.top h2{border-top:0;padding-top:0;font-size:1.5rem;margin:0 0 .25
 .nested h3{font-size:1.2rem;margin:2.25rem 0 .75rem;padding-top:1rem;
 border-top:1px solid var(--line)}.nested h4{font-size:1rem;margin:0 0 .5rem}
 article+article,section+article{border-top:.3rem solid var(--line);margin-top:3rem}
-@media screen{section+article,article+article{content-visibility:auto;
-contain-intrinsic-size:auto 4000px}}
 .sub,figcaption,.note{color:var(--muted)}figcaption,.note{font-size:.875rem}
 .sub{margin:0;overflow-wrap:anywhere}
 .verdict{margin:1.25rem 0;padding:.875rem 1rem;border-radius:.5rem;border-left:.3rem solid}
