@@ -142,7 +142,7 @@ class _Course:
         self._stop = self._began + duration_s
 
     def measure(self, sides: List[_Side], timeout_s: float, *, anew: bool) -> None:
-        """Measure pairs until the order or the time ends; at least one."""
+        """Measure pairs until the order or the time ends; at least two."""
         total = len(self._order)
         for first in self._order:
             at_ns = int((time.monotonic() - self._began) * 1e9)
@@ -159,7 +159,7 @@ class _Course:
             if self.pairs % 8 == 1 or anew:
                 event = {"event": "progress", "step": "pairs", "done": self.pairs}
                 self._ctx.event(dict(event, total=total))
-            if time.monotonic() >= self._stop:
+            if self.pairs > 1 and time.monotonic() >= self._stop:
                 return
 
 
