@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias, get_args
 
+from edgesdk.bench.compare_values import Comparison
 from edgesdk.bench.fields import (
     CONFIG,
     Amount,
@@ -27,6 +28,7 @@ from edgesdk.bench.fields import (
     UtcTime,
 )
 from edgesdk.bench.offload_values import Offload
+from edgesdk.bench.trust_values import Trust
 
 __all__ = [
     "MAX_SAMPLES",
@@ -585,6 +587,10 @@ class BenchmarkReport:
     """Commands that make this measurement again."""
     offload: Offload | None = None
     """What each runtime said it ran where, op by op; null where nobody asked."""
+    trust: Trust | None = None
+    """How far the latency can be trusted, and why; null where none was measured."""
+    comparisons: tuple[Comparison, ...] = ()
+    """Against other releases on the same device, measured in turns."""
 
 
 assert set(get_args(Verdict)) == set(VERDICTS)
