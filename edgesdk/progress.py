@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 __all__ = [
-    "Live",
+    "LiveFigures",
     "OnNote",
     "OnProgress",
     "Progress",
@@ -19,16 +19,14 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Live:
+class LiveFigures:
     """What a measurement that goes on has to tell; what is not known is None or empty.
 
     ``recent_ms`` are some of the runs since the last time, ``half_width`` that of the interval
     of the median as a share of it. ``cpu_mhz`` is the mean clock, ``temp_c`` the warmest zone,
-    ``limited`` says whether something holds the clock down. With ``begins`` the runs that count
-    begin here: those before were to warm up.
+    ``limited`` says whether something holds the clock down.
     """
 
-    begins: bool = False
     recent_ms: tuple[float, ...] = ()
     half_width: float | None = None
     cpu_mhz: float | None = None
@@ -50,7 +48,7 @@ class Progress:
     total: int | None = None
     unit: str = ""
     rate_per_s: float | None = None
-    live: Live | None = None
+    live: LiveFigures | None = None
 
     @property
     def left_s(self) -> float | None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from edgesdk.progress import Live
+from edgesdk.progress import LiveFigures
 from edgesdk.report.spark import spark
 from edgesdk.report.summary import ms_text
 
@@ -28,16 +26,12 @@ class LiveView:
         self._course: list[float] = []
         self._keep_every = 1
         self._seen = 0
-        self._last = Live()
+        self._last = LiveFigures()
 
-    def take(self, live: Live) -> None:
+    def take(self, live: LiveFigures) -> None:
         """Take the next sign of life; what it does not tell stays as it was."""
-        if live.begins:
-            self._runs, self._course = [], []
-            self._keep_every, self._seen = 1, 0
-            self._last = replace(self._last, half_width=None)
         before = self._last
-        self._last = Live(
+        self._last = LiveFigures(
             half_width=before.half_width if live.half_width is None else live.half_width,
             cpu_mhz=before.cpu_mhz if live.cpu_mhz is None else live.cpu_mhz,
             temp_c=before.temp_c if live.temp_c is None else live.temp_c,
