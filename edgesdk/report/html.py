@@ -18,6 +18,13 @@ from edgesdk.bench.values import (
 from edgesdk.report.bars import memory_plot, ops_plot, shares_plot
 from edgesdk.report.contest import contest_section
 from edgesdk.report.drawing import Drawn, plots_available
+from edgesdk.report.measured import (
+    comparison_section,
+    energy_tile,
+    procedure_section,
+    runs_text,
+    trust_note,
+)
 from edgesdk.report.offload import offload_section
 from edgesdk.report.overview import VERDICT_TITLES, overview_section
 from edgesdk.report.page import escaped, figure, page, section, sentence, table
@@ -103,16 +110,19 @@ def _article(report: BenchmarkReport, index: int, *, nested: bool) -> str:
     )
     sections = (
         _verdict(report),
+        trust_note(report),
         _tiles(report),
         _latency(report, index),
         contest_section(report.contest),
         _comparison(report, index),
+        comparison_section(report, index),
         accuracy_section(report),
         built_section(report),
         placement_section(report),
         _time(report, index),
         offload_section(report),
         _memory(report, index),
+        procedure_section(report),
         conditions_section(report),
         subjects_section(report),
         deployment_section(report),
@@ -163,6 +173,9 @@ def _tiles(report: BenchmarkReport) -> str:
     if base is not None and base.bundle.bytes:
         share = f"{report.bundle.bytes / base.bundle.bytes:.0%} of {other}"
     tiles.append(("size", bytes_text(report.bundle.bytes), share))
+    energy = energy_tile(report)
+    if energy is not None:
+        tiles.append(energy)
     labelled = report.accuracy.labelled
     if labelled is not None:
         said = interval_text(labelled)
@@ -202,7 +215,7 @@ def _latency(report: BenchmarkReport, index: int) -> str:
         if value is not None:
             rows.append((title, ms_text(value), "", ""))
     count = len(latency.samples_ms)
-    caption = f"{count} runs, one after the other, after {report.spec.warmup_runs} to warm up"
+    caption = runs_text(report)
     median = ms_text(latency.p50_ms)
     plots = ""
     if plots_available():

@@ -29,9 +29,25 @@ VERDICT_TITLES: dict[Verdict, str] = {
     "accuracy-suspect": "Accuracy suspect",
 }
 _FINE: frozenset[Verdict] = frozenset({"accelerated", "cpu-as-planned"})
+#: In a table there is little room.
+_SHORT: dict[Verdict, str] = {
+    "cpu-as-planned": "CPU, as planned",
+    "partly-fell-back": "Partly on the CPU",
+}
 #: Each model gets plots of its own; more would make the page long before its reports begin.
 _MOST_MODELS = 12
-_COLUMNS = ("", "device", "date", "verdict", "median", "p99", "x fastest", "size", "memory")
+_COLUMNS = (
+    "",
+    "device",
+    "date",
+    "trust",
+    "verdict",
+    "median",
+    "p99",
+    "x fastest",
+    "size",
+    "memory",
+)
 _SESSIONS = (
     "Each report was measured in a session of its own: clocks and load differ between them, "
     "and so may a few per cent. A claim needs both bundles measured in turns on one device."
@@ -52,6 +68,8 @@ def overview_table(reports: Sequence[BenchmarkReport], *, brief: bool = False) -
     left_out = {"verdict", "p99", "memory"}
     if len(set(named)) == len(named):
         left_out.add("date")
+    if all(report.trust is None for report in reports):
+        left_out.add("trust")
     kept = [place for place, name in enumerate(columns) if name not in left_out]
     remarks = [
         VERDICT_TITLES[report.verdict] if report.verdict not in _FINE else ""
@@ -101,7 +119,8 @@ def _rows(
             ),
             Cell(text=clean(report.device.name, limit=40)),
             Cell(text=report.created[:10]),
-            Cell(text=VERDICT_TITLES[report.verdict]),
+            Cell(text="-" if report.trust is None else report.trust.grade),
+            Cell(text=_SHORT.get(report.verdict, VERDICT_TITLES[report.verdict])),
             Cell(
                 text="-"
                 if median is None
@@ -147,7 +166,7 @@ def overview_section(reports: Sequence[BenchmarkReport]) -> str:
             "of that model",
             columns,
             rows,
-            numbers=frozenset({4, 5, 6, 7, 8, 9}),
+            numbers=frozenset({5, 6, 7, 8, 9, 10}),
         ),
         f'<p class="note">{escaped(_SESSIONS, limit=1000)}</p>\n',
     ) + "".join(

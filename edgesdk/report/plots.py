@@ -112,11 +112,13 @@ def _percentile_lines(report: BenchmarkReport, upper: Axes, lower: Axes, high: f
         ends = (interval.lower_ms, min(interval.upper_ms, high))
         # a width in points: it is seen however narrow the interval is
         lower.plot(ends, [100 * share] * 2, color=INK, linewidth=4, solid_capstyle="butt")
+        is_right = value > 0.9 * high
         upper.annotate(
             title.removesuffix("_ms"),
             (value, 1),
             xycoords=("data", "axes fraction"),
-            xytext=(3, -8 - 12 * top),
+            ha="right" if is_right else "left",
+            xytext=(-3 if is_right else 3, -8 - 12 * top),
             textcoords="offset points",
             fontsize=9.5,
         )
@@ -135,19 +137,23 @@ def timeline_plot(report: BenchmarkReport, name: str) -> Drawn | None:
     conditions = report.conditions.samples
     clock = [(s.t_s, mhz) for s in conditions if (mhz := mean_clock_mhz(s)) is not None]
     warmth = [(s.t_s, c) for s in conditions if (c := warmest_c(s)) is not None]
-    below = [
-        (points, label, colour)
-        for points, label, colour in ((clock, "MHz", MUTED), (warmth, "°C", WARM))
-        if len(points) > 1
-    ]
+    others = [(s.t_s, s.others_cpu) for s in conditions if s.others_cpu is not None]
+    power = [(s.t_s, max(s.power_w.values())) for s in conditions if s.power_w]
+    panels = (
+        (clock, "MHz", MUTED, "mean clock"),
+        (warmth, "°C", WARM, "warmest zone"),
+        (others, "cores", MUTED, "load of others"),
+        (power, "W", WARM, "largest sensor of power"),
+    )
+    below = [panel for panel in panels if len(panel[0]) > 1]
     out: list[str] = []
-    with drawing(3.7 if below else 2.4, name, out) as figure:
+    with drawing(2.4 + 0.65 * len(below), name, out) as figure:
         heights = (3, *(1.2 for _ in below))
         rows = figure.subplots(
             1 + len(below), 1, sharex=True, height_ratios=heights, squeeze=False
         )
-        first, *others = (row[0] for row in rows)
-        times = [total / 1000 for total in itertools.accumulate(samples)]
+        first, *lower = (row[0] for row in rows)
+        times, is_spread = _times(report)
         drawn = [(0.0, samples[0]), *thin(list(zip(times, samples, strict=True)))]
         # a run lasts from the end of the one before it to its own
         first.plot(*zip(*drawn, strict=True), color=OURS, linewidth=0.9, drawstyle="steps-pre")
@@ -157,11 +163,11 @@ def timeline_plot(report: BenchmarkReport, name: str) -> Drawn | None:
             logarithmic(first, "y")
         else:
             first.set_ylim(bottom=0, top=1.08 * high if high else 1.0)
-        for axes, (points, label, colour) in zip(others, below, strict=True):
+        for axes, (points, label, colour, _) in zip(lower, below, strict=True):
             axes.plot(*zip(*thin(points), strict=True), color=colour)
             axes.set_ylabel(label)
             _roomy(axes, [value for _, value in points])
-        (others[-1] if others else first).set_xlabel("seconds of measuring")
+        (lower[-1] if lower else first).set_xlabel("seconds of measuring")
         figure.align_ylabels()
     told = []
     if len(drawn) - 1 < len(samples):
@@ -170,12 +176,20 @@ def timeline_plot(report: BenchmarkReport, name: str) -> Drawn | None:
             f"Of {len(samples):,} runs the fastest and the slowest of each of {stretches} "
             "stretches are drawn."
         )
-    names = [
-        word for points, word in ((clock, "mean clock"), (warmth, "warmest zone")) if points
-    ]
+    if is_spread:
+        told.append("Runs overlapped, so they are spread evenly over the time.")
     if below:
-        told.append(f"Below: {' and '.join(names)}.")
+        told.append(f"Below: {', '.join(panel[3] for panel in below)}.")
     return Drawn(svg=out[0], caption=" ".join(told))
+
+
+def _times(report: BenchmarkReport) -> tuple[list[float], bool]:
+    """Give when each run ended, in seconds, and whether that is only spread over the time."""
+    samples, spec = report.latency.samples_ms, report.spec
+    if spec.streams == 1 and spec.rate_per_s is None:
+        return [total / 1000 for total in itertools.accumulate(samples)], False
+    whole_s = report.wall_s or sum(samples) / 1000 / spec.streams
+    return [whole_s * (i + 1) / len(samples) for i in range(len(samples))], True
 
 
 def _roomy(axes: Axes, values: Sequence[float]) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import log10
 
 from edgesdk.bench.conditions import mean_clock_mhz, warmest_c
 from edgesdk.bench.statistics import quantile
 from edgesdk.bench.values import BenchmarkReport
+from edgesdk.report.drawing import is_wide
 from edgesdk.report.spark import course, histogram, spark
 from edgesdk.report.summary import Row, clean, ms_text
 
@@ -43,9 +45,11 @@ def _spread(samples: Sequence[float]) -> str:
     ordered = sorted(samples)
     low, high = ordered[0], quantile(ordered, _DRAWN)
     beyond = sum(sample > high for sample in ordered)
-    text = (
-        f"{histogram(ordered, low, high)} {ms_text(low).removesuffix(' ms')} to {ms_text(high)}"
-    )
+    bars, note = histogram(ordered, low, high), ""
+    if is_wide(low, high):
+        bars = histogram([log10(max(each, low)) for each in ordered], log10(low), log10(high))
+        note = ", logarithmic"
+    text = f"{bars} {ms_text(low).removesuffix(' ms')} to {ms_text(high)}{note}"
     if beyond:
         text += f", {beyond} up to {ms_text(ordered[-1])}"
     return text
