@@ -54,15 +54,15 @@ def board(home: Path, monkeypatch: pytest.MonkeyPatch) -> VirtualBoard:
     return made
 
 
-#: A command on a board takes some 15 s here; one in some dozens stands still, see `Stalled`.
+#: A command on a board takes some 15 s here; a few stand still, see `Stalled`.
 STALLED_S = 150.0
 
 
 class Stalled(Exception):
     """What ran in the emulator stood still.
 
-    Seen with qemu-user 7.2 once in 10 to 50 deployments to a daemon on a line, never without an
-    emulator; the cause is unknown. So such a deployment is tried once more on a new board, and
+    Seen with qemu-user 7.2 a few times in some hundred deployments to a daemon on a line, never
+    without an emulator; the cause is unknown. So such a deployment is tried once more on a new board, and
     what the agent's threads waited for is printed.
     """
 
