@@ -311,7 +311,7 @@ def _carry_out(
         if chosen is None:
             deployment = send_bundle(session, job.bundle, job, device, sending, gate)
         else:
-            deployment = send_winner(session, chosen, device, sending, gate)
+            deployment = send_winner(session, chosen.winner, device, sending, gate)
     except FindingsError as exc:
         if not is_measured:
             raise

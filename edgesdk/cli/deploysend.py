@@ -10,12 +10,11 @@ from edgesdk.cli.progress import progress_bars
 from edgesdk.errors import InputError, RolledBackError
 
 if TYPE_CHECKING:
-    from edgesdk.bench.contest import ContestResult
     from edgesdk.bench.offload_values import Offload
     from edgesdk.bench.values import BenchSpec
     from edgesdk.bundle.store import Bundle
     from edgesdk.cli.deployjob import Job
-    from edgesdk.deploy.activate import Standing
+    from edgesdk.deploy.activate import Proven, Standing
     from edgesdk.deploy.delta_bases import Bases
     from edgesdk.deploy.values import Deployment
     from edgesdk.devices.inventory import Device
@@ -72,16 +71,16 @@ class CpuTimeGate:
 
 def send_winner(
     session: Session,
-    chosen: ContestResult,
+    winner: Proven,
     device: Device,
     sending: Sending,
     gate: CpuTimeGate | None,
 ) -> Deployment:
-    """Make the winner of a contest current, which was proven in it."""
+    """Make a bundle current that was proven in a contest."""
     if gate is not None:
         with progress_bars() as on_progress:
             gate.hold(on_progress)
-    return activate_winner(session, chosen, device, standing=sending.standing)
+    return activate_winner(session, winner, device, standing=sending.standing)
 
 
 def send_bundle(  # noqa: PLR0917 - private, and each is of another type

@@ -18,17 +18,19 @@ _WON: dict[DecidedBy, str] = {
     "alone": "kept, as the only one left",
 }
 _ROUNDS_NOTE = (
-    "Bundles of the same model, each with another backend before the others, measured in "
-    "turns: every round starts a new worker for each, and every other round goes backwards. A "
+    "Bundles of the same model, each with another backend before the others or in another "
+    "precision, measured in turns: every round starts a new worker for each, and every other round goes backwards. A "
     "ratio is the median over the rounds, with its interval between two of them; one is called "
     "faster only where that leaves out 1."
 )
 
 
 def contest_table(contest: Contest) -> Headline:
-    """Set the contestants side by side, a line each, in the order of the profile."""
+    """Set the contestants side by side, a line each, in the order in which a tie goes."""
     scored = any(each.labelled is not None for each in contest.contestants)
     extra = ("labelled",) if scored else ()
+    if _by_precision(contest):
+        extra = ("size", "cosine to float", *extra)
     times = [f"{name}, emulated" if contest.emulated else name for name in ("median", "p95")]
     return Headline(
         columns=("contest", *times, "peak memory", *extra, "bundle", ""),
@@ -43,11 +45,18 @@ def _row(contest: Contest, each: Contestant, *, scored: bool) -> tuple[str, ...]
         "-" if each.p95_ms is None else ms_text(each.p95_ms),
         "-" if each.peak_rss_bytes is None else bytes_text(each.peak_rss_bytes),
     ]
+    if _by_precision(contest):
+        figures.append("-" if each.bundle is None else bytes_text(each.bundle.bytes))
+        figures.append("-" if each.cosine is None else f"{each.cosine:.5f}")
     if scored:
         figures.append(_score(each.labelled))
     bundle = "-" if each.bundle is None else each.bundle.id[:12]
-    name = clean(each.backend, limit=60)
+    name = clean(each.name, limit=80)
     return (name, *figures, bundle, _remark(contest, each))
+
+
+def _by_precision(contest: Contest) -> bool:
+    return any(each.precision for each in contest.contestants)
 
 
 def _score(result: AccuracyResult | None) -> str:
@@ -55,7 +64,7 @@ def _score(result: AccuracyResult | None) -> str:
 
 
 def _remark(contest: Contest, each: Contestant) -> str:
-    if each.backend == contest.winner:
+    if each.name == contest.winner:
         return _WON[contest.decided_by]
     told = []
     if each.ratio is not None:
@@ -70,9 +79,9 @@ def contest_section(contest: Contest | None) -> str:
     if contest is None:
         return ""
     shown = contest_table(contest)
-    figures = frozenset(range(1, 4))
+    figures = frozenset(range(1, 6 if _by_precision(contest) else 4))
     rows = [
-        (each.backend, ", ".join(each.runtimes), _nodes(each), _rounds(each), _load(each))
+        (each.name, ", ".join(each.runtimes), _nodes(each), _rounds(each), _load(each))
         for each in contest.contestants
     ]
     head = ("", "runtime", "nodes", "runs", "load")
