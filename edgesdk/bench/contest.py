@@ -48,14 +48,15 @@ _CHECK_TIMEOUT_S = 600.0
 class ContestResult:
     """Who won, proven on the device and ready for `edgesdk.deploy.activate_bundle`.
 
-    ``judged`` is what labelled data gave of the winner; None where they were not run. ``proven``
-    are all that passed on the device, by name.
+    ``judged`` is what labelled data gave of the winner; None where they were not run. All that
+    passed on the device are in ``proven``, by name; ``refusals`` are what it said of others.
     """
 
     contest: Contest
     winner: Proven
     judged: Judged | None
     proven: Mapping[str, Proven] = field(default_factory=dict)
+    refusals: Mapping[str, DeviceError] = field(default_factory=dict)
 
 
 def run_contest(
@@ -139,6 +140,7 @@ def run_contest(
         winner=course.proven[winner],
         judged=course.judged.get(winner),
         proven=course.proven,
+        refusals=course.refusals,
     )
 
 

@@ -55,13 +55,13 @@ class Course:
     #: Who loses too much on labelled data, and how much.
     lost: dict[str, str] = field(default_factory=dict)
     out: dict[str, str] = field(default_factory=dict)
-    #: The first that a device refused: what is raised where nobody is left.
-    refusal: DeviceError | None = None
+    #: What the device said of those it refused; the first is raised where nobody is left.
+    refusals: dict[str, DeviceError] = field(default_factory=dict)
 
     def drop(self, name: str, exc: DeviceError) -> None:
         """Go on without one."""
         self.out[name] = str(exc)
-        self.refusal = self.refusal or exc
+        self.refusals[name] = exc
 
     def left(self) -> list[str]:
         """Who is still in, in order."""
@@ -70,8 +70,8 @@ class Course:
     def require_one(self) -> None:
         """Raise what the device said first where nobody is left."""
         if not self.left():
-            assert self.refusal is not None
-            raise self.refusal
+            nothing = DeviceError(f"cannot hold a contest: {'; '.join(self.out.values())}")
+            raise next(iter(self.refusals.values()), nothing)
 
     def samples_ms(self, names: Sequence[str]) -> dict[str, list[tuple[float, ...]]]:
         """Give the samples of each round."""

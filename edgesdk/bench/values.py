@@ -92,8 +92,9 @@ VERDICTS: dict[Verdict, str] = {
 }
 
 #: What a contest was decided by: a clear difference in time; the order of the profile, as there
-#: was none; a faster one's loss of accuracy; or one alone was left.
-DecidedBy: TypeAlias = Literal["time", "order", "accuracy", "alone"]
+#: was none; a faster one's loss of accuracy; or one alone was left. Refused: the bundle that
+#: was asked for lost, so nothing was kept.
+DecidedBy: TypeAlias = Literal["time", "order", "accuracy", "alone", "refused"]
 DevicePath: TypeAlias = Literal["local", "ssh", "serial", "virtual"]
 ModelFormat: TypeAlias = Literal["onnx", "tflite"]
 PercentileName: TypeAlias = Literal["p50_ms", "p90_ms", "p99_ms"]
@@ -489,7 +490,7 @@ class Ratio:
 
 
 def contestant_name(backend: str, precision: str) -> str:
-    """Give what a contestant is called: its backend, and the precision where several compete."""
+    """Say what a contestant is called: its backend, and the precision if several compete."""
     return f"{backend} {precision}".strip()
 
 

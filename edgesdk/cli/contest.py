@@ -133,9 +133,7 @@ def hold_contest(
             bases=bases,
             on_progress=opened.enter_context(progress_bars()),
         )
-    won = next(
-        each for each in job.competitors if each.entrant.name == result.contest.winner
-    )
+    won = next(each for each in job.competitors if each.entrant.name == result.contest.winner)
     assert won.entrant.bundle is not None
     return _settle(job, won.entrant.bundle, won.floats, result)
 

@@ -174,6 +174,7 @@ def _from_bundle(settings: Settings, wanted: Wanted) -> Job:
         ("--shape", wanted.shapes),
         ("--baseline", wanted.baseline or None),
         ("--backend", wanted.backend),
+        ("--accept-slower", wanted.accept_slower or None),
     ):
         if value is not None:
             raise InputError(
@@ -233,6 +234,12 @@ def _from_model(settings: Settings, wanted: Wanted) -> Job:
     by_device = inputs.recipe.precision == _AUTO
     if by_device:
         _refuse_beside_auto(wanted)
+    if wanted.accept_slower and not wanted.baseline:
+        raise InputError(
+            "cannot use --accept-slower without --baseline: nothing is compared with the float "
+            "model",
+            hint="leave --accept-slower out, or add --baseline",
+        )
     if wanted.baseline and inputs.plan.precision in (_FLOAT, "as-is"):
         raise InputError(
             f"cannot compare with a float baseline: this build is {inputs.plan.precision}",
@@ -254,10 +261,12 @@ def _from_model(settings: Settings, wanted: Wanted) -> Job:
         before = None
         if wanted.baseline:
             before = _build(_as_float(own), into / BASELINE, state)
-        return _build(own, into / BUNDLE, state, notes.append), before
+        # times here are of no interest where the device is about to tell
+        on_note = ignore_note if by_device else notes.append
+        return _build(own, into / BUNDLE, state, on_note), before
 
     competitors: tuple[Competitor, ...] = ()
-    if wanted.contest and wanted.bench or by_device:
+    if (wanted.contest and wanted.bench) or by_device:
         contenders = (
             plan_verdict(inputs, backends=wanted.contest)
             if by_device

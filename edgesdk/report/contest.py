@@ -16,12 +16,13 @@ _WON: dict[DecidedBy, str] = {
     "order": "a tie: kept, as it comes first",
     "accuracy": "kept, as it keeps its accuracy",
     "alone": "kept, as the only one left",
+    "refused": "the better one; nothing was switched",
 }
 _ROUNDS_NOTE = (
     "Bundles of the same model, each with another backend before the others or in another "
-    "precision, measured in turns: every round starts a new worker for each, and every other round goes backwards. A "
-    "ratio is the median over the rounds, with its interval between two of them; one is called "
-    "faster only where that leaves out 1."
+    "precision, measured in turns: every round starts a new worker for each, and every other "
+    "round goes backwards. A ratio is the median over the rounds, its interval between two "
+    "of them; one is called faster only where that leaves out 1."
 )
 
 
