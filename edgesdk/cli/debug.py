@@ -107,6 +107,8 @@ def debug(
     inputs: as signal over noise in dB against the float model. With --device in the runtime
     there too; what serves there goes on serving. Samples are those of --data, else of --calib.
     """
+    from edgesdk.profiles.identify import require_agent
+
     out = Output("debug", fmt)
     settings = resolve_settings({"inventory": inventory, "targets_dir": targets_dir})
     if sort not in _SORTS:
@@ -128,6 +130,8 @@ def debug(
         data=data,
         backend=backend,
     )
+    if found is not None:
+        require_agent(inputs.profile)
     note_findings(out, inputs.findings)
     made = _build(settings, inputs)
     for finding in made.as_built["findings"]:
@@ -146,6 +150,7 @@ def debug(
         "target": made.profile.name,
         "precision": made.plan.precision,
         "device": None if found is None else found.name,
+        "device_runtimes": table.runtimes,
         "device_failed": None if table.broken is None else str(table.broken),
         "samples": samples if shown.count is None else min(samples, shown.count),
         "sorted_by": sort,
@@ -160,7 +165,8 @@ def debug(
         _save(out_file, content)
         out.note(f"wrote {out_file}")
     _show(out, table, ordered if not top else ordered[:top], content)
-    out.pairs(price_rows(budget, names))
+    ran = ("device ran", ", ".join(table.runtimes) or None)
+    out.pairs([ran, *price_rows(budget, names)])
     if table.broken is not None:
         raise table.broken
 
@@ -199,7 +205,7 @@ def _look_there(  # noqa: PLR0917 - private, and each is of another type
     force_target: bool,
 ) -> None:
     from edgesdk.deploy.hold import hold_device
-    from edgesdk.errors import DeviceError, LinkError
+    from edgesdk.errors import BuildError, DeviceError, LinkError
 
     shown = inputs.labelled if inputs.labelled is not None else inputs.calib
     assert shown is not None
@@ -220,7 +226,7 @@ def _look_there(  # noqa: PLR0917 - private, and each is of another type
                 timeout_s=settings.request_timeout_s,
                 bases=find_bases(settings),
             )
-    except (DeviceError, LinkError) as exc:
+    except (BuildError, DeviceError, LinkError) as exc:
         table.broken = table.broken or exc
 
 
@@ -257,7 +263,7 @@ def _show(
     left = len(table.layers) - len(layers)
     if left:
         out.line(f"{left} more; --top 0 shows all, -o saves them")
-    if table.too_large:
+    if there is not None and table.too_large:
         count = len(table.too_large)
         out.line(f"the results of {count} layers are too large for a reply of the device")
     out.line()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from edgesdk.build.debug import LayerBuild
     from edgesdk.data.dataset import Dataset
+    from edgesdk.deploy.activate import Proven
     from edgesdk.deploy.delta_bases import Bases
     from edgesdk.devices.session import Session
     from edgesdk.progress import OnProgress
@@ -41,7 +42,7 @@ class LayerTable:
     """What was found of each layer, by where it ran (``host`` or ``device``) and its name.
 
     ``too_large`` are those whose results do not fit into a device's reply; ``broken`` is what
-    ended the device's part.
+    ended the device's part; ``runtimes`` are what ran the layers there.
     """
 
     layers: tuple[Layer, ...]
@@ -49,6 +50,7 @@ class LayerTable:
     local: dict[str, dict[str, Distance]] = field(default_factory=dict)
     too_large: tuple[str, ...] = ()
     broken: EdgeError | None = None
+    runtimes: tuple[str, ...] = ()
 
     def worst_first(self, by: str = "local") -> list[Layer]:
         """Give the layers, by what the device said of them, else this computer."""
@@ -75,15 +77,14 @@ def measure_layers(
     """Measure all layers on this computer, on the first samples of some data.
 
     Raises:
-        DataError: A sample is not finite.
+        DataError: A sample cannot be used.
         QuantizeError: A graph does not run here.
     """
-    from edgesdk.quantize.layers import measure_on_host, require_finite
+    from edgesdk.quantize.layers import measure_on_host
 
     def samples() -> Iterable[dict[str, np.ndarray]]:
         return itertools.islice(data.samples(), count)
 
-    require_finite(samples())
     table = LayerTable(layers=made.graphs.layers, accumulated={"host": {}}, local={"host": {}})
     for group in measure_on_host(made.graphs, samples, on_progress=on_progress):
         table.accumulated["host"].update(group.accumulated)
@@ -121,6 +122,12 @@ def measure_layers_on_device(  # noqa: PLR0917 - each is of another type
     table.too_large = tuple(one.name for group in large for one in group)
     with tempfile.TemporaryDirectory(prefix="edgesdk-debug-") as folder:
 
+        def note(proven: Proven) -> None:
+            used = [
+                f"{r.runtime} {r.version or ''}".strip() for r in proven.self_check.runtimes
+            ]
+            table.runtimes = tuple(dict.fromkeys((*table.runtimes, *used)))
+
         def answers(tapped: Tapped) -> Iterable[dict[str, np.ndarray]]:
             bundle = bundle_layers(made, tapped, first, Path(folder) / "bundle")
             for given in run_for_a_look(
@@ -131,6 +138,7 @@ def measure_layers_on_device(  # noqa: PLR0917 - each is of another type
                 force_target=force_target,
                 timeout_s=timeout_s,
                 bases=bases,
+                on_proven=note,
                 on_progress=on_progress,
             ):
                 yield {result: given[output] for output, result in tapped.outputs.items()}
@@ -189,7 +197,7 @@ def price_rows(budget: Mapping[str, Any] | None, known: Iterable[str]) -> list[t
 
 
 def recipe_lines(budget: Mapping[str, Any] | None, known: Iterable[str]) -> list[str]:
-    """Give the lines of a recipe that keep in float what a budget kept, as far as it has names."""
+    """Give the lines of a recipe that keep in float what a budget kept, if it has names."""
     names = [] if budget is None else [name for name in budget["kept"] if name in set(known)]
     if not names or budget is None or budget["after"] > budget["limit"]:
         return []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from edgesdk.deploy.deploy import prove_bundle
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from edgesdk.bundle import Bundle
+    from edgesdk.deploy.activate import Proven
     from edgesdk.deploy.delta_bases import Bases
     from edgesdk.profiles.values import TargetProfile
 
@@ -31,6 +32,7 @@ def run_for_a_look(
     force_target: bool = False,
     timeout_s: float = 600.0,
     bases: Bases | None = None,
+    on_proven: Callable[[Proven], None] | None = None,
     on_progress: OnProgress = ignore_progress,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Send a bundle, run it on samples, and remove it again, however that ends.
@@ -46,6 +48,7 @@ def run_for_a_look(
         force_target: Go on where the device is another.
         timeout_s: How long its check and each inference may take there.
         bases: For deltas, see `edgesdk.deploy.deploy.deploy_bundle`.
+        on_proven: Told what loaded it there.
         on_progress: Told of every step.
 
     Raises:
@@ -54,7 +57,7 @@ def run_for_a_look(
     """
     inputs = [value["name"] for value in bundle.manifest["inputs"]]
     try:
-        prove_bundle(
+        proven = prove_bundle(
             bundle,
             session,
             profile=profile,
@@ -63,6 +66,8 @@ def run_for_a_look(
             bases=bases,
             on_progress=on_progress,
         )
+        if on_proven is not None:
+            on_proven(proven)
         for sample in samples:
             given = {name: sample[name] for name in inputs}
             yield run_on_device(session, bundle.id, given, timeout_s=timeout_s)[0]

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgesdk.errors import DataError
 from edgesdk.progress import OnProgress, Progress, ignore_progress
 from edgesdk.quantize.branches import Layer, LayerGraphs, Tapped
 from edgesdk.quantize.compare import open_candidate
@@ -24,7 +23,6 @@ __all__ = [
     "compare",
     "groups_of",
     "measure_on_host",
-    "require_finite",
     "run_tapped",
 ]
 
@@ -157,25 +155,6 @@ def measure_on_host(
         on_progress(
             Progress(step="compare layers", done=number + 1, total=len(parted), unit="groups")
         )
-
-
-def require_finite(samples: Iterable[Sample]) -> None:
-    """See that samples hold finite numbers.
-
-    Raises:
-        DataError: One does not.
-    """
-    import numpy as np
-
-    for number, sample in enumerate(samples):
-        for name, array in sample.items():
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise DataError(
-                    f"cannot compare layers on sample {number}: input {name!r} holds NaN or "
-                    "infinite values",
-                    hint="look at how the sample was made",
-                    sample=number,
-                )
 
 
 def run_tapped(
