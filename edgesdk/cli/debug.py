@@ -16,8 +16,8 @@ from edgesdk.cli.debugjob import (
     LayerTable,
     measure_layers,
     measure_layers_on_device,
+    names_to_keep,
     price_rows,
-    recipe_lines,
 )
 from edgesdk.cli.deltas import find_bases
 from edgesdk.cli.devicelink import find_device, note_wait, open_session
@@ -157,9 +157,8 @@ def debug(
         "layers": [table.record(layer) for layer in ordered],
         "too_large_for_device": table.too_large,
         "budget": budget,
-        "keep_float": [line[4:] for line in recipe_lines(budget, names)[1:]],
+        "keep_float": names_to_keep(budget, names),
     }
-    content["keep_float"] = [json.loads(str(name)) for name in content["keep_float"]]
     out.document(content)
     if out_file is not None:
         _save(out_file, content)

@@ -29,8 +29,8 @@ __all__ = [
     "LayerTable",
     "measure_layers",
     "measure_layers_on_device",
+    "names_to_keep",
     "price_rows",
-    "recipe_lines",
 ]
 
 #: What one reply of a device may hold is more than this: `edgesdk.wire.limits`.
@@ -181,10 +181,11 @@ def price_rows(budget: Mapping[str, Any] | None, known: Iterable[str]) -> list[t
         cost += f", {budget['expected_time']:.2f} times the time (assumed)"
     said = f"{len(kept)} nodes bring {unit} from {before:g} to {after:g} (limit {limit:g}): "
     rows = [("keep in float", said + cost)]
-    lines = recipe_lines(budget, known)
-    if lines:
+    names = names_to_keep(budget, known)
+    if names:
+        lines = ["keep_float:", *(f"  - {json.dumps(name)}" for name in names)]
         rows.append(("recipe", "\n".join(lines)))
-    nameless = len(set(kept) - set(known))
+    nameless = len(kept) - len(names)
     if nameless:
         rows.append(
             (
@@ -196,9 +197,9 @@ def price_rows(budget: Mapping[str, Any] | None, known: Iterable[str]) -> list[t
     return rows
 
 
-def recipe_lines(budget: Mapping[str, Any] | None, known: Iterable[str]) -> list[str]:
-    """Give the lines of a recipe that keep in float what a budget kept, if it has names."""
-    names = [] if budget is None else [name for name in budget["kept"] if name in set(known)]
-    if not names or budget is None or budget["after"] > budget["limit"]:
+def names_to_keep(budget: Mapping[str, Any] | None, known: Iterable[str]) -> list[str]:
+    """Name what a budget kept in float, as far as a recipe can: by names the model has."""
+    if budget is None or budget["after"] > budget["limit"]:
         return []
-    return ["keep_float:", *(f"  - {json.dumps(name)}" for name in names)]
+    names = set(known) - {""}
+    return [name for name in budget["kept"] if name in names]
