@@ -67,7 +67,7 @@ def build_layers(
     recipe: Recipe,
     plan: BuildPlan,
     *,
-    calib: Dataset,
+    calib: Dataset | None,
     labelled: Dataset | None = None,
     state_dir: Path | None = None,
     on_note: OnNote = ignore_note,
@@ -79,7 +79,8 @@ def build_layers(
     `edgesdk.build.pipeline.build_bundle`.
 
     Raises:
-        InputError: The model has no float layers to compare with, or the precision no pairs.
+        InputError: The model has no float layers to compare with, the precision no pairs, or
+            there is no calibration data.
         QuantizeError: Nothing can be quantized.
     """
     if isinstance(opened, OpenedTflite) or is_quantized(opened.ir):
@@ -88,12 +89,17 @@ def build_layers(
             "layer to compare with",
             hint="give the float model it was made from",
         )
-    if plan.precision not in _WITH_PAIRS:
+    if calib is not None and plan.precision not in _WITH_PAIRS:
         raise InputError(
             f"cannot debug a build in {plan.precision}: layers are compared in "
             f"{' and '.join(_WITH_PAIRS)}",
             hint="leave --precision out",
             precision=plan.precision,
+        )
+    if calib is None:
+        raise InputError(
+            f"cannot debug {opened.source.name}: there is no calibration data",
+            hint="give 100 typical inputs or so with --calib",
         )
     settled: list[Settled] = []
     as_built: dict[str, Any] = {"findings": []}

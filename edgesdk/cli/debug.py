@@ -101,11 +101,12 @@ def debug(
     targets_dir: TargetsDirOption = None,
     fmt: FormatOption = Format.TEXT,
 ) -> None:
-    """Say which layers lose how much in 8 bits, and what to keep in float.
+    """Say which layers lose how much in 8 bits.
 
     Of every layer the error that has accumulated up to it, and its own, local one, with float
     inputs: as signal over noise in dB against the float model. With --device in the runtime
     there too; what serves there goes on serving. Samples are those of --data, else of --calib.
+    Last comes the cheapest set to keep in float for --max-drop, as lines of a recipe.
     """
     from edgesdk.profiles.identify import require_agent
 
@@ -125,7 +126,7 @@ def debug(
         shapes=shape,
         calib=calib,
         recipe=recipe,
-        precision=precision or "int8",
+        precision=precision,
         max_drop=max_drop,
         data=data,
         backend=backend,
@@ -137,7 +138,7 @@ def debug(
     for finding in made.as_built["findings"]:
         out.note(f"{finding['severity']}: {finding['message']}")
     shown = inputs.labelled if inputs.labelled is not None else inputs.calib
-    assert shown is not None, "int8 has calibration data, or is refused"
+    assert shown is not None, "a build without calibration data is refused"
     with progress_bars() as on_progress:
         table = measure_layers(made, shown, samples, on_progress)
     if found is not None:
@@ -174,11 +175,11 @@ def _build(settings: Settings, inputs: BuildInputs) -> LayerBuild:
     from edgesdk.build.debug import build_layers
     from edgesdk.plan.precisions import NOISE_LIMIT, ONE_POINT
 
-    assert inputs.calib is not None, "int8 has calibration data, or is refused"
     judged = inputs.labelled if inputs.labelled is not None else inputs.calib
     recipe = inputs.recipe
     if recipe.max_drop is None:
-        limit = NOISE_LIMIT if judged.labels is None else ONE_POINT
+        is_labelled = judged is not None and judged.labels is not None
+        limit = ONE_POINT if is_labelled else NOISE_LIMIT
         recipe = replace(recipe, max_drop=limit)
     with progress_bars() as on_progress:
         return build_layers(
