@@ -6,7 +6,7 @@ import math
 import re
 from typing import TYPE_CHECKING
 
-from edgesdk.errors import InputError
+from edgesdk.errors import InputError, RecipeError
 from edgesdk.near import suggest
 
 if TYPE_CHECKING:
@@ -101,12 +101,12 @@ def read_share(text: str, *, option: str) -> float:
     Raises:
         InputError: It is none.
     """
-    number = text.strip()
-    factor = 0.01 if number.endswith("%") else 1.0
+    from edgesdk.plan.recipe import parse_share
+
     try:
-        value = float(number.removesuffix("%")) * factor
-    except ValueError:
-        value = math.nan
+        value = parse_share(text)
+    except RecipeError:
+        value = 0.0
     if not 0 < value < 1:
         raise InputError(
             f"cannot use {option} {text!r}: not a share between 0 % and 100 %",

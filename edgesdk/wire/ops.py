@@ -66,8 +66,9 @@ gc          budget_bytes (optional), bundle (optional:  removed, freed_bytes, ke
             only this one, a candidate too)
 run         release, tensors, timeout_s; body: inputs   tensors, run_ms, parts;
                                                         body: outputs
-bench       release, spec                               see `edgesdk.bench`;
-                                                        body: samples (u64 ns)
+bench       release, spec (see                          see `edgesdk.bench`;
+            `edge_agent.benching`)                      body: samples (u64 ns); its events
+                                                        carry some in ``live``
 pair        release, against, order (who goes first in  pairs, mode, why, started, conditions,
             each pair: ``0`` for release, ``1``),       load_ms, wall_s, runtimes;
             block_ms, duration_s, threads,              body: see `edge_agent.pairing`
