@@ -24,12 +24,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
 from edgesdk.bench.dip import dip, dip_limit, spread_ties
-from edgesdk.bench.pairs import autocorrelation_time
+from edgesdk.bench.pairs import autocorrelation_time, average_ranks
 from edgesdk.bench.trust_values import Outliers
 
 __all__ = ["Diagnosis", "Modes", "diagnose", "find_outliers"]
@@ -159,8 +160,6 @@ def find_outliers(data: Floats) -> Outliers | None:
 
 def _find_warmup(data: Floats) -> tuple[int, float]:
     """Say how many runs at the beginning differ from the rest, and by what share."""
-    from scipy.stats import norm
-
     count = len(data)
     tail = data[count // 2 :]
     inflation = math.sqrt(autocorrelation_time(_detrended(tail)))
@@ -169,8 +168,8 @@ def _find_warmup(data: Floats) -> tuple[int, float]:
     found = (0, 0.0)
     if not lengths:
         return found
-    ranks = _ranks(data)
-    limit = float(norm.isf(LEVEL / 2 / len(lengths)))
+    ranks = average_ranks(data)
+    limit = -NormalDist().inv_cdf(LEVEL / 2 / len(lengths))
     best = limit
     for length in lengths:
         rest = count - length
@@ -186,12 +185,6 @@ def _find_warmup(data: Floats) -> tuple[int, float]:
             continue
         best, found = score, (length, share)
     return found
-
-
-def _ranks(data: Floats) -> Floats:
-    from scipy.stats import rankdata
-
-    return np.asarray(rankdata(data), dtype=float)
 
 
 # -- drift -------------------------------------------------------------------------------------
@@ -211,17 +204,27 @@ def _detrended(data: Floats) -> Floats:
     return np.asarray(data - _theil_sen(batches) / size * np.arange(len(data)))
 
 
+def _trend_p(values: Floats) -> float:
+    """Give Mann and Kendall's two-sided p-value, in its normal form with ties."""
+    count = len(values)
+    left, right = np.triu_indices(count, 1)
+    score = float(np.sign(values[right] - values[left]).sum())
+    _, ties = np.unique(values, return_counts=True)
+    sizes = np.concatenate([[float(count)], -ties.astype(float)])
+    variance = float(np.sum(sizes * (np.abs(sizes) - 1.0) * (2.0 * np.abs(sizes) + 5.0))) / 18.0
+    if variance <= 0.0:
+        return 1.0
+    return 2.0 * NormalDist().cdf(-max(0.0, abs(score) - 1.0) / math.sqrt(variance))
+
+
 def _find_drift(data: Floats) -> tuple[float | None, float | None]:
     """Give the change from first to last by the median, and its p-value; None where none."""
-    from scipy.stats import kendalltau
-
     flat = autocorrelation_time(_detrended(data))
     size = max(-(-len(data) // _BATCHES), math.ceil(5.0 * flat) if flat > 1.5 else 1)
     batches = _batch_medians(data, size)
     if len(batches) < _FEWEST_BATCHES:
         return None, None
-    found = kendalltau(np.arange(len(batches)), batches)
-    p_value = float(found.pvalue)
+    p_value = _trend_p(batches)
     change = _theil_sen(batches) * (len(batches) - 1) / float(np.median(data))
     if not p_value <= LEVEL or abs(change) < MATTERS:
         return None, None
