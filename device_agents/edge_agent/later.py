@@ -21,18 +21,18 @@ __all__ = ["Part", "has", "import_all"]
 _NAMES = {
     name: "edge_agent." + name
     for name in (
-        *("activation", "assemble", "child", "describing", "finishing", "lanes", "line_gate"),
         *(
-            "loading",
-            "measuring",
-            "memory",
-            "pairing",
-            "policy_ops",
-            "probe",
-            "profiling",
-            "runtimes",
+            "activation",
+            "assemble",
+            "benching",
+            "child",
+            "describing",
+            "finishing",
+            "lanes",
+            "line_gate",
         ),
-        *("serving", "signing", "signing_keys", "watch"),
+        *("loading", "measuring", "memory", "pairing", "policy_ops", "probe", "profiling"),
+        *("runtimes", "serving", "signing", "signing_keys", "watch"),
     )
 }
 _NAMES.update(auth="edgesdk.wire.auth", traceback="traceback")

@@ -20,10 +20,17 @@ from edgesdk.cli.compare import (
 from edgesdk.cli.deployjob import Job, bundle_dataset, preprocess_of, profile_of
 from edgesdk.cli.devicelink import find_device, find_release, open_session, short_id
 from edgesdk.cli.measure import (
+    BatchOption,
+    CpusOption,
     DurationOption,
     MaxCpuTimeOption,
+    RateOption,
     RunsOption,
+    ScenarioOption,
+    SeedOption,
+    StreamsOption,
     ThreadsOption,
+    UntilOption,
     WarmupOption,
     bench_spec,
     measure_release,
@@ -70,7 +77,14 @@ def bench(
     runs: RunsOption = None,
     duration: DurationOption = None,
     warmup: WarmupOption = None,
+    until: UntilOption = None,
+    scenario: ScenarioOption = None,
+    streams: StreamsOption = None,
+    batch: BatchOption = None,
+    rate: RateOption = None,
+    seed: SeedOption = None,
     threads: ThreadsOption = None,
+    cpus: CpusOption = None,
     max_cpu_time: MaxCpuTimeOption = None,
     compare: CompareOption = None,
     compare_seconds: CompareSecondsOption = None,
@@ -98,7 +112,19 @@ def bench(
     out = Output("bench", fmt)
     settings = resolve_settings({"inventory": inventory})
     found = find_device(settings, device)
-    spec = bench_spec(runs=runs, duration=duration, warmup=warmup, threads=threads)
+    spec = bench_spec(
+        runs=runs,
+        duration=duration,
+        warmup=warmup,
+        threads=threads,
+        until=until,
+        scenario=scenario,
+        streams=streams,
+        batch=batch,
+        rate=rate,
+        seed=seed,
+        cpus=cpus,
+    )
     limit = read_max_cpu_time(max_cpu_time)
     wanted = check_compare(compare, compare_seconds, compare_seed)
     with open_session(settings, found) as session:

@@ -9,7 +9,10 @@ __all__ = ["comparison_rows", "trust_rows"]
 
 #: What the notes on the conditions tell in full.
 _IN_NOTES = frozenset(
-    ("emulation", "throttling", "clock", "temperature", "load", "unknown conditions")
+    (
+        *("emulation", "throttling", "clock", "temperature", "load"),
+        *("broken off", "unknown conditions"),
+    )
 )
 
 
