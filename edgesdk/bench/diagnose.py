@@ -1,6 +1,6 @@
 """What samples show besides their percentiles: drift, modes, warm-up, outliers, memory. Pure.
 
-Every finding needs two things: it is significant (each test errs in at most 1 % of clean
+Every finding needs two things: it is significant (each test is made to err in 1 % of clean
 measurements, heavy tails and spikes included), and it is large enough to matter. All tests
 use ranks or medians, so that a few interrupted runs decide nothing, and all take into account
 that neighbouring samples agree.
