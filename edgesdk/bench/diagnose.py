@@ -7,9 +7,9 @@ that neighbouring samples agree.
 
 * Correlation: the integrated autocorrelation time of the ranks (Geyer 1992), of what a trend
   leaves; the samples count as so many fewer.
-* Drift: Mann and Kendall's test on medians of batches, each five times as long as that (the
-  remedy of Von Storch 1995 for its excess of alarms under autocorrelation); the size is Theil
-  and Sen's slope.
+* Drift: Mann and Kendall's test on medians of batches, each five times as long as that, as
+  neighbours that agree would raise the rate of alarms (Von Storch 1995); the size is Theil and
+  Sen's slope.
 * Warm-up: the first runs against the rest by Mann and Whitney's test, for beginnings of
   several lengths with Bonferroni's correction.
 * Modes: Hartigan's dip test, see `edgesdk.bench.dip`; the modes are the halves of the best

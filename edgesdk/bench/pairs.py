@@ -11,7 +11,7 @@ starts are combined as studies are in a random-effects meta-analysis: DerSimonia
 variance between them, and Knapp and Hartung's error with Student's t, never below what the
 blocks alone would give.
 
-Sources: Hodges and Lehmann 1963; Lehmann, Nonparametrics (1975), section 2.3 (the interval,
+Sources: Hodges and Lehmann 1963; Lehmann, Nonparametrics (1975), chapter 4 (the interval,
 of which the error is taken); Geyer 1992, Practical Markov Chain Monte Carlo, section 3.3 (the
 initial positive sequence); DerSimonian and Laird 1986; Roever, Knapp and Friede 2015 (the
 error for few studies, with the factor of at least 1); Holm 1979.
