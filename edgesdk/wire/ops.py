@@ -71,8 +71,8 @@ bench       release, spec (see                          see `edgesdk.bench`;
                                                         carry some in ``live``
 pair        release, against, order (who goes first in  pairs, mode, why, started, conditions,
             each pair: ``0`` for release, ``1``),       load_ms, wall_s, runtimes;
-            block_ms, duration_s, threads,              body: see `edge_agent.pairing`
-            sample_conditions, timeout_s
+            block_ms, duration_s, threads, cpus,        body: see `edge_agent.pairing`
+            sample_conditions, side_by_side, timeout_s
 profile     release, runs, threads, timeout_s,          runtimes; body: JSON {chain_us, parts:
             budget_s                                    [{index, runtime, total_us, share,
                                                         how, why, ops}]}, see
