@@ -73,7 +73,7 @@ class Conversation:
         self._is_application = is_application
         self._read = read
         self._write = write
-        self._reader = FrameReader()
+        self._reader = FrameReader(takes_bare=not is_line)
         self._write_lock = threading.Lock()
         self._state = threading.Condition()
         self._queue = collections.deque()  # type: Any
@@ -207,6 +207,7 @@ class Conversation:
         op = str(frame.meta.get("op"))[:40]
         ctx = Context(op, send_event, self._peer, is_application=self._is_application)
         ctx.is_proven = self._gate is None or self._gate.is_proven
+        ctx.takes_bare = self._gate is None
         if self._over:
             ctx.cancel()
         self._current, self._current_id = ctx, number

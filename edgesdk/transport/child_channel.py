@@ -6,6 +6,7 @@ The child sees the end of its input when this process goes away, however it goes
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import select
@@ -13,7 +14,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from edgesdk.errors import ChannelClosed, ChannelTimeout, EdgeError
 from edgesdk.transport.base import LinkTraits
@@ -159,23 +160,60 @@ class ChildChannel:
 
     def write(self, data: bytes, *, timeout_s: float) -> None:
         """Hand over all of ``data``; see `edgesdk.transport.base.Channel`."""
-        view = memoryview(data)
         with self._writing:
-            while view:
-                if self._is_closing:
-                    raise self._gone("write to")
-                try:
-                    view = view[os.write(self._in, view) :]
-                    continue
-                except BlockingIOError:
-                    pass
-                except (BrokenPipeError, ConnectionResetError):
-                    raise self._gone("write to") from None
-                if not self._wait(self._in, select.POLLOUT, time.monotonic() + timeout_s):
-                    raise ChannelTimeout(
-                        f"cannot write to {self.name}: no byte was taken for {timeout_s:g} s",
-                        timeout_s=timeout_s,
-                    )
+            self._write(data, timeout_s)
+
+    def _write(self, data: bytes, timeout_s: float) -> None:
+        view = memoryview(data)
+        while view:
+            with self._taking(timeout_s):
+                view = view[os.write(self._in, view) :]
+
+    @contextlib.contextmanager
+    def _taking(self, timeout_s: float) -> Iterator[None]:
+        """Have one call that writes; where the child takes nothing yet, wait until it does.
+
+        Raises:
+            ChannelTimeout: That took too long.
+            ChannelClosed: The child is gone.
+        """
+        if self._is_closing:
+            raise self._gone("write to")
+        try:
+            yield
+        except BlockingIOError:
+            if not self._wait(self._in, select.POLLOUT, time.monotonic() + timeout_s):
+                raise ChannelTimeout(
+                    f"cannot write to {self.name}: no byte was taken for {timeout_s:g} s",
+                    timeout_s=timeout_s,
+                ) from None
+        except (BrokenPipeError, ConnectionResetError):
+            raise self._gone("write to") from None
+
+    def write_file(
+        self,
+        head: bytes,
+        descriptor: int,
+        offset: int,
+        size: int,
+        tail: bytes,
+        *,
+        timeout_s: float,
+    ) -> None:
+        """Hand over a piece of a file between two; see `edgesdk.transport.base.FileTaker`.
+
+        The system moves the file's pages into the pipe: they are not copied here.
+        """
+        with self._writing:
+            self._write(head, timeout_s)
+            end = offset + size
+            while offset < end:
+                with self._taking(timeout_s):
+                    count = os.sendfile(self._in, descriptor, offset, end - offset)
+                    if not count:
+                        raise OSError(errno.EIO, "the file has become too short")
+                    offset += count
+            self._write(tail, timeout_s)
 
     def end_input(self) -> None:
         """Let the child see the end of its input; what it says can still be read."""

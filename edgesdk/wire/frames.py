@@ -5,6 +5,10 @@ A frame on the wire, all integers big endian::
     magic "EDG1" | meta length u32 | body length u32 | CRC-32 of those 12 bytes
     meta (JSON object, UTF-8) | body | CRC-32 of meta and body
 
+A link that checks what it carries, as SSH does, may have *bare* frames too, if both ends say so
+in their greeting: their magic is ``EDG2`` and the last CRC-32 is of the meta alone, so a large
+body goes from a file to the link without anybody looking at it.
+
 The lengths have a check of their own: without it a magic inside boot noise would make the
 reader wait for a megabyte that never comes. On any bad check it skips one byte, looks for the
 next magic and counts what it skipped; ``noise_bytes`` is how people discover a bad cable.
@@ -15,13 +19,22 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from typing import Any, Dict, List, NoReturn, Optional
+from typing import Any, Dict, List, NoReturn, Optional, Tuple
 
 from edgesdk.wire.limits import MAX_BODY_BYTES, MAX_META_BYTES
 
-__all__ = ["Frame", "FrameError", "FrameReader", "encode_frame", "load_json", "meta_bytes"]
+__all__ = [
+    "Frame",
+    "FrameError",
+    "FrameReader",
+    "bare_frame_ends",
+    "encode_frame",
+    "load_json",
+    "meta_bytes",
+]
 
 MAGIC = b"EDG1"
+BARE_MAGIC = b"EDG2"
 _LENGTHS = struct.Struct(">4sII")
 _CRC = struct.Struct(">I")
 _HEADER_BYTES = _LENGTHS.size + _CRC.size
@@ -81,35 +94,58 @@ def meta_bytes(meta: Dict[str, Any]) -> bytes:
         raise FrameError("cannot encode frame: {}".format(exc)) from exc
 
 
+def _checked_meta(frame_meta: Dict[str, Any], body_bytes: int) -> bytes:
+    meta = meta_bytes(frame_meta)
+    if len(meta) > MAX_META_BYTES or body_bytes > MAX_BODY_BYTES:
+        raise FrameError(
+            "cannot encode frame: {} meta and {} body bytes (at most {} and {})".format(
+                len(meta), body_bytes, MAX_META_BYTES, MAX_BODY_BYTES
+            )
+        )
+    return meta
+
+
 def encode_frame(frame: Frame) -> bytes:
     """Give the bytes of ``frame``.
 
     Raises:
         FrameError: The meta is not JSON, or a part is over its limit.
     """
-    meta = meta_bytes(frame.meta)
     body = frame.body
-    if len(meta) > MAX_META_BYTES or len(body) > MAX_BODY_BYTES:
-        raise FrameError(
-            "cannot encode frame: {} meta and {} body bytes (at most {} and {})".format(
-                len(meta), len(body), MAX_META_BYTES, MAX_BODY_BYTES
-            )
-        )
+    meta = _checked_meta(frame.meta, len(body))
     lengths = _LENGTHS.pack(MAGIC, len(meta), len(body))
     crc = zlib.crc32(body, zlib.crc32(meta))
     return b"".join((lengths, _CRC.pack(zlib.crc32(lengths)), meta, body, _CRC.pack(crc)))
+
+
+def bare_frame_ends(meta: Dict[str, Any], body_bytes: int) -> Tuple[bytes, bytes]:
+    """Give what goes in front of the body of a bare frame, and what goes behind it.
+
+    Raises:
+        FrameError: The meta is not JSON, or a part is over its limit.
+    """
+    packed = _checked_meta(meta, body_bytes)
+    lengths = _LENGTHS.pack(BARE_MAGIC, len(packed), body_bytes)
+    head = b"".join((lengths, _CRC.pack(zlib.crc32(lengths)), packed))
+    return head, _CRC.pack(zlib.crc32(packed))
 
 
 class FrameReader:
     """Cuts a stream into frames, however it arrives, and resynchronises after noise.
 
     Memory is bounded by one largest frame: a header that passes its own check announces at most
-    ``max_meta`` and ``max_body`` bytes, everything else is dropped at once.
+    ``max_meta`` and ``max_body`` bytes, everything else is dropped at once. With ``takes_bare``
+    a bare frame is one too; else it is noise.
     """
 
     def __init__(
-        self, *, max_meta: int = MAX_META_BYTES, max_body: int = MAX_BODY_BYTES
+        self,
+        *,
+        max_meta: int = MAX_META_BYTES,
+        max_body: int = MAX_BODY_BYTES,
+        takes_bare: bool = False,
     ) -> None:
+        self._magics = (MAGIC, BARE_MAGIC) if takes_bare else (MAGIC,)
         self._buffer = bytearray()
         self._max_meta = max_meta
         self._max_body = max_body
@@ -139,8 +175,15 @@ class FrameReader:
         del self._buffer[:count]
         self._waiting_for = _HEADER_BYTES
 
+    def _find_magic(self) -> int:
+        """Where the next frame may begin, or -1."""
+        if self._buffer.startswith(self._magics):
+            return 0
+        starts = [self._buffer.find(magic) for magic in self._magics]
+        return min((start for start in starts if start >= 0), default=-1)
+
     def _next(self) -> Optional[Frame]:
-        start = self._buffer.find(MAGIC)
+        start = self._find_magic()
         if start < 0:
             # the last three bytes may be the beginning of a magic
             self._skip(len(self._buffer) - len(MAGIC) + 1)
@@ -148,7 +191,7 @@ class FrameReader:
         if start > 0:
             self._skip(start)
             return None
-        _, meta_bytes, body_bytes = _LENGTHS.unpack_from(self._buffer)
+        magic, meta_bytes, body_bytes = _LENGTHS.unpack_from(self._buffer)
         (crc,) = _CRC.unpack_from(self._buffer, _LENGTHS.size)
         if (
             crc != zlib.crc32(self._buffer[: _LENGTHS.size])
@@ -162,8 +205,9 @@ class FrameReader:
             self._waiting_for = end + _CRC.size
             return None
         with memoryview(self._buffer) as view:
-            good = zlib.crc32(view[_HEADER_BYTES:end]) == _CRC.unpack_from(view, end)[0]
             meta_raw = bytes(view[_HEADER_BYTES : _HEADER_BYTES + meta_bytes])
+            crc = zlib.crc32(view[_HEADER_BYTES:end] if magic == MAGIC else meta_raw)
+            good = crc == _CRC.unpack_from(view, end)[0]
             body = bytes(view[_HEADER_BYTES + meta_bytes : end]) if good else b""
         meta = None
         if good:
