@@ -90,6 +90,8 @@ class Session:
         self.is_holding = False
         self._broken: EdgeError | None = None
         self._quiet_since_s = self._clock()
+        #: How long the quickest answer took: never less than a round trip, in seconds.
+        self.quickest_s = float("inf")
         self._sealer: Sealer | None = None
         self._opener: Opener | None = None
         try:
@@ -169,7 +171,8 @@ class Session:
         timeout_s: float,
         on_event: OnEvent | None,
     ) -> Frame:
-        deadline = self._clock() + timeout_s
+        begun = self._clock()
+        deadline = begun + timeout_s
         request_id = self._take_id()
         self._write(self._encode({**meta, "op": op, "id": request_id}, body))
         self.start_waiting()
@@ -178,6 +181,7 @@ class Session:
                 if frame.meta.get("id") != request_id:
                     continue  # answers an earlier request, or an earlier session
                 if "event" not in frame.meta:
+                    self.quickest_s = min(self.quickest_s, self._clock() - begun)
                     return frame
                 if on_event is not None:
                     on_event(frame.meta)

@@ -86,7 +86,7 @@ class Channel(Protocol):
 
 @runtime_checkable
 class FileTaker(Protocol):
-    """A channel that takes bytes right from a file, and delivers them as they are or not at all.
+    """A channel that takes bytes right from a file, and delivers all bytes as they are.
 
     So frames over it may be bare, see `edgesdk.wire.frames`.
     """
@@ -101,7 +101,7 @@ class FileTaker(Protocol):
         *,
         timeout_s: float,
     ) -> None:
-        """Hand over ``head``, then ``size`` bytes of an open file from ``offset`` on, then ``tail``.
+        """Hand over ``head``, ``size`` bytes of an open file from ``offset`` on, and ``tail``.
 
         Raises:
             ChannelTimeout: The link took no bytes for ``timeout_s``.

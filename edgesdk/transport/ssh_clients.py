@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from edgesdk.transport.openssh import OpensshChannel
     from edgesdk.transport.ssh import SshChannel
 
-__all__ = ["open_ssh"]
+__all__ = ["DEFAULT_CLIENT", "open_ssh"]
+
+#: What is tried where a URL names no client.
+DEFAULT_CLIENT = "auto"
 
 
 def open_ssh(
@@ -49,7 +52,7 @@ def open_ssh(
         BootstrapError: Logged in, but the agent cannot be started.
         ChannelError: The host cannot be reached, or there is no such program.
     """
-    client = url.query.get("client", "auto")
+    client = url.query.get("client", DEFAULT_CLIENT)
     if client != "paramiko":
         from edgesdk.transport.openssh import UnclearError, find_client, open_openssh
 
