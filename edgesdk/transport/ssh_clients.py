@@ -54,7 +54,8 @@ def open_ssh(
     """
     client = url.query.get("client", DEFAULT_CLIENT)
     if client != "paramiko":
-        from edgesdk.transport.openssh import UnclearError, find_client, open_openssh
+        from edgesdk.transport.openssh import open_openssh
+        from edgesdk.transport.openssh_way import UnclearError, find_client
 
         program = find_client()
         if program is None and client == "openssh":

@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgesdk.wire.frames import Frame, FrameError, FrameReader, encode_frame, load_json
+from edgesdk.wire.frames import (
+    Frame,
+    FrameError,
+    FrameReader,
+    bare_frame_ends,
+    encode_frame,
+    load_json,
+)
 from edgesdk.wire.limits import MAX_BODY_BYTES, MAX_META_BYTES
 
 METAS = st.dictionaries(st.text(max_size=8), st.integers() | st.text(max_size=8) | st.none())
@@ -127,3 +134,55 @@ def test_any_bytes_can_be_fed(data: bytes) -> None:
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists))
 def test_strict_json_reads_what_json_writes(value: object) -> None:
     assert load_json(json.dumps(value).encode()) == value
+
+
+def bare(meta: dict[str, object], body: bytes) -> bytes:
+    head, tail = bare_frame_ends(meta, len(body))
+    return head + body + tail
+
+
+@given(
+    st.lists(st.tuples(METAS, BODIES, st.booleans()), max_size=5),
+    st.integers(1, 64),
+    st.binary(max_size=50),
+)
+def test_bare_frames_and_others_arrive_side_by_side(
+    messages: list[tuple[dict[str, object], bytes, bool]], size: int, noise: bytes
+) -> None:
+    data = noise + b"".join(
+        bare(meta, body) if is_bare else encode_frame(Frame(meta, body))
+        for meta, body, is_bare in messages
+    )
+    reader = FrameReader(takes_bare=True)
+    end = encode_frame(Frame({"end": 1}))
+    got = [(frame.meta, frame.body) for frame in feed_in_pieces(reader, data + end * 2, size)]
+    assert got[-len(messages) - 2 :] == [
+        *((meta, body) for meta, body, _ in messages),
+        ({"end": 1}, b""),
+        ({"end": 1}, b""),
+    ]
+
+
+def test_bare_frame_is_noise_where_none_was_agreed() -> None:
+    reader = FrameReader()
+    assert [
+        frame.meta for frame in reader.feed(bare({"n": 1}, b"x") + bare({"n": 2}, b""))
+    ] == []
+    assert reader.noise_bytes > 0
+
+
+def test_bare_frame_with_a_damaged_head_or_meta_is_dropped() -> None:
+    whole = bare({"n": 1}, b"a" * 50)
+    after = encode_frame(Frame({"n": 2}))
+    for place in (0, 5, 9, 13, 17, len(whole) - 1):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        reader = FrameReader(takes_bare=True)
+        assert [frame.meta for frame in reader.feed(bytes(damaged) + after)] == [{"n": 2}]
+
+
+def test_bare_frame_over_a_limit_is_refused_before_it_is_sent() -> None:
+    with pytest.raises(FrameError, match="cannot encode frame"):
+        bare_frame_ends({}, MAX_BODY_BYTES + 1)
+    with pytest.raises(FrameError, match="cannot encode frame"):
+        bare_frame_ends({"x": float("nan")}, 1)
