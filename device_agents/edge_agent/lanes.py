@@ -129,14 +129,16 @@ class _Lane:
 
         Conversation(
             self._agent,
-            read=self._read,
+            read=lambda: os.read(self._reading, _READ_BYTES) if self._is_ready() else b"",
+            read_into=lambda room: os.readv(self._reading, [room]) if self._is_ready() else 0,
             write=lambda data: write_all(self._writing, data),
             answer=self._answer,
         ).serve()
 
-    def _read(self) -> bytes:
+    def _is_ready(self) -> bool:
+        """Wait for something to read; False when a lane does not show its token in time."""
         ready, _, _ = select.select([self._reading], [], [], None if self._joined else _JOIN_S)
-        return os.read(self._reading, _READ_BYTES) if ready else b""
+        return bool(ready)
 
     def _answer(self, agent: Agent, ctx: Any, request: Frame) -> Frame:
         from edge_agent.handlers import answer

@@ -59,24 +59,26 @@ def serve_pair(
         is_application: It may only ask for inferences.
     """
 
-    def read() -> bytes:
+    def is_ready() -> bool:
+        """Wait for something to read; False when this host has lost its turn."""
         while True:
             look_s = idle_exit_s
             if is_wanted is not None:
                 look_s = min(_GIVE_WAY_LOOK_S, idle_exit_s or _GIVE_WAY_LOOK_S)
             ready, _, _ = select.select([reading], [], [], look_s)
             if ready:
-                return os.read(reading, _READ_BYTES)
+                return True
             if idle_exit_s is not None and talk.idle_s >= idle_exit_s:
-                return b""
+                return False
             if is_wanted is not None and talk.idle_s >= _GIVE_WAY_S and is_wanted():
                 agent.log.write("the host was silent and another one waits: giving way")
                 print("edge-agent: another host took over", file=sys.stderr, flush=True)
-                return b""
+                return False
 
     talk = Conversation(
         agent,
-        read=read,
+        read=lambda: os.read(reading, _READ_BYTES) if is_ready() else b"",
+        read_into=lambda room: os.readv(reading, [room]) if is_ready() else 0,
         write=lambda data: write_all(writing, data),
         is_application=is_application,
     )

@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from typing import Any, Dict, List, NoReturn, Optional, Tuple
+from typing import Any, Dict, List, NoReturn, Optional, Tuple, Union
 
 from edgesdk.wire.limits import MAX_BODY_BYTES, MAX_META_BYTES
 
@@ -39,6 +39,8 @@ _LENGTHS = struct.Struct(">4sII")
 _CRC = struct.Struct(">I")
 _HEADER_BYTES = _LENGTHS.size + _CRC.size
 _NOISE_KEPT_BYTES = 400
+#: A bare body of so many bytes is read to where it stays.
+_LARGE_BYTES = 64 << 10
 
 
 class FrameError(ValueError):
@@ -46,7 +48,7 @@ class FrameError(ValueError):
 
 
 class Frame:
-    """One message: a JSON object and bytes.
+    """One message: a JSON object and bytes, which may be a ``bytearray`` of its own.
 
     ``raw_meta`` is the object as it came over the wire, for those who check a seal over it.
     """
@@ -54,10 +56,13 @@ class Frame:
     __slots__ = ("body", "meta", "raw_meta")
 
     def __init__(
-        self, meta: Dict[str, Any], body: bytes = b"", raw_meta: Optional[bytes] = None
+        self,
+        meta: Dict[str, Any],
+        body: Union[bytes, bytearray] = b"",
+        raw_meta: Optional[bytes] = None,
     ) -> None:
         self.meta = meta
-        self.body = body
+        self.body = body  # type: Any
         self.raw_meta = raw_meta
 
     def __repr__(self) -> str:
@@ -92,6 +97,14 @@ def meta_bytes(meta: Dict[str, Any]) -> bytes:
         ).encode("utf-8")
     except (TypeError, ValueError) as exc:
         raise FrameError("cannot encode frame: {}".format(exc)) from exc
+
+
+def _load_meta(raw: bytes) -> Optional[Dict[str, Any]]:
+    try:
+        meta = load_json(raw)
+    except ValueError:
+        return None
+    return meta if isinstance(meta, dict) else None
 
 
 def _checked_meta(frame_meta: Dict[str, Any], body_bytes: int) -> bytes:
@@ -150,6 +163,9 @@ class FrameReader:
         self._max_meta = max_meta
         self._max_body = max_body
         self._waiting_for = _HEADER_BYTES
+        self._head = b""  # header and meta of a bare frame whose body is on its way
+        self._body = None  # type: Optional[bytearray]
+        self._got = 0
         self.noise_bytes = 0
         self._noise_tail = b""
 
@@ -161,13 +177,58 @@ class FrameReader:
 
     def feed(self, data: bytes) -> List[Frame]:
         """Take bytes as they came and give every frame they complete."""
+        if self._body is not None:
+            count = min(len(data), len(self._body) - self._got)
+            self._body[self._got : self._got + count] = data[:count]
+            self._got += count
+            data = data[count:]
         self._buffer += data
         frames = []
         while len(self._buffer) >= self._waiting_for:
-            frame = self._next()
+            if self._body is None:
+                frame = self._next()
+            elif self._got == len(self._body):
+                frame = self._end_of_bare()
+            else:
+                break
             if frame is not None:
                 frames.append(frame)
         return frames
+
+    def room(self) -> Optional[memoryview]:
+        """Where what comes next belongs, if that is the body of a bare frame; see `filled`."""
+        if self._body is None or self._got == len(self._body):
+            return None
+        return memoryview(self._body)[self._got :]
+
+    def filled(self, count: int) -> List[Frame]:
+        """Take ``count`` bytes that were put into `room`; as `feed` else."""
+        self._got += count
+        return self.feed(b"")
+
+    def _begin_bare(self, head_bytes: int, body_bytes: int) -> None:
+        """Let the rest of a large body come right to where it stays."""
+        body = bytearray(body_bytes)
+        part = self._buffer[head_bytes:]
+        body[: len(part)] = part
+        self._head, self._body, self._got = bytes(self._buffer[:head_bytes]), body, len(part)
+        self._buffer.clear()
+        self._waiting_for = _CRC.size
+
+    def _end_of_bare(self) -> Optional[Frame]:
+        head, body = self._head, self._body
+        assert body is not None
+        self._head, self._body = b"", None
+        meta_raw = head[_HEADER_BYTES:]
+        if zlib.crc32(meta_raw) == _CRC.unpack_from(self._buffer)[0]:
+            meta = _load_meta(meta_raw)
+            if meta is not None:
+                del self._buffer[: _CRC.size]
+                self._waiting_for = _HEADER_BYTES
+                return Frame(meta, body, meta_raw)
+        self._buffer[:0] = head + body
+        self._skip(1)
+        return None
 
     def _skip(self, count: int) -> None:
         self.noise_bytes += count
@@ -203,19 +264,20 @@ class FrameReader:
         end = _HEADER_BYTES + meta_bytes + body_bytes
         if len(self._buffer) < end + _CRC.size:
             self._waiting_for = end + _CRC.size
+            if (
+                magic == BARE_MAGIC
+                and body_bytes >= _LARGE_BYTES
+                and _HEADER_BYTES + meta_bytes <= len(self._buffer) < end
+            ):
+                self._begin_bare(_HEADER_BYTES + meta_bytes, body_bytes)
             return None
         with memoryview(self._buffer) as view:
             meta_raw = bytes(view[_HEADER_BYTES : _HEADER_BYTES + meta_bytes])
             crc = zlib.crc32(view[_HEADER_BYTES:end] if magic == MAGIC else meta_raw)
             good = crc == _CRC.unpack_from(view, end)[0]
             body = bytes(view[_HEADER_BYTES + meta_bytes : end]) if good else b""
-        meta = None
-        if good:
-            try:
-                meta = load_json(meta_raw)
-            except ValueError:
-                meta = None
-        if not isinstance(meta, dict):
+        meta = _load_meta(meta_raw) if good else None
+        if meta is None:
             self._skip(1)
             return None
         del self._buffer[: end + _CRC.size]

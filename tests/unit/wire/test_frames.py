@@ -186,3 +186,44 @@ def test_bare_frame_over_a_limit_is_refused_before_it_is_sent() -> None:
         bare_frame_ends({}, MAX_BODY_BYTES + 1)
     with pytest.raises(FrameError, match="cannot encode frame"):
         bare_frame_ends({"x": float("nan")}, 1)
+
+
+def read_to_where_it_stays(reader: FrameReader, data: bytes, size: int) -> list[Frame]:
+    """Read as an agent does: into the reader where it has room, else through a buffer."""
+    frames, start = [], 0
+    while start < len(data):
+        room = reader.room()
+        if room is None:
+            frames += reader.feed(data[start : start + size])
+            start += size
+            continue
+        piece = data[start : start + min(size, len(room))]
+        room[: len(piece)] = piece
+        frames += reader.filled(len(piece))
+        start += len(piece)
+    return frames
+
+
+@pytest.mark.parametrize("size", [1 << 20, 70_000, 65_536, 4099])
+def test_large_bare_bodies_are_read_to_where_they_stay(size: int) -> None:
+    bodies = [b"a" * 70_000, b"b" * 65_536, b"", b"c" * 65_535, b"d" * 300_001]
+    data = b"".join(
+        bare({"n": n}, body) + encode_frame(Frame({"n": n}, b"between"))
+        for n, body in enumerate(bodies)
+    )
+    for read in (read_to_where_it_stays, feed_in_pieces):
+        reader = FrameReader(takes_bare=True)
+        got = read(reader, data, size)
+        assert [frame.body for frame in got[::2]] == bodies
+        assert [frame.body for frame in got[1::2]] == [b"between"] * 5
+        assert [frame.meta["n"] for frame in got[::2]] == [0, 1, 2, 3, 4]
+        assert reader.noise_bytes == 0
+
+
+def test_large_bare_body_that_is_none_gives_back_what_it_held() -> None:
+    cut = bare({"n": 1}, b"a" * 70_000)[:20_000]
+    after = [encode_frame(Frame({"n": n}, b"x" * 20_000)) for n in range(2, 8)]
+    reader = FrameReader(takes_bare=True)
+    got = read_to_where_it_stays(reader, cut + b"".join(after), 5000)
+    assert [frame.meta["n"] for frame in got] == [2, 3, 4, 5, 6, 7]
+    assert reader.noise_bytes == len(cut)
