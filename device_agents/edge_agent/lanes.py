@@ -125,12 +125,17 @@ class _Lane:
 
     def serve(self) -> None:
         from edge_agent.links import write_all
+        from edge_agent.pipes import read_body, widen
         from edge_agent.serve import Conversation
+
+        fd, is_wide = self._reading, widen(self._reading)
 
         Conversation(
             self._agent,
-            read=lambda: os.read(self._reading, _READ_BYTES) if self._is_ready() else b"",
-            read_into=lambda room: os.readv(self._reading, [room]) if self._is_ready() else 0,
+            read=lambda: os.read(fd, _READ_BYTES) if self._is_ready() else b"",
+            read_into=lambda room: (
+                read_body(fd, room, is_wide=is_wide) if self._is_ready() else 0
+            ),
             write=lambda data: write_all(self._writing, data),
             answer=self._answer,
         ).serve()

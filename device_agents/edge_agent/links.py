@@ -13,6 +13,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Callable, Optional
 
+from edge_agent.pipes import read_body, widen
 from edge_agent.serve import Conversation
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def serve_pair(
         is_wanted: Says whether another host waits; one that asks nothing gives way to it.
         is_application: It may only ask for inferences.
     """
+    is_wide = widen(reading)
 
     def is_ready() -> bool:
         """Wait for something to read; False when this host has lost its turn."""
@@ -78,7 +80,7 @@ def serve_pair(
     talk = Conversation(
         agent,
         read=lambda: os.read(reading, _READ_BYTES) if is_ready() else b"",
-        read_into=lambda room: os.readv(reading, [room]) if is_ready() else 0,
+        read_into=lambda room: read_body(reading, room, is_wide=is_wide) if is_ready() else 0,
         write=lambda data: write_all(writing, data),
         is_application=is_application,
     )
