@@ -14,7 +14,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from edgesdk.errors import ChannelClosed, ChannelTimeout, EdgeError
 from edgesdk.transport.base import LinkTraits
@@ -27,6 +27,8 @@ _CLOSE_GRACE_S = 3.0
 _WRITER_GRACE_S = 0.2
 #: What may wait in the pipe to the child: the fewer changes between the two, the better.
 _PIPE_BYTES = 256 << 10
+#: Said by a system, or a file system, that moves no file into a pipe: then it is copied.
+_CANNOT_MOVE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSOCK, errno.EOPNOTSUPP}
 
 
 class ChildChannel:
@@ -36,12 +38,20 @@ class ChildChannel:
         command: The program and its arguments; no shell is involved.
         name: How messages call the channel.
         traits: What a session has to know of the link.
+        env: The child's environment; this process's where there is none.
 
     Raises:
         OSError: The program cannot be started.
     """
 
-    def __init__(self, command: Sequence[str], *, name: str, traits: LinkTraits) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        name: str,
+        traits: LinkTraits,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self.name = name
         self.traits = traits
         self.notes: tuple[str, ...] = ()
@@ -61,6 +71,7 @@ class ChildChannel:
             stderr=subprocess.PIPE,
             bufsize=0,
             start_new_session=True,
+            env=env,
         )
         assert self._child.stdin
         assert self._child.stdout
@@ -208,12 +219,26 @@ class ChildChannel:
             self._write(head, timeout_s)
             end = offset + size
             while offset < end:
-                with self._taking(timeout_s):
-                    count = os.sendfile(self._in, descriptor, offset, end - offset)
-                    if not count:
-                        raise OSError(errno.EIO, "the file has become too short")
-                    offset += count
+                offset += self._move(descriptor, offset, end - offset, timeout_s)
             self._write(tail, timeout_s)
+
+    def _move(self, descriptor: int, offset: int, size: int, timeout_s: float) -> int:
+        """Move some of a file into the pipe, or wait for room; give how much."""
+        moved = 0
+        try:
+            with self._taking(timeout_s):
+                moved = os.sendfile(self._in, descriptor, offset, size)
+                if not moved:
+                    raise OSError(errno.EIO, "the file has become too short")
+        except OSError as exc:
+            if exc.errno not in _CANNOT_MOVE:
+                raise
+            data = os.pread(descriptor, min(size, _PIPE_BYTES), offset)
+            if not data:
+                raise OSError(errno.EIO, "the file has become too short") from None
+            self._write(data, timeout_s)
+            moved = len(data)
+        return moved
 
     def end_input(self) -> None:
         """Let the child see the end of its input; what it says can still be read."""

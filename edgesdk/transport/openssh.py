@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 import time
@@ -58,6 +59,8 @@ class OpensshChannel(ChildChannel):
                 [*client_command(way, self._folder, timeout_s=max(1.0, timeout_s)), command],
                 name=name,
                 traits=SSH_TRAITS,
+                # a configuration may send variables, and ours may hold a password
+                env={k: v for k, v in os.environ.items() if not k.startswith("EDGESDK_")},
             )
         except OSError as exc:
             shutil.rmtree(self._folder, ignore_errors=True)

@@ -21,7 +21,7 @@ import struct
 import zlib
 from typing import Any, Dict, List, NoReturn, Optional, Tuple, Union
 
-from edgesdk.wire.limits import MAX_BODY_BYTES, MAX_META_BYTES
+from edgesdk.wire.limits import MAX_BODY_BYTES, MAX_CHUNK_BYTES, MAX_META_BYTES
 
 __all__ = [
     "Frame",
@@ -39,7 +39,8 @@ _LENGTHS = struct.Struct(">4sII")
 _CRC = struct.Struct(">I")
 _HEADER_BYTES = _LENGTHS.size + _CRC.size
 _NOISE_KEPT_BYTES = 400
-#: A bare body of so many bytes is read to where it stays.
+#: A bare body of so many bytes is read to where it stays; one that is longer than a chunk
+#: gets its memory only as it comes.
 _LARGE_BYTES = 64 << 10
 
 
@@ -266,7 +267,7 @@ class FrameReader:
             self._waiting_for = end + _CRC.size
             if (
                 magic == BARE_MAGIC
-                and body_bytes >= _LARGE_BYTES
+                and _LARGE_BYTES <= body_bytes <= MAX_CHUNK_BYTES
                 and _HEADER_BYTES + meta_bytes <= len(self._buffer) < end
             ):
                 self._begin_bare(_HEADER_BYTES + meta_bytes, body_bytes)

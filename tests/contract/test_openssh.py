@@ -158,6 +158,22 @@ def test_auto_goes_on_with_a_configuration_that_the_client_does_not_take(
 
 
 @pytest.mark.usefixtures("known")
+def test_secrets_in_our_environment_stay_out_of_the_clients(
+    sshd: LocalSshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGESDK_SSH_PASSWORD", "hunter2")
+    device = resolve_device(
+        sshd.url(state=tmp_path / "state", python=sys.executable, client="openssh")
+    )
+    with connect(device) as session:
+        assert isinstance(session.channel, OpensshChannel)
+        environment = Path(f"/proc/{session.channel.pid}/environ").read_bytes()
+        command = Path(f"/proc/{session.channel.pid}/cmdline").read_bytes()
+    assert b"HOME=" in environment
+    assert b"hunter2" not in environment + command
+
+
+@pytest.mark.usefixtures("known")
 def test_locked_key_is_not_asked_for_but_said(sshd: LocalSshd, tmp_path: Path) -> None:
     locked = tmp_path / "locked"
     locked.write_bytes(sshd.key.read_bytes())

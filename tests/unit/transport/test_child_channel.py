@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import sys
@@ -49,10 +50,17 @@ def read_all(channel: Plain) -> bytes:
             return found
 
 
+@pytest.mark.parametrize("moves", [True, False], ids=["moved", "copied"])
 def test_piece_of_a_file_arrives_between_its_head_and_its_tail(
-    payload: tuple[int, bytes],
+    payload: tuple[int, bytes], monkeypatch: pytest.MonkeyPatch, moves: bool
 ) -> None:
     descriptor, data = payload
+    if not moves:
+
+        def refuse(*arguments: object) -> int:
+            raise OSError(errno.ENOTSOCK, "a pipe is no socket")
+
+        monkeypatch.setattr(os, "sendfile", refuse)
     channel = child(HASH)
     assert isinstance(channel, FileTaker)
     channel.write_file(b"head", descriptor, 1000, 2_500_000, b"tail", timeout_s=20)

@@ -227,3 +227,23 @@ def test_large_bare_body_that_is_none_gives_back_what_it_held() -> None:
     got = read_to_where_it_stays(reader, cut + b"".join(after), 5000)
     assert [frame.meta["n"] for frame in got] == [2, 3, 4, 5, 6, 7]
     assert reader.noise_bytes == len(cut)
+
+
+@given(st.lists(st.binary(max_size=200) | st.just(b"B"), max_size=6), st.integers(1, 90_000))
+def test_any_bytes_around_large_bare_bodies_can_be_read(pieces: list[bytes], size: int) -> None:
+    body = bytes(range(256)) * 300
+    whole = bare({"n": 1}, body)
+    data = b"".join(whole if piece == b"B" else piece for piece in pieces)
+    reader = FrameReader(takes_bare=True, max_body=1 << 20)
+    ends = bare({"end": 1}, b"")
+    got = read_to_where_it_stays(reader, data + ends * 2, size)
+    assert all(frame.meta == {"end": 1} or frame.body == body for frame in got)
+    assert got[-1].meta == {"end": 1}
+
+
+def test_bare_body_that_is_longer_than_a_chunk_takes_memory_only_as_it_comes() -> None:
+    reader = FrameReader(takes_bare=True)
+    head, _ = bare_frame_ends({"n": 1}, MAX_BODY_BYTES)
+    assert reader.feed(head + bytes(1000)) == []
+    assert reader.room() is None
+    assert len(reader._buffer) < 2000
