@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -74,7 +76,7 @@ def test_lax_configuration_does_not_let_an_unknown_jump_host_in(
         assert "Accepted publickey" not in gateway.log.read_text()
 
 
-def test_key_that_only_a_command_or_an_authority_vouches_for_does_not_count(
+def test_key_that_only_a_command_vouches_for_does_not_count(
     home: Path, config: Path, sshd: LocalSshd, tmp_path: Path
 ) -> None:
     line = home / "line"
@@ -82,9 +84,46 @@ def test_key_that_only_a_command_or_an_authority_vouches_for_does_not_count(
     config.write_text(entry("board", sshd, f"KnownHostsCommand /bin/cat {line}"))
     with pytest.raises(HostKeyError, match="its host key is unknown"):
         connect(resolve_device(url(tmp_path)))
-    (home / ".ssh" / "known_hosts").write_text("@cert-authority " + sshd.host_line())
-    with pytest.raises(HostKeyError, match="its host key is unknown"):
-        connect(resolve_device(url(tmp_path)))
+
+
+def test_key_that_only_an_authority_vouches_for_does_not_count(
+    home: Path, config: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "certified"
+    certificate = folder / "host_ed25519-cert.pub"
+    with LocalSshd(folder, options=[f"HostCertificate {certificate}"]) as server:
+        server.stop()
+        sign = ["ssh-keygen", "-q", "-s", str(server.key), "-I", "board", "-h"]
+        public = server.host_key.with_suffix(".pub")
+        subprocess.run([*sign, str(public)], check=True, capture_output=True)
+        server.start()
+        authority = server.key.with_suffix(".pub").read_text()
+        (home / ".ssh" / "known_hosts").write_text(
+            f"@cert-authority [127.0.0.1]:{server.port} {authority}"
+        )
+        config.write_text(entry("board", server))
+        with pytest.raises(HostKeyError, match="its host key is unknown"):
+            connect(resolve_device(url(tmp_path)))
+
+
+def test_connection_that_others_opened_is_not_shared(
+    config: Path, sshd: LocalSshd, tmp_path: Path
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:  # socket paths have to be short
+        shared = f"{folder}/shared"
+        config.write_text(entry("board", sshd, f"ControlPath {shared}", "ControlMaster auto"))
+        words = ["ssh", "-F", str(config), "-N", "-oControlMaster=yes"]
+        words += ["-oStrictHostKeyChecking=no", "-oUserKnownHostsFile=/dev/null", "board"]
+        with subprocess.Popen(words, stderr=subprocess.DEVNULL) as master:
+            try:
+                deadline = time.monotonic() + 20
+                while not Path(shared).exists() and time.monotonic() < deadline:
+                    time.sleep(0.02)
+                assert Path(shared).exists()
+                with pytest.raises(HostKeyError, match="its host key is unknown"):
+                    connect(resolve_device(url(tmp_path)))
+            finally:
+                master.terminate()
 
 
 @pytest.mark.usefixtures("known")
