@@ -19,7 +19,8 @@ hello       protocol [oldest, newest], host_version,    protocol, agent_version,
             session (hex), nonce (hex), who             agent_sha256, python, daemon, pid,
             (user@host), lane (a token)                 limits, notice (a line a person should
                                                         read first, or nothing), signatures
-                                                        (required, checked or ignored); nonce,
+                                                        (required, checked or ignored); bare
+                                                        (true: it takes bare frames); nonce,
                                                         where this line demands proof
 auth        proof (of the host)                         proof (of the agent); all that
                                                         follows is sealed, both ways: see
