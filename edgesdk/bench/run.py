@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from edgesdk.bench.conditions import mean_clock_mhz, warmest_c
 from edgesdk.bench.measurements import (
     Measurements,
     items_of,
@@ -18,7 +19,7 @@ from edgesdk.bench.procedure import broken_procedure, read_procedure
 from edgesdk.bench.values import MAX_SAMPLES, BenchSpec, ConditionSample
 from edgesdk.bundle import Bundle
 from edgesdk.errors import DeviceError, EdgeError, InputError, LinkError
-from edgesdk.progress import OnProgress, Progress, ignore_progress
+from edgesdk.progress import LiveFigures, OnProgress, Progress, ignore_progress
 from edgesdk.wire.frames import Frame
 
 __all__ = ["BenchSession", "Live", "OnLive", "take_measurements"]
@@ -212,7 +213,25 @@ def _tell(event: Mapping[str, Any], step: str, on_progress: OnProgress) -> None:
     if event.get("event") != "progress" or type(done) is not int or done < 0:
         return
     known = total if type(total) is int and total >= done else None
-    on_progress(Progress(step=step, done=done, total=known, unit="runs"))
+    on_progress(
+        Progress(
+            step=step, done=done, total=known, unit="runs", live=_figures(_read_live(event))
+        )
+    )
+
+
+def _figures(live: Live | None) -> LiveFigures | None:
+    """Give what people see of how it stands; runs to warm up are none of the figures."""
+    if live is None:
+        return None
+    seen = live.conditions
+    return LiveFigures(
+        recent_ms=live.recent_ms if live.step == "run" else (),
+        half_width=live.half_width if live.step == "run" else None,
+        cpu_mhz=None if seen is None else mean_clock_mhz(seen),
+        temp_c=None if seen is None else warmest_c(seen),
+        limited=None if seen is None or seen.throttled is None else bool(seen.throttled),
+    )
 
 
 def _read_live(event: Mapping[str, Any]) -> Live | None:
