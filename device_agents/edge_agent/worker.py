@@ -129,6 +129,7 @@ class _Worker:
             "load": self._load,
             "run": self._run,
             "bench": self._bench,
+            "evaluate": self._evaluate,
             "profile": self._profile,
             "finish": self._finish,
         }
@@ -300,6 +301,12 @@ class _Worker:
             "parts": parts,
         }
         self.send(reply, _little_endian(samples))
+
+    def _evaluate(self, frame: Frame) -> None:
+        from edge_agent.evaluator import evaluate_pack
+
+        reply, body = evaluate_pack(self._loaded(), frame.meta, frame.body, self._report)
+        self.send(reply, body)
 
     def _profile(self, frame: Frame) -> None:
         from edge_agent.offload import profile_parts, time_chain

@@ -124,6 +124,18 @@ class Dataset:
         self._digest = digest.hexdigest()
 
 
+    def blocks(self, nbytes: int) -> Iterator[tuple[int, Sample]]:
+        """Give the same samples in blocks of about ``nbytes`` bytes; every call starts anew.
+
+        A block is the number of its samples, and for each input an array with an axis in front
+        that counts them. A block need not have the shapes of the one before it.
+
+        Raises:
+            DataError: A file is damaged, or a sample does not fit its input.
+        """
+        return self._source.blocks(nbytes)
+
+
 def open_dataset(
     spec: str | Path,
     inputs: Sequence[TensorInfo],

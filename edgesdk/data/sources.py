@@ -39,13 +39,19 @@ if TYPE_CHECKING:
 
     from edgesdk.tensors import TensorInfo
 
-__all__ = ["FunctionSource", "NpzSource", "Sample", "Source", "is_function_spec"]
+__all__ = ["FunctionSource", "NpzSource", "Sample", "Source", "is_function_spec", "one_by_one"]
 
 #: One feed of the model: an array for each input.
 Sample = dict[str, "np.ndarray"]
 
 _MAX_LABEL_BYTES = 1 << 28
 _FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*\Z")
+
+
+def one_by_one(samples: Iterator[Sample]) -> Iterator[tuple[int, Sample]]:
+    """Give each sample as a block of one, for sources that do not hold several together."""
+    for sample in samples:
+        yield 1, {name: array[None] for name, array in sample.items()}
 
 
 class Source(Protocol):
@@ -63,6 +69,13 @@ class Source(Protocol):
 
     def samples(self) -> Iterator[Sample]:
         """Give the samples, from the first."""
+        ...
+
+    def blocks(self, nbytes: int) -> Iterator[tuple[int, Sample]]:
+        """Give the samples in blocks: how many, and arrays with an axis in front for them.
+
+        A block has about ``nbytes`` bytes, or is one sample.
+        """
         ...
 
     def read_labels(self) -> np.ndarray | None:
@@ -142,6 +155,31 @@ class NpzSource:
                     info.name: cast_to(info, array[0] if fit.whole else array, str(shard.path))
                     for info, fit, array in zip(self._inputs, shard.fits, taken, strict=True)
                 }
+
+    def blocks(self, nbytes: int) -> Iterator[tuple[int, Sample]]:
+        """Give the samples file by file, as many at once as ``nbytes`` hold."""
+        left = self.count or 0
+        for shard in self._shards:
+            groups = min(left, shard.count)
+            left -= groups
+            rows = [fit.rows for fit in shard.fits]
+            each = sum(
+                array.nbytes // max(1, array.shape[0]) * count
+                for array, count in zip(shard.arrays, rows, strict=True)
+            )
+            together = max(1, nbytes // max(1, each))
+            done = 0
+            for taken in read_rows(
+                shard.path, shard.arrays, rows, groups=groups, together=together
+            ):
+                number = min(together, groups - done)
+                done += number
+                block = {}
+                for info, fit, array in zip(self._inputs, shard.fits, taken, strict=True):
+                    shape = array.shape[1:] if fit.whole else (fit.rows, *array.shape[1:])
+                    array = array.reshape(number, *shape)
+                    block[info.name] = cast_to(info, array, str(shard.path))
+                yield number, block
 
     def read_labels(self) -> np.ndarray | None:
         """Give the labels of all files, one after another."""
@@ -244,6 +282,10 @@ class FunctionSource:
                 self._labels = np.concatenate(labels)
             except ValueError as exc:
                 raise DataError(f"cannot read labels from {self._spec}: {exc}") from exc
+
+    def blocks(self, nbytes: int) -> Iterator[tuple[int, Sample]]:  # noqa: ARG002 - as all sources
+        """Give one sample after the other: they need not have one shape."""
+        return one_by_one(self.samples())
 
     def read_labels(self) -> np.ndarray | None:
         """Give the labels; needs one pass over the data if there was none yet."""

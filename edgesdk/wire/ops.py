@@ -67,6 +67,13 @@ run         release, tensors, timeout_s; body: inputs   tensors, run_ms, parts;
                                                         body: outputs
 bench       release, spec                               see `edgesdk.bench`;
                                                         body: samples (u64 ns)
+evaluate    release, samples, tensors (each with an     samples, tensors (runs of samples with
+            axis in front that counts samples),         one shape: with first, and top where
+            outputs (names), top, timeout_s (each),     they are the places of the largest),
+            pack (SHA-256: keep these samples, or       run_ms, was_here, raw_bytes (if the
+            use those that were kept), raw_bytes        body is zlib); body: outputs
+            (if the body is zlib), squeeze (the
+            answer may be zlib); body: samples
 profile     release, runs, threads, timeout_s,          runtimes; body: JSON {chain_us, parts:
             budget_s                                    [{index, runtime, total_us, share,
                                                         how, why, ops}]}, see
@@ -128,6 +135,7 @@ OPS = (
     "gc",
     "run",
     "bench",
+    "evaluate",
     "profile",
     "infer",
     "served",
