@@ -7,6 +7,7 @@ as an application makes it, so its numbers are those that an application gets.
 from __future__ import annotations
 
 import heapq
+import math
 import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
@@ -60,7 +61,7 @@ def top_places(dtype: str, shape: List[int], data: Any, top: int) -> Optional[Ra
     places = []  # type: List[int]
     for start in range(0, rows * columns, columns):
         row = values[start : start + columns]
-        if any(v != v for v in row):
+        if any(map(math.isnan, row)):
             places += [-1] * top
         elif top == 1:
             places.append(row.index(max(row)))

@@ -22,8 +22,8 @@ _NAMES = {
     name: "edge_agent." + name
     for name in (
         *("activation", "assemble", "child", "describing", "evaluating", "finishing", "lanes"),
-        *("line_gate", "loading", "measuring", "memory", "policy_ops", "probe", "profiling", "runtimes"),
-        *("serving", "signing", "signing_keys", "watch"),
+        *("line_gate", "loading", "measuring", "memory", "policy_ops", "probe", "profiling"),
+        *("runtimes", "serving", "signing", "signing_keys", "watch"),
     )
 }
 _NAMES.update(auth="edgesdk.wire.auth", traceback="traceback")

@@ -231,7 +231,9 @@ def evaluate_on_device(
         DataError: There are no labels or samples, or no output goes with the labels.
     """
     labels = need_labels(dataset)
-    outputs = run_samples(run, dataset, step=f"evaluate on the {where}", on_progress=on_progress)
+    outputs = run_samples(
+        run, dataset, step=f"evaluate on the {where}", on_progress=on_progress
+    )
     return _score(outputs.joined(), labels, dataset.spec, where)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgesdk.errors import DataError, ProtocolError
 from edgesdk.wire.tensors import TensorError, check_specs
@@ -144,9 +144,7 @@ class Outputs:
         done = self.done
         found: dict[str, list[np.ndarray]] = {}
         for name, pieces in self._pieces.items():
-            kept = sorted(
-                (each for each in pieces if each[0] < done), key=lambda each: each[0]
-            )
+            kept = sorted((each for each in pieces if each[0] < done), key=lambda each: each[0])
             if kept:
                 found[name] = [piece for _, piece in kept]
         return found

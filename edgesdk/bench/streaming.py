@@ -1,8 +1,8 @@
 """Samples through a release on a device, as fast as the link and the runtime let them.
 
 Samples travel in packs, several under way at once, so that the device never waits for a round
-trip. Where the link is slow they are compressed, and the device keeps them under their hash: the
-same samples, for another release say, are not sent again.
+trip. Where the link is slow they are compressed, and the device keeps them under their hash:
+the same samples, for another release say, are not sent again.
 """
 
 from __future__ import annotations

@@ -16,7 +16,9 @@ BASELINE = "baseline"
 #: Bundles of a contest's backends, in a folder for each; the winner's moves to its place.
 CONTEST = "contest"
 RECEIPT = "deployment.json"
-_OWN = frozenset({BUNDLE, BASELINE, CONTEST, RECEIPT, "report.json", "report.html"})
+_OWN = frozenset(
+    {BUNDLE, BASELINE, CONTEST, RECEIPT, "report.json", "report.html", "evaluation.json"}
+)
 _REPORT_START_BYTES = 4096
 
 

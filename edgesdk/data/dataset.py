@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgesdk.data.functions import is_function_spec
 from edgesdk.data.pictures import SUFFIXES, PictureSource
-from edgesdk.data.sources import FunctionSource, NpzSource, Sample, Source, is_function_spec
+from edgesdk.data.sources import FunctionSource, NpzSource, Sample, Source
 from edgesdk.data.values import DataFinding
 from edgesdk.errors import DataError
 
@@ -122,7 +123,6 @@ class Dataset:
                 digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
             yield sample
         self._digest = digest.hexdigest()
-
 
     def blocks(self, nbytes: int) -> Iterator[tuple[int, Sample]]:
         """Give the same samples in blocks of about ``nbytes`` bytes; every call starts anew.

@@ -236,9 +236,7 @@ class Session:
         self._write(self._encode({**meta, "op": op, "id": request_id}, body))
         return request_id
 
-    def next_reply(
-        self, *, timeout_s: float, on_event: OnEvent | None = None
-    ) -> Frame | None:
+    def next_reply(self, *, timeout_s: float, on_event: OnEvent | None = None) -> Frame | None:
         """Give the next answer to anything posted, or None when none came in time.
 
         The answer may be a refusal: see `edgesdk.devices.refusals`. ``on_event`` is called with
