@@ -16,9 +16,8 @@ BASELINE = "baseline"
 #: Bundles of a contest's backends, in a folder for each; the winner's moves to its place.
 CONTEST = "contest"
 RECEIPT = "deployment.json"
-_OWN = frozenset(
-    {BUNDLE, BASELINE, CONTEST, RECEIPT, "report.json", "report.html", "evaluation.json"}
-)
+_REPORTS = ("report.json", "report.html", "evaluation.json")
+_OWN = frozenset({BUNDLE, BASELINE, CONTEST, RECEIPT, *_REPORTS})
 _REPORT_START_BYTES = 4096
 
 

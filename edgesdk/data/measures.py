@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from edgesdk.data.metrics import wilson_interval
@@ -322,4 +323,5 @@ def mcnemar_p(ours: int, theirs: int) -> float:
     for hits in range(min(ours, theirs) + 1):
         total += ways
         ways = ways * (count - hits) // (hits + 1)
-    return min(1.0, 2 * total / 2**count)
+    # whole numbers of any length: divided as such, for no float holds them
+    return min(1.0, float(Fraction(2 * total, 2**count)))
