@@ -39,7 +39,9 @@ _BLOCK_BYTES = 4 << 20
 _ANSWER_BYTES = 2 << 20
 #: A pack that is not to be kept should not take the device longer, so that progress shows and
 #: little is lost with a link.
-_PACK_S = 2.0
+_PACK_S = 0.5
+#: One that is to be kept is cut by its contents alone, so that it is cut alike every time.
+_KEPT_SAMPLES = 1024
 #: What an agent takes into its queue while it answers; beyond that both ends could wait for
 #: the other to read.
 _QUEUE_BYTES = 3 << 20
@@ -192,8 +194,9 @@ class _Stream:
             self.session.chunk_bytes // max(1, sample),
             _ANSWER_BYTES // max(1, self.answer_bytes),
         )
-        if not self.keep and self.answered and self.run_ms:
-            # what is kept has to be cut alike every time
+        if self.keep:
+            most = min(most, _KEPT_SAMPLES)
+        elif self.answered and self.run_ms:
             most = min(most, int(1000 * _PACK_S * self.answered / self.run_ms))
         return max(1, most)
 

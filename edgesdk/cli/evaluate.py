@@ -22,9 +22,8 @@ from edgesdk.cli.options import DeviceArgument, FormatOption, InventoryOption
 from edgesdk.cli.output import Format, Output, size_text
 from edgesdk.cli.progress import progress_bars
 from edgesdk.cli.run import self_described, what_it_takes
-from edgesdk.cli.runfolder import find_bundle, prepare_run_folder, run_folder
+from edgesdk.cli.runfolder import held_bundle, prepare_run_folder, run_folder
 from edgesdk.errors import DataError, InputError
-from edgesdk.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,7 +121,8 @@ def evaluate(
     found = find_device(settings, device)
     with open_session(settings, found) as session, contextlib.ExitStack() as opened:
         chosen = find_release(session, release)
-        manifest = _manifest(settings, chosen, bundle)
+        held = held_bundle(settings, chosen.bundle, bundle, doing="evaluate")
+        manifest = None if held is None else held.manifest
         dataset = _dataset(session, chosen, manifest, data, limit)
         reference = None
         if model is not None:
@@ -148,6 +148,11 @@ def evaluate(
         out.document({"evaluation": evaluation, "folder": folder})
     _show(out, chosen, evaluation)
     out.line(f"\nevaluation  {path}")
+    if model is not None and manifest is None:
+        out.note(
+            "note: the release's bundle is not here, so nobody knows whether it was built from "
+            f"{model}: name its folder with --bundle"
+        )
     if model is None:
         out.note("note: no float reference beside it: name the model with --model")
     if stopped is not None:
@@ -183,29 +188,6 @@ def _roles(text: str | None) -> dict[str, str]:
             )
         roles[role.strip()] = name.strip()
     return roles
-
-
-def _manifest(
-    settings: Settings, release: Release, folder: Path | None
-) -> Mapping[str, Any] | None:
-    """Read the manifest of the release's bundle, where the bundle is on this computer."""
-    from edgesdk.bundle.store import read_bundle
-
-    named = folder is not None
-    if folder is None:
-        folder = find_bundle(settings, release.bundle)
-        if folder is None:
-            return None
-    held = read_bundle(folder)
-    if named and held.id != release.bundle:
-        raise InputError(
-            f"cannot evaluate {short_id(release.bundle)} with {folder}: that is bundle "
-            f"{short_id(held.id)}",
-            hint="edgesdk releases shows which bundles the device holds",
-            bundle=release.bundle,
-            given=held.id,
-        )
-    return held.manifest
 
 
 def _outputs(manifest: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:

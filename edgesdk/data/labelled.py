@@ -35,13 +35,14 @@ def refuse_nan(name: str, output: np.ndarray, metric: str, *, is_places: bool = 
     import numpy as np
 
     if is_places:
-        bad = (output < 0).reshape(len(output), -1).any(axis=1)
+        bad = np.less(output, 0).reshape(len(output), -1).any(axis=1)
     elif output.dtype.kind != "f":
         return
     else:
         # an infinite score is still the largest or the smallest; of errors nothing is left
-        odd = np.isnan(output) if metric.startswith(("top", "pixel")) else ~np.isfinite(output)
-        bad = odd.reshape(len(output), -1).any(axis=1)
+        may_be_infinite = metric.startswith(("top", "pixel"))
+        odd = np.isnan(output) if may_be_infinite else np.logical_not(np.isfinite(output))
+        bad = np.asarray(odd).reshape(len(output), -1).any(axis=1)
     if bad.any():
         raise DataError(
             f"cannot measure {metric}: output {name!r} holds NaN or infinity in "

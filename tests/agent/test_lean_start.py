@@ -93,7 +93,16 @@ def test_a_daemon_imports_all_of_it_at_once(agent_pyz: Path) -> None:
 #: Commands and processes of their own, which start from the file that is there then.
 OTHER_PROCESSES = {
     *("__main__", "arrayfiles", "blobcache", "chain", "client", "confine", "evaluator"),
-    *("inferring", "litertops", "local", "offload", "onnxtrace", "openvinoops", "policy_command", "stdio"),
+    *(
+        "inferring",
+        "litertops",
+        "local",
+        "offload",
+        "onnxtrace",
+        "openvinoops",
+        "policy_command",
+        "stdio",
+    ),
     *("tfliteprefix", "worker"),
 }
 RUNTIMES = {"arrays", "base", "cuda", "echo", "litert", "onnxruntime", "openvino", "tensorrt"}

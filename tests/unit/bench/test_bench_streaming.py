@@ -166,9 +166,7 @@ def test_worker_that_dies_in_the_middle_stops_it_there(tmp_path: Path) -> None:
         return Frame({**died, "id": request.meta["id"]})
 
     device.spoil = spoil
-    streamed = stream_samples(
-        device.session, "a" * 64, dataset(tmp_path, 1000), partial=True
-    )
+    streamed = stream_samples(device.session, "a" * 64, dataset(tmp_path, 1000), partial=True)
     assert isinstance(streamed.stopped, WorkerError)
     assert streamed.samples == 1 + 64 + 64
 

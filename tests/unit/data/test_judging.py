@@ -164,7 +164,7 @@ def test_labels_that_are_no_classes_need_all_of_the_output() -> None:
     assert plan_reduction((), np.zeros(5), outputs) == Reduction()
 
 
-# -- names, and functions of the user's ---------------------------------------------------------
+# -- names, and functions of the user's --------------------------------------------------------
 
 
 def test_names_may_be_written_with_a_hyphen() -> None:
@@ -179,7 +179,7 @@ def test_names_may_be_written_with_a_hyphen() -> None:
     assert "did you mean top1" in caught.value.hint
 
 
-MODULE = '''
+MODULE = """
 import numpy as np
 
 def worst(outputs, labels):
@@ -200,7 +200,7 @@ def text(outputs, labels):
 
 def nothing(outputs, labels):
     return float("nan")
-'''
+"""
 
 
 @pytest.fixture
