@@ -31,7 +31,7 @@ pytestmark = pytest.mark.perf
 
 SAMPLES = 10_000
 #: Pairs of one evaluation and one bare loop.
-ROUNDS = 12
+ROUNDS = 10
 MOST = 1.3
 
 
