@@ -69,11 +69,10 @@ class Packs:
         try:
             if self._folder.size(sha256) == len(data):
                 return True
+            if len(data) > self._budget_bytes:
+                return False
             self._make_room(len(data))
-            if (
-                len(data) > self._budget_bytes
-                or len(data) + RESERVE_BYTES > self._root.free_bytes()
-            ):
+            if len(data) + RESERVE_BYTES > self._root.free_bytes():
                 return False
             self._folder.write_whole(sha256, data)
         except (OSError, NotOurs):  # a full or failing disk: this is a cache
