@@ -35,6 +35,8 @@ class Context:
         self.after = None  # type: Optional[Callable[[], None]]
         #: Whether the link says who asks: the system does, except on a serial line.
         self.is_proven = True
+        #: Whether bare frames are taken: the link checks what it carries.
+        self.takes_bare = False
         self._send_event = send_event
         self._cancelled = threading.Event()
         self._guard = threading.Lock()
@@ -42,7 +44,7 @@ class Context:
 
     def event(self, meta: Dict[str, Any]) -> None:
         """Tell the host how far the work is; only known fields of ``meta`` go out."""
-        kept = {k: meta[k] for k in ("event", "step", "done", "total") if k in meta}
+        kept = {k: meta[k] for k in ("event", "step", "done", "total", "live") if k in meta}
         self._send_event(kept)
 
     def is_cancelled(self) -> bool:

@@ -21,9 +21,10 @@ __all__ = ["Part", "has", "import_all"]
 _NAMES = {
     name: "edge_agent." + name
     for name in (
-        *("activation", "assemble", "child", "describing", "evaluating", "finishing", "lanes"),
-        *("line_gate", "loading", "measuring", "memory", "policy_ops", "probe", "profiling"),
-        *("runtimes", "serving", "signing", "signing_keys", "watch"),
+        *("activation", "assemble", "benching", "child", "describing", "evaluating"),
+        *("finishing", "lanes", "line_gate", "loading", "measuring", "memory", "pairing"),
+        *("policy_ops", "probe", "profiling", "runtimes"),
+        *("serving", "signing", "signing_keys", "watch"),
     )
 }
 _NAMES.update(auth="edgesdk.wire.auth", traceback="traceback")

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgesdk.cli.compare import (
+    CompareOption,
+    CompareSecondsOption,
+    CompareSeedOption,
+    check_compare,
+    compare_documents,
+    compare_releases,
+    find_others,
+)
 from edgesdk.cli.deployjob import Job, bundle_dataset, preprocess_of, profile_of
 from edgesdk.cli.devicelink import find_device, find_release, open_session, short_id
 from edgesdk.cli.measure import (
+    BatchOption,
+    CpusOption,
     DurationOption,
     MaxCpuTimeOption,
+    RateOption,
     RunsOption,
+    ScenarioOption,
+    SeedOption,
+    StreamsOption,
     ThreadsOption,
+    UntilOption,
     WarmupOption,
     bench_spec,
     measure_release,
@@ -60,8 +77,18 @@ def bench(
     runs: RunsOption = None,
     duration: DurationOption = None,
     warmup: WarmupOption = None,
+    until: UntilOption = None,
+    scenario: ScenarioOption = None,
+    streams: StreamsOption = None,
+    batch: BatchOption = None,
+    rate: RateOption = None,
+    seed: SeedOption = None,
     threads: ThreadsOption = None,
+    cpus: CpusOption = None,
     max_cpu_time: MaxCpuTimeOption = None,
+    compare: CompareOption = None,
+    compare_seconds: CompareSecondsOption = None,
+    compare_seed: CompareSeedOption = None,
     out_dir: Annotated[
         Path | None,
         typer.Option(
@@ -85,10 +112,24 @@ def bench(
     out = Output("bench", fmt)
     settings = resolve_settings({"inventory": inventory})
     found = find_device(settings, device)
-    spec = bench_spec(runs=runs, duration=duration, warmup=warmup, threads=threads)
+    spec = bench_spec(
+        runs=runs,
+        duration=duration,
+        warmup=warmup,
+        threads=threads,
+        until=until,
+        scenario=scenario,
+        streams=streams,
+        batch=batch,
+        rate=rate,
+        seed=seed,
+        cpus=cpus,
+    )
     limit = read_max_cpu_time(max_cpu_time)
+    wanted = check_compare(compare, compare_seconds, compare_seed)
     with open_session(settings, found) as session:
         chosen = find_release(session, release)
+        others = find_others(session, chosen, wanted)
         held = _find_bundle(settings, chosen, bundle)
         profile = profile_of(settings, held)
         if limit is not None:
@@ -107,11 +148,23 @@ def bench(
         assert job.folder is not None
         prepare_run_folder(job.folder)
         report = measure_release(session, job, found, spec=spec)
+        if others:
+            beside = compare_releases(
+                session, held.id, others, spec=spec, seconds=compare_seconds, seed=compare_seed
+            )
+            report = replace(report, comparisons=beside)
     with busy("draw the report"):
         written = write_report(report, job.folder)
     refused = None if limit is None else _refusal(report, limit)
     if refused is None:
-        out.document({"bundle": {"id": held.id}, "report": report, "folder": job.folder})
+        out.document(
+            {
+                "bundle": {"id": held.id},
+                "report": report,
+                "folder": job.folder,
+                "comparisons": compare_documents(report.comparisons),
+            }
+        )
     out.line(
         f"{held.name} {held.precision} on {found.name} "
         f"(bundle {short_id(held.id)}, {len(report.latency.samples_ms)} runs)\n"

@@ -19,7 +19,8 @@ hello       protocol [oldest, newest], host_version,    protocol, agent_version,
             session (hex), nonce (hex), who             agent_sha256, python, daemon, pid,
             (user@host), lane (a token)                 limits, notice (a line a person should
                                                         read first, or nothing), signatures
-                                                        (required, checked or ignored); nonce,
+                                                        (required, checked or ignored); bare
+                                                        (true: it takes bare frames); nonce,
                                                         where this line demands proof
 auth        proof (of the host)                         proof (of the agent); all that
                                                         follows is sealed, both ways: see
@@ -62,11 +63,17 @@ hold        doing, wait_s (waits for another host)      holder {who, doing, for_
 release                                                 (lets go of the device)
 releases                                                releases (those in a slot with
                                                         inputs and preprocess)
-gc          budget_bytes (optional)                     removed, freed_bytes, kept
+gc          budget_bytes (optional), bundle (optional:  removed, freed_bytes, kept
+            only this one, a candidate too)
 run         release, tensors, timeout_s; body: inputs   tensors, run_ms, parts;
                                                         body: outputs
-bench       release, spec                               see `edgesdk.bench`;
-                                                        body: samples (u64 ns)
+bench       release, spec (see                          see `edgesdk.bench`;
+            `edge_agent.benching`)                      body: samples (u64 ns); its events
+                                                        carry some in ``live``
+pair        release, against, order (who goes first in  pairs, mode, why, started, conditions,
+            each pair: ``0`` for release, ``1``),       load_ms, wall_s, runtimes;
+            block_ms, duration_s, threads, cpus,        body: see `edge_agent.pairing`
+            sample_conditions, side_by_side, timeout_s
 evaluate    release, samples, tensors (each with an     samples, tensors (runs of samples with
             axis in front that counts samples),         one shape: with first, and top where
             outputs (names), top, timeout_s (each),     they are the places of the largest),
@@ -135,6 +142,7 @@ OPS = (
     "gc",
     "run",
     "bench",
+    "pair",
     "evaluate",
     "profile",
     "infer",

@@ -23,7 +23,8 @@ NEEDED = {
         "landing",
         "later",
     ),
-    *("links", "lock", "logs", "policy", "policy_files", "probation", "refusals", "releases"),
+    *("links", "lock", "logs", "pipes", "policy", "policy_files", "probation", "refusals"),
+    "releases",
     *("serve", "serving_path", "slots", "starting", "stdio", "store", "supervisor", "vitals"),
 }
 WIRE = {"codes", "frames", "limits", "manifest", "ops", "statement", "tensors"}
@@ -92,17 +93,9 @@ def test_a_daemon_imports_all_of_it_at_once(agent_pyz: Path) -> None:
 
 #: Commands and processes of their own, which start from the file that is there then.
 OTHER_PROCESSES = {
-    *("__main__", "arrayfiles", "blobcache", "chain", "client", "confine", "evaluator"),
-    *(
-        "inferring",
-        "litertops",
-        "local",
-        "offload",
-        "onnxtrace",
-        "openvinoops",
-        "policy_command",
-        "stdio",
-    ),
+    *("__main__", "affinity", "arrayfiles", "blobcache", "chain", "client", "confine"),
+    *("evaluator", "handover", "inferring", "loops", "pacing", "streams", "timing"),
+    *("litertops", "local", "offload", "onnxtrace", "openvinoops", "policy_command", "stdio"),
     *("tfliteprefix", "worker"),
 }
 RUNTIMES = {"arrays", "base", "cuda", "echo", "litert", "onnxruntime", "openvino", "tensorrt"}

@@ -53,6 +53,7 @@ def _seeds() -> list[bytes]:
     two = [{**tensors[0], "shape": [2, 2], "nbytes": 16}]
     evaluate = {"op": "evaluate", "release": "current", "samples": 2, "tensors": two}
     evaluate |= {"outputs": ["y"], "top": 0, "timeout_s": 1}
+    pair = {"order": "01", "block_ms": 1.0, "duration_s": 0.05, "side_by_side": True}
     sha256, data = next(iter(_NEW.blobs.items()))
     talks: list[list[list[Any]]] = [
         [[hello, ""], [{"op": "facts"}, ""], [{"op": "status"}, ""]],
@@ -68,6 +69,7 @@ def _seeds() -> list[bytes]:
         [[evaluate, samples], [{**evaluate, "pack": pack}, ""]],
         [[{**evaluate, "pack": pack, "squeeze": True}, samples], [{"op": "gc"}, ""]],
         [[{"op": "profile", "release": "current", "runs": 2, "threads": 1}, ""]],
+        [[{"op": "pair", "release": "current", "against": "previous", **pair}, ""]],
         [[{"op": "held"}, ""], [{"op": "logs", "lines": 10}, ""], [{"op": "unload"}, ""]],
         [
             [{"op": "stage", "bundle": _NEW.id}, "@manifest"],
@@ -119,7 +121,7 @@ def _read(item: Any) -> tuple[dict[str, Any], bytes]:
         value = meta.get(name)
         if type(value) in (int, float) and value > _LONGEST_S and name != "probation_s":
             meta[name] = _LONGEST_S
-    if op in ("infer", "run", "bench", "profile", "evaluate"):
+    if op in ("infer", "run", "bench", "pair", "profile", "evaluate"):
         meta.setdefault("timeout_s", _LONGEST_S)
     if not isinstance(body, str):
         body = ""
