@@ -37,6 +37,8 @@ COMMANDS: dict[str, str] = {
     "devices": "List devices, make virtual ones, reach them, ask what they are.",
     "trust": "Say or set whose signatures a device takes.",
     "agent": "Pack the agent, or install it on a device.",
+    "history": "List, label, export and import what was measured.",
+    "gate": "Fail a build where a release became slower.",
     "report": "Show a report again, or explain its fields.",
     "settings": "Show every setting and where its value came from.",
 }

@@ -23,6 +23,7 @@ from edgesdk.cli.modelinput import lint_data, note_findings
 from edgesdk.cli.options import DataOption, DeviceArgument, FormatOption, InventoryOption
 from edgesdk.cli.output import Format, Output
 from edgesdk.cli.progress import busy
+from edgesdk.cli.recording import LabelOption, NoHistoryOption, check_labels, record_run
 from edgesdk.cli.report import show_outcome
 from edgesdk.cli.runfolder import BUNDLE, find_bundle, prepare_run_folder, run_folder
 from edgesdk.errors import FindingsError, InputError
@@ -62,6 +63,8 @@ def bench(
     warmup: WarmupOption = None,
     threads: ThreadsOption = None,
     max_cpu_time: MaxCpuTimeOption = None,
+    label: LabelOption = None,
+    no_history: NoHistoryOption = False,
     out_dir: Annotated[
         Path | None,
         typer.Option(
@@ -87,6 +90,7 @@ def bench(
     found = find_device(settings, device)
     spec = bench_spec(runs=runs, duration=duration, warmup=warmup, threads=threads)
     limit = read_max_cpu_time(max_cpu_time)
+    check_labels(label)
     with open_session(settings, found) as session:
         chosen = find_release(session, release)
         held = _find_bundle(settings, chosen, bundle)
@@ -109,6 +113,7 @@ def bench(
         report = measure_release(session, job, found, spec=spec)
     with busy("draw the report"):
         written = write_report(report, job.folder)
+    record_run(settings, report, labels=label, off=no_history)
     refused = None if limit is None else _refusal(report, limit)
     if refused is None:
         out.document({"bundle": {"id": held.id}, "report": report, "folder": job.folder})

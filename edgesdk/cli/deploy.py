@@ -56,6 +56,7 @@ from edgesdk.cli.options import (
 from edgesdk.cli.output import Format, Output
 from edgesdk.cli.progress import busy
 from edgesdk.cli.quantities import read_seconds
+from edgesdk.cli.recording import LabelOption, NoHistoryOption, check_labels, record_run
 from edgesdk.cli.report import show_outcome
 from edgesdk.cli.runfolder import write_receipt
 from edgesdk.cli.signing import allow_older, sign_job
@@ -162,6 +163,8 @@ def deploy(  # long, because every line of it is an option
     duration: DurationOption = None,
     warmup: WarmupOption = None,
     threads: ThreadsOption = None,
+    label: LabelOption = None,
+    no_history: NoHistoryOption = False,
     out_dir: Annotated[
         Path | None,
         typer.Option(
@@ -189,6 +192,7 @@ def deploy(  # long, because every line of it is an option
     found = find_device(settings, device)
     spec = bench_spec(runs=runs, duration=duration, warmup=warmup, threads=threads)
     limit = read_max_cpu_time(max_cpu_time)
+    check_labels(label)
     standing = _read_standing(max_latency, probation)
     patience_s = 0.0
     if wait is not None:
@@ -251,6 +255,8 @@ def deploy(  # long, because every line of it is an option
     if job.competitors:  # what concerns those that did not win is no longer of interest
         note_as_built(out, job.bundle)
     _keep(job, deployment, report)
+    if report is not None:
+        record_run(settings, report, labels=label, off=no_history)
     out.document(
         {
             "bundle": bundle_record(job.bundle),

@@ -106,6 +106,7 @@ def test_the_text_is_as_it_was_agreed(name: str, capsys, monkeypatch, tmp_path: 
             monkeypatch.delenv(variable)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / ".config"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / ".local" / "share"))
     monkeypatch.setenv("COLUMNS", "96")
     monkeypatch.delenv("EDGESDK_GOLDEN", raising=False)
     monkeypatch.chdir(tmp_path)
