@@ -113,10 +113,17 @@ def bench(
         report = measure_release(session, job, found, spec=spec)
     with busy("draw the report"):
         written = write_report(report, job.folder)
-    record_run(settings, report, labels=label, off=no_history)
+    recorded = record_run(settings, report, labels=label, off=no_history)
     refused = None if limit is None else _refusal(report, limit)
     if refused is None:
-        out.document({"bundle": {"id": held.id}, "report": report, "folder": job.folder})
+        out.document(
+            {
+                "bundle": {"id": held.id},
+                "report": report,
+                "folder": job.folder,
+                "run": recorded,
+            }
+        )
     out.line(
         f"{held.name} {held.precision} on {found.name} "
         f"(bundle {short_id(held.id)}, {len(report.latency.samples_ms)} runs)\n"

@@ -255,14 +255,16 @@ def deploy(  # long, because every line of it is an option
     if job.competitors:  # what concerns those that did not win is no longer of interest
         note_as_built(out, job.bundle)
     _keep(job, deployment, report)
+    recorded = None
     if report is not None:
-        record_run(settings, report, labels=label, off=no_history)
+        recorded = record_run(settings, report, labels=label, off=no_history)
     out.document(
         {
             "bundle": bundle_record(job.bundle),
             "deployment": deployment.to_json(),
             "report": report,
             "folder": job.folder,
+            "run": recorded,
             "data_findings": job.findings,
         }
     )

@@ -201,6 +201,7 @@ def remove(
 
 @app.command()
 def export(
+    *,
     out_file: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="Where to. Default: stdout."),
@@ -294,7 +295,7 @@ def _import(opened: History, path: Path, labels: list[str]) -> tuple[list[str], 
         if not report.latency.samples_ms:
             raise HistoryError(
                 f"cannot import {path}: it holds no latency sample",
-                hint="a run of `edgesdk bench`, or of `edgesdk deploy` without --no-bench, does",
+                hint="reports of `edgesdk bench`, and of `deploy` without --no-bench, do",
                 path=str(path),
             )
         run = describe_run(report, labels=labels)

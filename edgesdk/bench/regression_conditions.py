@@ -1,0 +1,133 @@
+"""In what the circumstances of two measurements differ, and whether that forbids comparing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import fields
+
+from edgesdk.bench.history_values import condition_facts
+from edgesdk.bench.regression_values import Difference
+from edgesdk.bench.values import BenchmarkReport, BenchSpec
+from edgesdk.errors import InputError
+from edgesdk.near import suggest
+
+__all__ = ["ALLOWABLE", "check_allowed", "find_differences", "require_comparable"]
+
+#: Of a spec, what says how long to measure; the rest says what is measured.
+_HOW_LONG = frozenset({"warmup_runs", "runs", "duration_s", "fresh", "sample_conditions"})
+_SPEC = tuple(
+    each.name.replace("_", "-") for each in fields(BenchSpec) if each.name not in _HOW_LONG
+)
+#: Differences across which times are compared only where somebody allows it.
+ALLOWABLE: tuple[str, ...] = tuple(
+    dict.fromkeys(
+        ("model", "target", "device", "processor", "cores", "emulated", "governor", *_SPEC)
+    )
+)
+_MAX_TEXT = 200
+
+
+def check_allowed(names: Sequence[str]) -> frozenset[str]:
+    """Give the names of differences that are allowed, if they all are such names.
+
+    Raises:
+        InputError: One is not.
+    """
+    for name in names:
+        if name not in ALLOWABLE:
+            raise InputError(
+                f"cannot allow a difference in {name[:80]!r}: there is no such circumstance",
+                hint=suggest(name, ALLOWABLE) or f"circumstances are {', '.join(ALLOWABLE)}",
+                allow=name[:80],
+            )
+    return frozenset(names)
+
+
+def find_differences(
+    ours: BenchmarkReport, theirs: BenchmarkReport
+) -> tuple[Difference, ...]:
+    """Name what differs, what decides first. What one of the two does not tell is left out."""
+    told = dict(_decisive(theirs))
+    found = [
+        Difference(name=name, ours=_shown(a), theirs=_shown(told[name]), decisive=True)
+        for name, a in _decisive(ours)
+        if name in told and a != told[name]
+    ]
+    told = dict(_telling(theirs))
+    found += [
+        Difference(name=name, ours=_shown(a), theirs=_shown(told[name]), decisive=False)
+        for name, a in _telling(ours)
+        if name in told and a != told[name]
+    ]
+    return tuple(found)
+
+
+def require_comparable(
+    differences: Sequence[Difference], *, allowed: Collection[str] = ()
+) -> None:
+    """Refuse to compare across a difference that decides, unless it is allowed.
+
+    Raises:
+        InputError: There is one; the message names all of them.
+    """
+    wrong = [each for each in differences if each.decisive and each.name not in allowed]
+    if wrong:
+        named = "; ".join(f"{d.name} is {d.ours}, was {d.theirs}" for d in wrong)
+        raise InputError(
+            f"cannot compare the two measurements: {named}",
+            hint="measure both alike, name another reference, or allow it: "
+            + " ".join(f"--allow {each.name}" for each in wrong),
+            differences=[each.name for each in wrong],
+        )
+
+
+def _decisive(report: BenchmarkReport) -> Iterator[tuple[str, object]]:
+    device = report.device
+    yield "model", report.model.name
+    yield "target", report.target.name
+    yield "device", device.name
+    processor = device.device_tree_model or device.cpu_model or device.machine
+    if processor is not None:
+        yield "processor", processor
+    if device.cpu_count is not None:
+        yield "cores", device.cpu_count
+    facts = condition_facts(report)
+    yield "emulated", facts["emulated"] or "no"
+    if facts["governor"] is not None:
+        yield "governor", facts["governor"]
+    for each in fields(BenchSpec):
+        if each.name not in _HOW_LONG:
+            yield each.name.replace("_", "-"), getattr(report.spec, each.name)
+
+
+def _telling(report: BenchmarkReport) -> Iterator[tuple[str, object]]:
+    """Give what may explain a change, or be the change that is to be measured."""
+    yield "precision", report.bundle.precision
+    runtimes = sorted(
+        {f"{part.runtime} {part.runtime_version}" for part in report.parts
+         if part.runtime_version is not None}
+    )  # fmt: skip
+    if runtimes:
+        yield "runtimes", ", ".join(runtimes)
+    for name, value in (
+        ("kernel", report.device.kernel),
+        ("system", report.device.os),
+        ("agent", report.device.agent_version),
+        ("throttled", report.conditions.throttled),
+    ):
+        if value is not None:
+            yield name, value
+    for name in ("max_mhz", "turbo", "cpus_allowed"):
+        if (value := report.conditions.static.get(name)) is not None:
+            yield name.replace("_", " "), value
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "the default"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        value = ", ".join(map(str, dict.fromkeys(value)))
+    text = "".join(c if c.isprintable() else " " for c in str(value))
+    return text[:_MAX_TEXT] or "nothing"
