@@ -181,6 +181,7 @@ HANDLERS = {
     "gc": ("activation", "gc"),
     "run": ("measuring", "run"),
     "bench": ("measuring", "bench"),
+    "pair": ("pairing", "pair"),
     "profile": ("profiling", "profile"),
     "infer": ("serving", "infer"),
     "served": ("serving", "served"),

@@ -22,7 +22,16 @@ _NAMES = {
     name: "edge_agent." + name
     for name in (
         *("activation", "assemble", "child", "describing", "finishing", "lanes", "line_gate"),
-        *("loading", "measuring", "memory", "policy_ops", "probe", "profiling", "runtimes"),
+        *(
+            "loading",
+            "measuring",
+            "memory",
+            "pairing",
+            "policy_ops",
+            "probe",
+            "profiling",
+            "runtimes",
+        ),
         *("serving", "signing", "signing_keys", "watch"),
     )
 }

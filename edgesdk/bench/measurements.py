@@ -25,6 +25,7 @@ __all__ = [
     "Measurements",
     "RuntimeRecord",
     "plain_detail",
+    "read_condition_samples",
     "read_measurements",
     "read_runtimes",
 ]
@@ -99,7 +100,7 @@ def read_measurements(frame: Frame, *, device: str) -> Measurements:
         wall_s=_time(meta, "wall_s", device),
         started=started if isinstance(started, str) and _UTC.match(started) else None,
         static=plain_detail(conditions.get("static")),
-        condition_samples=_condition_samples(conditions.get("samples")),
+        condition_samples=read_condition_samples(conditions.get("samples")),
         runtimes=tuple(read_runtimes(meta.get("runtimes"))),
         part_median_ms=_by_index(parts, "median_ms"),
         part_share={i: s for i, s in _by_index(parts, "share").items() if s <= 1.0},
@@ -218,7 +219,8 @@ def read_runtimes(value: object) -> list[RuntimeRecord]:
     return records
 
 
-def _condition_samples(value: object) -> tuple[ConditionSample, ...]:
+def read_condition_samples(value: object) -> tuple[ConditionSample, ...]:
+    """Take what a device said of itself from time to time; drop what makes no sense."""
     samples = []
     for entry in _items(value)[:_MAX_CONDITION_SAMPLES]:
         record = _mapping(entry)

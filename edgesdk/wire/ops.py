@@ -67,6 +67,10 @@ run         release, tensors, timeout_s; body: inputs   tensors, run_ms, parts;
                                                         body: outputs
 bench       release, spec                               see `edgesdk.bench`;
                                                         body: samples (u64 ns)
+pair        release, against, order (who goes first in  pairs, mode, why, started, conditions,
+            each pair: ``0`` for release, ``1``),       load_ms, wall_s, runtimes;
+            block_ms, duration_s, threads,              body: see `edge_agent.pairing`
+            sample_conditions, timeout_s
 profile     release, runs, threads, timeout_s,          runtimes; body: JSON {chain_us, parts:
             budget_s                                    [{index, runtime, total_us, share,
                                                         how, why, ops}]}, see
@@ -128,6 +132,7 @@ OPS = (
     "gc",
     "run",
     "bench",
+    "pair",
     "profile",
     "infer",
     "served",

@@ -96,7 +96,7 @@ def test_unsigned_bundle_is_refused_before_anything_is_sent(demanding: AgentProc
     )
     for op in ("commit", "finish", "check", "activate"):
         assert_refused(demanding.ask(op, bundle=bundle.id).meta, "absent")
-    for op in ("run", "bench", "profile"):
+    for op in ("run", "bench", "pair", "profile"):
         assert_refused(demanding.ask(op, release=bundle.id).meta, "absent")
     assert demanding.ask("releases").meta["releases"] == []
 

@@ -47,6 +47,7 @@ def _seeds() -> list[bytes]:
     tensors = [{"name": "x", "dtype": "int32", "shape": [2], "offset": 0, "nbytes": 8}]
     run = {"op": "run", "release": "current", "tensors": tensors, "timeout_s": 1}
     bench = {"release": "current", "spec": {"warmup": 1, "runs": 3, "duration_s": 1.0}}
+    pair = {"order": "01", "block_ms": 1.0, "duration_s": 0.05, "side_by_side": True}
     sha256, data = next(iter(_NEW.blobs.items()))
     talks: list[list[list[Any]]] = [
         [[hello, ""], [{"op": "facts"}, ""], [{"op": "status"}, ""]],
@@ -60,6 +61,7 @@ def _seeds() -> list[bytes]:
         [[run, "0000000000000000"], [{**run, "op": "infer"}, "0000000000000000"]],
         [[{"op": "served", "release": "current"}, ""], [{"op": "bench", **bench}, ""]],
         [[{"op": "profile", "release": "current", "runs": 2, "threads": 1}, ""]],
+        [[{"op": "pair", "release": "current", "against": "previous", **pair}, ""]],
         [[{"op": "held"}, ""], [{"op": "logs", "lines": 10}, ""], [{"op": "unload"}, ""]],
         [
             [{"op": "stage", "bundle": _NEW.id}, "@manifest"],
@@ -111,7 +113,7 @@ def _read(item: Any) -> tuple[dict[str, Any], bytes]:
         value = meta.get(name)
         if type(value) in (int, float) and value > _LONGEST_S and name != "probation_s":
             meta[name] = _LONGEST_S
-    if op in ("infer", "run", "bench", "profile"):
+    if op in ("infer", "run", "bench", "pair", "profile"):
         meta.setdefault("timeout_s", _LONGEST_S)
     if not isinstance(body, str):
         body = ""
