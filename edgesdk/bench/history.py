@@ -30,7 +30,7 @@ _FEWEST_DIGITS = 6
 _HEX = frozenset("0123456789abcdef")
 _COLUMNS = (
     'id, created, model, target, device, bundle, "precision", conditions, verdict, samples, '
-    "p50_ms, lower_ms, upper_ms, peak_rss_bytes, trust, branch, commit_id"
+    "p50_ms, lower_ms, upper_ms, peak_rss_bytes, trust, branch, commit_id, folder"
 )
 _KEY = 'model, target, device, "precision", conditions'
 
@@ -108,7 +108,7 @@ class History:
         row = (
             run.id, run.created, run.model, run.target, run.device, run.bundle, run.precision,
             run.conditions, run.verdict, run.samples, run.p50_ms, run.lower_ms, run.upper_ms,
-            run.peak_rss_bytes, run.trust, source.branch, source.commit,
+            run.peak_rss_bytes, run.trust, source.branch, source.commit, run.folder,
             zlib.compress(report, 6),
         )  # fmt: skip
         marks = ", ".join("?" * len(row))
@@ -334,6 +334,7 @@ def _run(
         provenance=Provenance(
             branch=_text(row["branch"]) or None, commit=_text(row["commit_id"]) or None
         ),
+        folder=_text(row["folder"]) or None,
         labels=labels,
         before=before,
     )

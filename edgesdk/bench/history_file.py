@@ -43,6 +43,7 @@ MIGRATIONS: tuple[str, ...] = (
         trust TEXT,
         branch TEXT,
         commit_id TEXT,
+        folder TEXT,
         report BLOB NOT NULL
     );
     CREATE INDEX runs_by_key

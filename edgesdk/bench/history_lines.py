@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NoReturn
 
@@ -146,7 +146,7 @@ def parse_line(
     return run, report_bytes
 
 
-def _labels(document: Mapping[str, Any], name: str) -> Iterable[str]:
+def _labels(document: Mapping[str, Any], name: str) -> tuple[str, ...]:
     labels = document.get("labels", [])
     if not isinstance(labels, list) or len(labels) > MAX_LABELS:
         raise _refusal(name, f"labels is no list of at most {MAX_LABELS} words")

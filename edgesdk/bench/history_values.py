@@ -46,7 +46,8 @@ class HistoryRun:
     """One recorded measurement, without its samples. Times are milliseconds.
 
     ``conditions`` are the circumstances that decide whether two runs can be compared, in a
-    canonical form; ``before`` is the run before this one that has all of model, target, device,
+    canonical form; ``folder`` is where the bundle lay on this computer, which no export tells;
+    ``before`` is the run before this one that has all of model, target, device,
     precision and conditions in common.
     """
 
@@ -66,6 +67,7 @@ class HistoryRun:
     peak_rss_bytes: int | None = None
     trust: str | None = None
     provenance: Provenance = field(default_factory=Provenance)
+    folder: str | None = None
     labels: tuple[str, ...] = ()
     before: HistoryRun | None = None
 
@@ -116,6 +118,7 @@ def describe_run(
     *,
     provenance: Provenance | None = None,
     labels: Sequence[str] = (),
+    folder: str | None = None,
 ) -> HistoryRun:
     """Take from a report what the history lists.
 
@@ -123,6 +126,7 @@ def describe_run(
         report: What was measured.
         provenance: Where the user's work stood.
         labels: What to call the run.
+        folder: Where the bundle lies on this computer.
 
     Raises:
         HistoryError: A label cannot be one.
@@ -145,6 +149,7 @@ def describe_run(
         upper_ms=None if interval is None else interval.upper_ms,
         peak_rss_bytes=report.peak_rss_bytes,
         provenance=provenance or Provenance(),
+        folder=folder,
         labels=tuple(sorted({check_label(label) for label in labels})),
     )
 

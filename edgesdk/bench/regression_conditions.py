@@ -24,6 +24,7 @@ ALLOWABLE: tuple[str, ...] = tuple(
         ("model", "target", "device", "processor", "cores", "emulated", "governor", *_SPEC)
     )
 )
+_STATIC = ("max_mhz", "turbo", "cpus_allowed")
 _MAX_TEXT = 200
 
 
@@ -43,9 +44,7 @@ def check_allowed(names: Sequence[str]) -> frozenset[str]:
     return frozenset(names)
 
 
-def find_differences(
-    ours: BenchmarkReport, theirs: BenchmarkReport
-) -> tuple[Difference, ...]:
+def find_differences(ours: BenchmarkReport, theirs: BenchmarkReport) -> tuple[Difference, ...]:
     """Name what differs, what decides first. What one of the two does not tell is left out."""
     told = dict(_decisive(theirs))
     found = [
@@ -109,17 +108,15 @@ def _telling(report: BenchmarkReport) -> Iterator[tuple[str, object]]:
     )  # fmt: skip
     if runtimes:
         yield "runtimes", ", ".join(runtimes)
-    for name, value in (
-        ("kernel", report.device.kernel),
-        ("system", report.device.os),
-        ("agent", report.device.agent_version),
-        ("throttled", report.conditions.throttled),
-    ):
-        if value is not None:
-            yield name, value
-    for name in ("max_mhz", "turbo", "cpus_allowed"):
-        if (value := report.conditions.static.get(name)) is not None:
-            yield name.replace("_", " "), value
+    static = report.conditions.static
+    told: dict[str, object] = {
+        "kernel": report.device.kernel,
+        "system": report.device.os,
+        "agent": report.device.agent_version,
+        "throttled": report.conditions.throttled,
+        **{name.replace("_", " "): static.get(name) for name in _STATIC},
+    }
+    yield from ((name, value) for name, value in told.items() if value is not None)
 
 
 def _shown(value: object) -> str:

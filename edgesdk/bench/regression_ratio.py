@@ -4,8 +4,8 @@ Each median has its distribution-free interval between two order statistics, for
 as the series is worth: neighbouring samples that agree count as fewer. The two intervals are
 combined on the logarithm by Zou and Donner's method of variance estimates recovery, which keeps
 them as lopsided as they are. What differs from one start of a worker to the next is in neither
-series, so an interval that leaves a limit out raises a suspicion; `edgesdk.bench.compare`, which
-starts workers several times, decides.
+series, so an interval that leaves a limit out raises a suspicion; `edgesdk.bench.compare`,
+which starts workers several times, decides.
 
 Source: Zou and Donner, Construction of confidence limits about effect measures (2008); Geyer,
 Practical Markov chain Monte Carlo (1992), for the initial positive sequence.

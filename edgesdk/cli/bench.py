@@ -25,8 +25,8 @@ from edgesdk.cli.output import Format, Output
 from edgesdk.cli.progress import busy
 from edgesdk.cli.recording import LabelOption, NoHistoryOption, check_labels, record_run
 from edgesdk.cli.report import show_outcome
-from edgesdk.cli.runfolder import BUNDLE, find_bundle, prepare_run_folder, run_folder
-from edgesdk.errors import FindingsError, InputError
+from edgesdk.cli.runfolder import held_bundle, prepare_run_folder, run_folder
+from edgesdk.errors import FindingsError
 from edgesdk.settings import Settings, resolve_settings
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def bench(
         report = measure_release(session, job, found, spec=spec)
     with busy("draw the report"):
         written = write_report(report, job.folder)
-    recorded = record_run(settings, report, labels=label, off=no_history)
+    recorded = record_run(settings, report, folder=held.folder, labels=label, off=no_history)
     refused = None if limit is None else _refusal(report, limit)
     if refused is None:
         out.document(
@@ -147,26 +147,6 @@ def _refusal(report: BenchmarkReport, limit: float) -> FindingsError | None:
 
 
 def _find_bundle(settings: Settings, release: Release, folder: Path | None) -> Bundle:
-    from edgesdk.bundle.store import is_bundle_folder, read_bundle
-
-    if folder is None:
-        folder = find_bundle(settings, release.bundle)
-        if folder is None:
-            raise InputError(
-                f"cannot measure {short_id(release.bundle)}: its bundle is not under "
-                f"{settings.runs_dir}",
-                hint="name the bundle's folder with --bundle",
-                bundle=release.bundle,
-            )
-    elif not is_bundle_folder(folder) and is_bundle_folder(folder / BUNDLE):
-        folder = folder / BUNDLE
-    held = read_bundle(folder)
-    if held.id != release.bundle:
-        raise InputError(
-            f"cannot measure {short_id(release.bundle)} with {folder}: that is bundle "
-            f"{short_id(held.id)}",
-            hint="edgesdk releases shows which bundles the device holds",
-            bundle=release.bundle,
-            given=held.id,
-        )
+    held = held_bundle(settings, release.bundle, folder, option="--bundle")
+    assert held is not None
     return held

@@ -257,7 +257,9 @@ def deploy(  # long, because every line of it is an option
     _keep(job, deployment, report)
     recorded = None
     if report is not None:
-        recorded = record_run(settings, report, labels=label, off=no_history)
+        recorded = record_run(
+            settings, report, folder=job.bundle.folder, labels=label, off=no_history
+        )
     out.document(
         {
             "bundle": bundle_record(job.bundle),

@@ -1,4 +1,4 @@
-"""Sizes and times as people write them: ``2GB``, ``512MiB``, ``20ms``, ``10min``."""
+"""Sizes, times and shares as people write them: ``2GB``, ``20ms``, ``10min``, ``2%``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 from edgesdk.errors import InputError
 
-__all__ = ["read_seconds", "read_size"]
+__all__ = ["read_seconds", "read_share", "read_size"]
 
 _NUMBER = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-zµ]*)")
 _SIZES = {
@@ -84,5 +84,34 @@ def read_seconds(text: str, *, option: str, at_most_s: float) -> float:
             hint="write it like 20ms, 1.5s, 10min or 2h",
             option=option,
             value=text,
+        )
+    return value
+
+
+def read_share(text: str, *, option: str) -> float:
+    """Read a share that is small and may be zero: ``2%`` or ``0.02``.
+
+    Raises:
+        InputError: It is none, is ``1`` or more without a percent sign, or above 100 %.
+    """
+    plain = text.strip()
+    percent = plain.endswith("%")
+    try:
+        value = float(plain.removesuffix("%").strip()) / (100 if percent else 1)
+    except ValueError:
+        value = math.nan
+    if not percent and value >= 1.0:
+        raise InputError(
+            f"cannot use {option} {plain[:40]!r}: without a percent sign it says a multiple",
+            hint=f"write {plain[:20]}%, or 0.02 for two per cent",
+            option=option,
+            value=plain[:40],
+        )
+    if not 0.0 <= value <= 1.0:
+        raise InputError(
+            f"cannot use {option} {plain[:40]!r}: it is no share (expected 0% to 100%)",
+            hint="write 2% or 0.02",
+            option=option,
+            value=plain[:40],
         )
     return value

@@ -49,6 +49,7 @@ def record_run(
     settings: Settings,
     report: BenchmarkReport,
     *,
+    folder: Path | None = None,
     labels: list[str] | None = None,
     off: bool = False,
 ) -> str | None:
@@ -56,6 +57,13 @@ def record_run(
 
     A report without samples is no measurement. What keeps the history from being written is
     said on stderr and fails nothing: the report lies in its folder.
+
+    Args:
+        settings: Where the history is, and whether it is kept.
+        report: What was measured.
+        folder: Where the bundle lies.
+        labels: What to call it.
+        off: Whether the user wants it left out.
     """
     if off or not settings.keep_history or not report.latency.samples_ms:
         return None
@@ -66,7 +74,10 @@ def record_run(
 
     try:
         run = describe_run(
-            report, provenance=find_provenance(Path.cwd(), os.environ), labels=labels or ()
+            report,
+            provenance=find_provenance(Path.cwd(), os.environ),
+            labels=labels or (),
+            folder=None if folder is None else str(folder.resolve()),
         )
         with History(settings.history) as history:
             history.add(run, encode_report(report))

@@ -5,11 +5,23 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from edgesdk.errors import OutputError
+from edgesdk.errors import InputError, OutputError
 from edgesdk.settings import Settings
 
-__all__ = ["BASELINE", "BUNDLE", "CONTEST", "find_bundle", "prepare_run_folder", "run_folder"]
+if TYPE_CHECKING:
+    from edgesdk.bundle.store import Bundle
+
+__all__ = [
+    "BASELINE",
+    "BUNDLE",
+    "CONTEST",
+    "find_bundle",
+    "held_bundle",
+    "prepare_run_folder",
+    "run_folder",
+]
 
 BUNDLE = "bundle"
 BASELINE = "baseline"
@@ -109,3 +121,62 @@ def find_bundle(settings: Settings, bundle_id: str) -> Path | None:
         except BundleError:
             continue
     return None
+
+
+def held_bundle(
+    settings: Settings,
+    bundle_id: str,
+    folder: Path | None,
+    *,
+    option: str,
+    needed: bool = True,
+    recorded: str | None = None,
+) -> Bundle | None:
+    """Read the bundle with that id from ``folder``, or from the runs folder.
+
+    Args:
+        settings: Where the runs folder is.
+        bundle_id: Its id.
+        folder: What the user named: a bundle's folder, or that of a deployment.
+        option: With which option a user names it.
+        needed: Whether it is an error if it is not found; else None is given.
+        recorded: Where it lay when it was measured, to be looked at last.
+
+    Raises:
+        InputError: It is not there, or the folder holds another.
+    """
+    from edgesdk.bundle.store import is_bundle_folder, read_bundle
+
+    if folder is None:
+        folder = find_bundle(settings, bundle_id) or _still_there(recorded, bundle_id)
+        if folder is None:
+            if not needed:
+                return None
+            raise InputError(
+                f"cannot measure {bundle_id[:12]}: its bundle is not under {settings.runs_dir}",
+                hint=f"name the bundle's folder with {option}",
+                bundle=bundle_id,
+            )
+    elif not is_bundle_folder(folder) and is_bundle_folder(folder / BUNDLE):
+        folder = folder / BUNDLE
+    held = read_bundle(folder)
+    if held.id != bundle_id:
+        raise InputError(
+            f"cannot measure {bundle_id[:12]} with {folder}: that is bundle {held.id[:12]}",
+            hint="edgesdk releases shows which bundles a device holds",
+            bundle=bundle_id,
+            given=held.id,
+        )
+    return held
+
+
+def _still_there(recorded: str | None, bundle_id: str) -> Path | None:
+    from edgesdk.bundle.store import read_bundle
+    from edgesdk.errors import BundleError
+
+    if recorded is None:
+        return None
+    try:
+        return Path(recorded) if read_bundle(Path(recorded)).id == bundle_id else None
+    except (BundleError, ValueError):  # a path may hold what no path can
+        return None
