@@ -213,6 +213,15 @@ class History:
             rows = self._connection.execute("SELECT DISTINCT model FROM runs").fetchall()
         return tuple(sorted(name for (name,) in rows if isinstance(name, str)))
 
+    def folders(self, bundle: str) -> tuple[str, ...]:
+        """Give where a bundle lay on this computer when it was measured, newest first."""
+        with guard(self.path):
+            rows = self._connection.execute(
+                "SELECT folder FROM runs WHERE bundle = ? ORDER BY number DESC LIMIT 100",
+                (bundle,),
+            ).fetchall()
+        return tuple(dict.fromkeys(_text(folder) for (folder,) in rows if _text(folder)))
+
     def report(self, run: str) -> bytes:
         """Give the bytes of a run's report.
 

@@ -24,9 +24,10 @@ from edgesdk.cli.options import DataOption, DeviceArgument, FormatOption, Invent
 from edgesdk.cli.output import Format, Output
 from edgesdk.cli.progress import busy
 from edgesdk.cli.recording import LabelOption, NoHistoryOption, check_labels, record_run
+from edgesdk.cli.replay import LikeOption, MarginOption, refuse_with_like, replay
 from edgesdk.cli.report import show_outcome
 from edgesdk.cli.runfolder import held_bundle, prepare_run_folder, run_folder
-from edgesdk.errors import FindingsError
+from edgesdk.errors import FindingsError, InputError
 from edgesdk.settings import Settings, resolve_settings
 
 if TYPE_CHECKING:
@@ -52,17 +53,20 @@ def bench(
         ),
     ] = None,
     release: Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--release", help="current, previous, candidate, or the id of a bundle there."
+            "--release",
+            help="current, previous, candidate, or the id of a bundle there. Default: current.",
         ),
-    ] = "current",
+    ] = None,
     data: DataOption = None,
     runs: RunsOption = None,
     duration: DurationOption = None,
     warmup: WarmupOption = None,
     threads: ThreadsOption = None,
     max_cpu_time: MaxCpuTimeOption = None,
+    like: LikeOption = None,
+    margin: MarginOption = None,
     label: LabelOption = None,
     no_history: NoHistoryOption = False,
     out_dir: Annotated[
@@ -87,12 +91,41 @@ def bench(
 
     out = Output("bench", fmt)
     settings = resolve_settings({"inventory": inventory})
+    check_labels(label)
+    if like is not None:
+        refuse_with_like(
+            {
+                "--release": release,
+                "--data": data,
+                "--runs": runs,
+                "--duration": duration,
+                "--warmup": warmup,
+                "--threads": threads,
+                "--max-cpu-time": max_cpu_time,
+            }
+        )
+        replay(
+            out,
+            settings,
+            like=like,
+            device=device,
+            bundle=bundle,
+            margin=margin,
+            out_dir=out_dir,
+            labels=label,
+            no_history=no_history,
+        )
+        return
+    if margin is not None:
+        raise InputError(
+            "cannot use --margin alone: it says how far a repetition may be off",
+            hint="name the report that is repeated with --like",
+        )
     found = find_device(settings, device)
     spec = bench_spec(runs=runs, duration=duration, warmup=warmup, threads=threads)
     limit = read_max_cpu_time(max_cpu_time)
-    check_labels(label)
     with open_session(settings, found) as session:
-        chosen = find_release(session, release)
+        chosen = find_release(session, release or "current")
         held = _find_bundle(settings, chosen, bundle)
         profile = profile_of(settings, held)
         if limit is not None:

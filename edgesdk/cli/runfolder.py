@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -130,17 +131,15 @@ def held_bundle(
     *,
     option: str,
     needed: bool = True,
-    recorded: str | None = None,
 ) -> Bundle | None:
-    """Read the bundle with that id from ``folder``, or from the runs folder.
+    """Read the bundle with that id from ``folder``, the runs folder, or where it was measured.
 
     Args:
-        settings: Where the runs folder is.
+        settings: Where the runs folder and the history are.
         bundle_id: Its id.
         folder: What the user named: a bundle's folder, or that of a deployment.
         option: With which option a user names it.
         needed: Whether it is an error if it is not found; else None is given.
-        recorded: Where it lay when it was measured, to be looked at last.
 
     Raises:
         InputError: It is not there, or the folder holds another.
@@ -148,12 +147,13 @@ def held_bundle(
     from edgesdk.bundle.store import is_bundle_folder, read_bundle
 
     if folder is None:
-        folder = find_bundle(settings, bundle_id) or _still_there(recorded, bundle_id)
+        folder = find_bundle(settings, bundle_id) or _where_it_was(settings, bundle_id)
         if folder is None:
             if not needed:
                 return None
             raise InputError(
-                f"cannot measure {bundle_id[:12]}: its bundle is not under {settings.runs_dir}",
+                f"cannot measure {bundle_id[:12]}: its bundle is neither under "
+                f"{settings.runs_dir} nor where it was measured before",
                 hint=f"name the bundle's folder with {option}",
                 bundle=bundle_id,
             )
@@ -170,13 +170,20 @@ def held_bundle(
     return held
 
 
-def _still_there(recorded: str | None, bundle_id: str) -> Path | None:
+def _where_it_was(settings: Settings, bundle_id: str) -> Path | None:
+    """Look where the history says that the bundle lay."""
+    from edgesdk.bench.history import History
     from edgesdk.bundle.store import read_bundle
-    from edgesdk.errors import BundleError
+    from edgesdk.errors import BundleError, HistoryError
 
-    if recorded is None:
+    if not settings.history.is_file():
         return None
-    try:
-        return Path(recorded) if read_bundle(Path(recorded)).id == bundle_id else None
-    except (BundleError, ValueError):  # a path may hold what no path can
-        return None
+    folders: tuple[str, ...] = ()
+    with contextlib.suppress(HistoryError), History(settings.history) as history:
+        folders = history.folders(bundle_id)
+    for folder in folders:
+        # a folder may be gone, or be named as no folder can be
+        with contextlib.suppress(BundleError, ValueError):
+            if read_bundle(Path(folder)).id == bundle_id:
+                return Path(folder)
+    return None

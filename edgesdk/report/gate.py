@@ -14,12 +14,14 @@ from edgesdk.bench.regression_values import (
     ReplayResult,
     Side,
 )
+from edgesdk.report.markdown import escape_markdown, markdown_table
 from edgesdk.report.summary import bytes_text, clean, ms_text
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 __all__ = [
+    "LOOK_HEAD",
     "encode_gate",
     "gate_schema",
     "look_rows",
@@ -29,6 +31,7 @@ __all__ = [
     "side_rows",
 ]
 
+LOOK_HEAD = ("look", "times as long", "95 % interval", "saw")
 _WORDS = {"passed": "passed", "failed": "failed", "unconfirmed": "could not be confirmed"}
 _LOOKS = {
     "recorded": "as recorded",
@@ -162,49 +165,35 @@ def _difference(each: Difference) -> str:
 
 def render_gate_markdown(result: GateResult) -> str:
     """Give a comment for a pull request."""
-    mark = {True: "kept", False: "**not kept**", None: "**not confirmed yet**"}
+    kept = {True: "kept", False: "not kept", None: "could not be confirmed"}
+    ours, theirs = result.ours, result.theirs
+    checks = [
+        (
+            check.name,
+            _percent(check, check.limit),
+            _percent(check, check.change),
+            kept[check.kept],
+        )
+        for check in result.checks
+    ]
     lines = [
         f"### edgesdk gate: {_WORDS[result.outcome]}",
         "",
-        _cell(result.text),
+        escape_markdown(clean(result.text, limit=1000)),
         "",
-        "| limit | allowed | change | outcome |",
-        "|---|---:|---:|---|",
-        *(
-            f"| {check.name} | {_percent(check, check.limit)} | "
-            f"{_percent(check, check.change)} | {mark[check.kept]} |"
-            for check in result.checks
+        *markdown_table(("limit", "allowed", "change", "outcome"), checks),
+        *markdown_table(
+            (escape_markdown(clean(f"{ours.model} on {ours.device}")), "this", "reference"),
+            side_rows(ours, theirs),
         ),
-        "",
-        f"| {_cell(result.ours.model)} on {_cell(result.ours.device)} | this | "
-        f"{_cell(result.theirs.called)} |",
-        "|---|---|---|",
-        *(
-            f"| {name} | {_cell(a)} | {_cell(b)} |"
-            for name, a, b in side_rows(result.ours, result.theirs)
-        ),
-        "",
-        "| look | times as long | 95 % interval | saw |",
-        "|---|---:|---|---|",
-        *(f"| {' | '.join(map(_cell, row))} |" for row in look_rows(result.looks)),
+        *markdown_table(LOOK_HEAD, look_rows(result.looks)),
     ]
-    if result.differences:
-        lines += ["", "Circumstances that differ:", ""]
-        lines += [f"- {_cell(_difference(each))}" for each in result.differences]
-    notes = [note for look in result.looks for note in look.notes]
-    if notes:
-        lines += ["", *(f"- {_cell(note)}" for note in dict.fromkeys(notes))]
-    return "\n".join(lines) + "\n"
+    notes = dict.fromkeys(note for look in result.looks for note in look.notes)
+    told = [*(f"differs: {_difference(each)}" for each in result.differences), *notes]
+    lines += [f"- {escape_markdown(clean(each))}" for each in told]
+    return "\n".join(lines).rstrip() + "\n"
 
 
 def _percent(check: GateCheck, value: float) -> str:
     sign = -1.0 if check.name == "accuracy" else 1.0
     return f"{sign * value:+.2%}"
-
-
-def _cell(text: str) -> str:
-    """Make text from anywhere harmless in a cell."""
-    plain = clean(text)
-    for char in "\\`*_[]<>|#!":
-        plain = plain.replace(char, f"\\{char}")
-    return plain
