@@ -24,7 +24,7 @@ def render_markdown(reports: Sequence[BenchmarkReport]) -> str:
         ]
         lines += [f"## {escape_markdown(title)}", "", *markdown_table(("", ""), rows)]
         if report.contest is not None:
-            shown = contestmarkdown_table(report.contest)
+            shown = contest_table(report.contest)
             lines += ["### Contest", "", *markdown_table(shown.columns, shown.rows)]
         offload = report.offload
         if offload is not None and offload.why is None:
