@@ -58,15 +58,16 @@ class History:
     """The measurements in one file. Use it as a context manager, or `close` it.
 
     Args:
-        path: The file; it and its folder are made where they are missing.
+        path: The file.
+        make: Whether to make it and its folder where they are missing.
 
     Raises:
         HistoryError: It cannot be used; so does every method where SQLite fails.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, make: bool = True) -> None:
         self.path = path
-        self._connection = open_file(path)
+        self._connection = open_file(path, make=make)
 
     def __enter__(self) -> Self:
         return self

@@ -58,13 +58,24 @@ MIGRATIONS: tuple[str, ...] = (
 )
 
 
-def open_file(path: Path) -> sqlite3.Connection:
-    """Open the history at ``path``, making it or bringing it up where that is needed.
+def open_file(path: Path, *, make: bool = True) -> sqlite3.Connection:
+    """Open the history at ``path``, bringing it up where that is needed.
+
+    Args:
+        path: The file.
+        make: Whether to make it where there is none.
 
     Raises:
         HistoryError: It cannot be read or written, is no history, is damaged, or was written by
             a later version of edgesdk.
     """
+    if not make and not path.exists():
+        raise HistoryError(
+            f"cannot open history {path}: there is none",
+            hint="edgesdk deploy and bench write what they measure; the setting history "
+            "(EDGESDK_HISTORY) names another file",
+            path=str(path),
+        )
     with guard(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

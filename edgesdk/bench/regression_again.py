@@ -2,8 +2,8 @@
 
 Where the reference's bundle is at hand and is another one, both are measured in turns on the
 device: what the device itself has become since hits both. Else ours alone is measured once more
-and held against what was recorded. Nothing becomes active: a bundle that the device does not
-hold is sent and checked there, and stays without a slot until the device collects it.
+and held against what was recorded. What is current there stays so: a bundle that the device
+does not hold is sent and checked, and becomes its candidate.
 """
 
 from __future__ import annotations

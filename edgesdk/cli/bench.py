@@ -83,8 +83,9 @@ def bench(
 ) -> None:
     """Measure a release that is on a device.
 
-    Nothing on the device changes. The bundle's folder is needed here for what the device does
-    not know: the plan, and what the outputs should be.
+    Nothing that is current on the device changes. The bundle's folder is needed here for what
+    the device does not know: the plan, and what the outputs should be. --like repeats a
+    measurement, bringing its bundle where that is not there, and says whether it agrees.
     """
     from edgesdk.bench.gate import require_accelerator
     from edgesdk.report.files import write_report

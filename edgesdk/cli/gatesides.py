@@ -70,7 +70,7 @@ def choose_sides(
     if report is not None and is_file:  # no history is needed, so none is opened
         ours = Measured(called=str(report), report=read_report(report), run=None)
         return ours, Measured(called=against, report=read_report(Path(against)), run=None)
-    with History(settings.history) as opened:
+    with History(settings.history, make=False) as opened:
         if report is not None:
             ours = Measured(called=str(report), report=read_report(report), run=None)
         elif run is not None:

@@ -12,9 +12,9 @@ from typer.core import TyperGroup
 from edgesdk.cli.options import FormatOption
 from edgesdk.cli.output import Format, Output
 from edgesdk.cli.progress import busy
-from edgesdk.errors import HistoryError, OutputError
+from edgesdk.errors import HistoryError, InputError, OutputError
 from edgesdk.near import suggest
-from edgesdk.settings import Settings, resolve_settings
+from edgesdk.settings import resolve_settings
 
 if TYPE_CHECKING:
     from typing import Any
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from edgesdk.bench.history import History, RunFilter
     from edgesdk.bench.history_values import HistoryRun
 
-__all__ = ["app", "open_history", "run_record"]
+__all__ = ["app"]
 
 _LIST = "list"
 _COLUMNS = (
@@ -83,7 +83,10 @@ LabelFilter = Annotated[
 
 @app.callback()
 def _history() -> None:
-    """List, label, export and import what was measured."""
+    """List, label, export and import what was measured.
+
+    A word that is no command is the model to list: 'edgesdk history mobilenet --limit 5'.
+    """
 
 
 @app.command(_LIST)
@@ -102,7 +105,7 @@ def list_runs(
     history: HistoryOption = None,
     fmt: FormatOption = Format.TEXT,
 ) -> None:
-    """List what was measured, newest first ('edgesdk history' alone does that).
+    """List what was measured, newest first; this is the default.
 
     The change is against the run before of the same model, target, device, precision and
     conditions; it is claimed only where the intervals of the two medians do not overlap.
@@ -113,10 +116,14 @@ def list_runs(
     which = RunFilter(
         model=model, target=target, device=device, precision=precision, label=label
     )
-    with open_history(resolve_settings({"history": history})) as opened:
-        runs = opened.runs(which, limit=limit)
-        known = () if runs else opened.models()
-    out.document({"file": opened.path, "runs": [run_record(run) for run in runs]})
+    path = resolve_settings({"history": history}).history
+    runs: list[HistoryRun] = []
+    known: tuple[str, ...] = ()
+    if path.exists():  # reading makes no file
+        with _open(path) as opened:
+            runs = opened.runs(which, limit=limit)
+            known = () if runs else opened.models()
+    out.document({"file": path, "runs": [_record(run) for run in runs]})
     if runs:
         out.table(
             _COLUMNS,
@@ -124,7 +131,7 @@ def list_runs(
             right=("p50", "95 % interval", "change"),
         )
     elif not known:
-        out.note(f"nothing is recorded in {opened.path}; edgesdk deploy and bench record")
+        out.note(f"nothing is recorded in {path}; edgesdk deploy and bench record")
     else:
         near = suggest(model, known) if model and model not in known else ""
         out.note(f"no recorded run is like that; {near or 'models: ' + ', '.join(known[:20])}")
@@ -139,10 +146,10 @@ def show(
     from edgesdk.report.read import parse_report
 
     out = Output("history-run", fmt)
-    with open_history(resolve_settings({"history": history})) as opened:
+    with _open(history) as opened:
         found = opened.find(run)
         report = parse_report(opened.report(found.id), name=f"of run {found.id[:12]}")
-    out.document({"run": run_record(found), "report": report})
+    out.document({"run": _record(found), "report": report})
     out.pairs(
         [
             ("run", found.id),
@@ -167,7 +174,7 @@ def label(
 ) -> None:
     """Call a run something, or take a label away."""
     out = Output("history-run", fmt)
-    with open_history(resolve_settings({"history": history})) as opened:
+    with _open(history) as opened:
         found = opened.find(run)
         with opened.writing():
             for each in labels:
@@ -176,7 +183,7 @@ def label(
                 else:
                     opened.label(found.id, each)
         found = opened.find(found.id)
-    out.document({"run": run_record(found)})
+    out.document({"run": _record(found)})
     out.line(f"{found.id[:12]} is called {', '.join(found.labels) or 'nothing'}")
 
 
@@ -190,7 +197,7 @@ def remove(
 ) -> None:
     """Forget runs; their reports in the runs folder stay."""
     out = Output("history-remove", fmt)
-    with open_history(resolve_settings({"history": history})) as opened:
+    with _open(history) as opened:
         found = [opened.find(each) for each in runs]
         with opened.writing():
             for each in found:
@@ -212,16 +219,27 @@ def export(
     precision: PrecisionFilter = None,
     label: LabelFilter = None,
     history: HistoryOption = None,
+    fmt: FormatOption = Format.TEXT,
 ) -> None:
-    """Write runs as JSON lines, oldest first, for 'edgesdk history import' elsewhere."""
+    """Write runs as JSON lines, oldest first.
+
+    With --format json, which needs --output, the document says how many.
+    """
     from edgesdk.bench.history import RunFilter
 
+    out = Output("history-export", fmt)
+    if out.json and out_file is None:
+        raise InputError(
+            "cannot export to stdout with --format json: the runs go there",
+            hint="name a file with --output, or leave --format out",
+        )
     which = RunFilter(
         model=model, target=target, device=device, precision=precision, label=label
     )
-    with open_history(resolve_settings({"history": history})) as opened:
+    with _open(history) as opened:
         count = _export(opened, which, out_file)
-    sys.stderr.write(f"wrote {count} runs{f' to {out_file}' if out_file else ''}\n")
+    out.document({"file": out_file, "runs": count})
+    out.note(f"wrote {count} runs{f' to {out_file}' if out_file else ''}")
 
 
 def _export(opened: History, which: RunFilter, out_file: Path | None) -> int:
@@ -264,9 +282,10 @@ def import_runs(
     history: HistoryOption = None,
     fmt: FormatOption = Format.TEXT,
 ) -> None:
-    """Take in runs of an export, or reports; what is there already is left out.
+    """Take in runs of an export, or reports.
 
-    Nothing is taken in where anything in any of the files is wrong.
+    What is there already is left out. Nothing is taken in where anything in any of the files
+    is wrong.
     """
     from edgesdk.bench.history_values import check_label
 
@@ -274,7 +293,7 @@ def import_runs(
     labels = [check_label(each) for each in label or []]
     added: list[str] = []
     known = 0
-    with open_history(resolve_settings({"history": history})) as opened, opened.writing():
+    with _open(history, make=True) as opened, opened.writing():
         for path in files:
             with busy(f"import {path.name}"):
                 more, there = _import(opened, path, labels)
@@ -314,18 +333,14 @@ def _import(opened: History, path: Path, labels: list[str]) -> tuple[list[str], 
     return list(done.added), len(done.there)
 
 
-def open_history(settings: Settings) -> History:
-    """Open the history that the settings name.
-
-    Raises:
-        HistoryError: It cannot be used.
-    """
+def _open(path: Path | None, *, make: bool = False) -> History:
+    """Open the history that was named, or that of the settings."""
     from edgesdk.bench.history import History
 
-    return History(settings.history)
+    return History(resolve_settings({"history": path}).history, make=make)
 
 
-def run_record(run: HistoryRun) -> dict[str, object]:
+def _record(run: HistoryRun) -> dict[str, object]:
     """Give what a JSON document says of a run."""
     return {
         "id": run.id,

@@ -79,7 +79,7 @@ def replay(
 ) -> None:
     """Measure again what ``like`` reports, and show whether it agrees.
 
-    A bundle that the device does not hold is sent and checked there; nothing becomes active.
+    A bundle that the device does not hold is sent, checked, and becomes its candidate.
 
     Raises:
         InputError: The report or its bundle cannot be used.
@@ -145,7 +145,7 @@ def _wanted(settings: Settings, like: str) -> tuple[str, BenchmarkReport]:
         return like, read_report(path)
     from edgesdk.bench.history import History, RunFilter
 
-    with History(settings.history) as history:
+    with History(settings.history, make=False) as history:
         run = history.resolve(like, RunFilter())
         name = f"run {run.id[:12]}"
         return name, parse_report(history.report(run.id), name=f"of {name}")

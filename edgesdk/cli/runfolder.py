@@ -176,10 +176,8 @@ def _where_it_was(settings: Settings, bundle_id: str) -> Path | None:
     from edgesdk.bundle.store import read_bundle
     from edgesdk.errors import BundleError, HistoryError
 
-    if not settings.history.is_file():
-        return None
     folders: tuple[str, ...] = ()
-    with contextlib.suppress(HistoryError), History(settings.history) as history:
+    with contextlib.suppress(HistoryError), History(settings.history, make=False) as history:
         folders = history.folders(bundle_id)
     for folder in folders:
         # a folder may be gone, or be named as no folder can be

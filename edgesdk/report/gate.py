@@ -11,7 +11,6 @@ from edgesdk.bench.regression_values import (
     GateCheck,
     GateResult,
     Look,
-    ReplayResult,
     Side,
 )
 from edgesdk.report.markdown import escape_markdown, markdown_table
@@ -27,7 +26,6 @@ __all__ = [
     "look_rows",
     "render_gate_junit",
     "render_gate_markdown",
-    "replay_schema",
     "side_rows",
 ]
 
@@ -54,21 +52,10 @@ def encode_gate(result: GateResult) -> bytes:
 
 def gate_schema() -> dict[str, Any]:
     """Give the JSON Schema (2020-12) of a gate's document."""
-    return _schema(_gate_adapter(), "edgesdk gate")
-
-
-def replay_schema() -> dict[str, Any]:
-    """Give the JSON Schema (2020-12) of a replay's document."""
-    from pydantic import TypeAdapter
-
-    return _schema(TypeAdapter(ReplayResult), "edgesdk replay")
-
-
-def _schema(adapter: TypeAdapter[Any], title: str) -> dict[str, Any]:
-    schema = adapter.json_schema(mode="serialization")
+    schema = _gate_adapter().json_schema(mode="serialization")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": title,
+        "title": "edgesdk gate",
         **{key: value for key, value in schema.items() if key != "title"},
     }
 

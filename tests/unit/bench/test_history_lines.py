@@ -1,4 +1,4 @@
-"""Exports come back as they were, and lines from anywhere bring nothing in that is not sound."""
+"""Exports come back as they were; lines from anywhere bring in nothing that is not sound."""
 
 from __future__ import annotations
 
