@@ -141,13 +141,10 @@ class Agent:
             if manifest is not None and self.has("serving"):
                 beside = self.serving.beside(ctx.op, bundle, manifest, ctx.is_cancelled)
                 stack.enter_context(beside)
-            ctx.on_cancel = self.supervisor.interrupt
-            try:
-                if ctx.is_cancelled():
-                    raise Cancelled
-                yield
-            finally:
-                ctx.on_cancel = None
+            stack.enter_context(ctx.ended_by(self.supervisor.interrupt))
+            if ctx.is_cancelled():
+                raise Cancelled
+            yield
 
     def close(self) -> None:
         """Let go of workers, files and folders."""

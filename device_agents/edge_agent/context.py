@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Iterator, Optional
 
 from edge_agent.holding import Peer
 
@@ -31,12 +32,13 @@ class Context:
         self.op = op
         self.peer = peer or Peer()
         self.is_application = is_application
-        self.on_cancel = None  # type: Optional[Callable[[], None]]
         self.after = None  # type: Optional[Callable[[], None]]
         #: Whether the link says who asks: the system does, except on a serial line.
         self.is_proven = True
         self._send_event = send_event
         self._cancelled = threading.Event()
+        self._guard = threading.Lock()
+        self._ends_it = None  # type: Optional[Callable[[], None]]
 
     def event(self, meta: Dict[str, Any]) -> None:
         """Tell the host how far the work is; only known fields of ``meta`` go out."""
@@ -47,9 +49,24 @@ class Context:
         """Say whether the one who asked is gone."""
         return self._cancelled.is_set()
 
+    @contextlib.contextmanager
+    def ended_by(self, end: Callable[[], None]) -> Iterator[None]:
+        """Let ``end`` be called, from any thread, when nobody waits for the block any more.
+
+        Once the block is left it is not called, nor still at work: what it ends may be
+        somebody else's by then. So it has to be quick.
+        """
+        with self._guard:
+            self._ends_it = end
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._ends_it = None
+
     def cancel(self) -> None:
         """Nobody waits any more: end what can be ended."""
         self._cancelled.set()
-        hook = self.on_cancel
-        if hook is not None:
-            hook()
+        with self._guard:
+            if self._ends_it is not None:
+                self._ends_it()

@@ -65,6 +65,9 @@ def run_daemon(
     with contextlib.suppress(OSError, ValueError, AttributeError):
         # systemd ends a stuck agent with SIGABRT: then the journal has where it was
         faulthandler.enable()
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        # what every thread waits for, for people, and the agent goes on
+        faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=True)
     # where a thread ends for the first time glibc opens a library, and where it finds no free
     # descriptor it aborts the process: have that behind us
     first = threading.Thread(target=int)

@@ -94,8 +94,7 @@ def finish(agent: Agent, ctx: Context, meta: Dict[str, Any], body: bytes) -> Fra
     found = []
     with agent.finishing.turn():
         free = mem_available_bytes()
-        ctx.on_cancel = agent.finishing.interrupt
-        try:
+        with ctx.ended_by(agent.finishing.interrupt):
             for index, part in wanted:
                 if ctx.is_cancelled():
                     raise Cancelled
@@ -110,8 +109,6 @@ def finish(agent: Agent, ctx: Context, meta: Dict[str, Any], body: bytes) -> Fra
                 )
                 found.append(record)
                 agent.log.write(_line(record))
-        finally:
-            ctx.on_cancel = None
     if not _as_it_passed(agent, bundle, found):
         agent.releases.forget_pass(bundle)
         agent.supervisor.forget(bundle)

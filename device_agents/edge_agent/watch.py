@@ -106,14 +106,9 @@ class Watch:
         try:
             with self._guard:
                 self._look = look  # from now on: who wants the worker may come at any time
-            with self._agent.supervisor.turn(look.op):
-                with self._guard:
-                    look.on_cancel = self._agent.supervisor.interrupt
-                try:
-                    return self._judge(look, bundle)
-                finally:
-                    with self._guard:
-                        look.on_cancel = None
+            interrupt = self._agent.supervisor.interrupt
+            with self._agent.supervisor.turn(look.op), look.ended_by(interrupt):
+                return self._judge(look, bundle)
         except Cancelled:
             return _QUIET_S
         except Refused as exc:  # what it says of the release is counted already

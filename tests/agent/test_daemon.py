@@ -86,6 +86,18 @@ def test_daemon_ends_cleanly_on_sigterm(daemon: AgentProcess, state: Path) -> No
     assert not (state / "agent.sock").exists()
 
 
+def test_daemon_shows_what_its_threads_wait_for_and_goes_on(
+    daemon: AgentProcess, state: Path
+) -> None:
+    daemon.process.send_signal(signal.SIGUSR1)
+    assert daemon.process.stderr is not None
+    seen = iter(daemon.process.stderr.readline, b"")
+    assert any(b"in _serve_until_stopped" in line for line in seen)
+    talk = SocketTalk(state)
+    assert talk.ask("hello", **HELLO).meta["pid"] == daemon.process.pid
+    talk.close()
+
+
 def test_daemon_can_be_shut_down_by_a_host(daemon: AgentProcess, start: Start) -> None:
     assert start().ask("shutdown").meta["ok"]
     assert daemon.process.wait(10) == 0
