@@ -180,7 +180,7 @@ HANDLERS = {
     "releases": ("activation", "releases"),
     "gc": ("activation", "gc"),
     "run": ("measuring", "run"),
-    "bench": ("measuring", "bench"),
+    "bench": ("benching", "bench"),
     "pair": ("pairing", "pair"),
     "profile": ("profiling", "profile"),
     "infer": ("serving", "infer"),

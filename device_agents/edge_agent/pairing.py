@@ -16,6 +16,7 @@ import array
 import json
 import statistics
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
@@ -45,6 +46,8 @@ _WARMUP_S = 0.1
 _WARMUP_RUNS = 3
 #: What of a block's runs is left out at its beginning.
 _COLD_SHARE = 10
+#: What a worker says that finds the device taken by another, or ends for want of memory.
+_ALONE_CODES = (codes.WORKER_FAILED, codes.WORKER_DIED)
 
 
 class _Side:
@@ -63,6 +66,8 @@ class _Side:
     def load(self, starter: Any, timeout_s: float) -> None:
         """Load the release: in the supervisor's worker, or in one of ``starter``'s."""
         agent, ctx, bundle, manifest = self._agent, self._ctx, self.bundle, self.manifest
+        if self.loaded is not None:
+            self.loaded.worker.close()
         if starter is None:
             self.loaded = load_release(
                 agent,
@@ -137,7 +142,7 @@ class _Course:
         self._stop = self._began + duration_s
 
     def measure(self, sides: List[_Side], timeout_s: float, *, anew: bool) -> None:
-        """Measure pairs until the order or the time ends; at least one."""
+        """Measure pairs until the order or the time ends; at least two."""
         total = len(self._order)
         for first in self._order:
             at_ns = int((time.monotonic() - self._began) * 1e9)
@@ -154,7 +159,7 @@ class _Course:
             if self.pairs % 8 == 1 or anew:
                 event = {"event": "progress", "step": "pairs", "done": self.pairs}
                 self._ctx.event(dict(event, total=total))
-            if time.monotonic() >= self._stop:
+            if self.pairs > 1 and time.monotonic() >= self._stop:
                 return
 
 
@@ -216,13 +221,15 @@ def _in_turns(
     turn = sides if order[0] == "0" else sides[::-1]
     began = time.monotonic()
     try:
-        turn[0].load(None, timeout_s)
-        turn[0].warm_up(block_ms * 1e6, timeout_s)
-        why = _load_beside(turn, starter, timeout_s) if flags[0] else "the host asked for it"
+        why = "the host asked for it"
+        if flags[0]:
+            why = _load_both(agent, turn, starter, timeout_s)
         if why:
             agent.log.write("pair: each block loads anew: {}".format(why)[:500])
-            turn[1].load(None, timeout_s)
-        turn[1].warm_up(block_ms * 1e6, timeout_s)
+        for side in turn:
+            if why:
+                side.load(None, timeout_s)
+            side.warm_up(block_ms * 1e6, timeout_s)
         left_s = duration_s - (time.monotonic() - began)
         course = _Course(ctx, order, left_s)
         static = static_conditions()
@@ -240,15 +247,41 @@ def _in_turns(
     return course, why, {"static": static, "samples": samples}
 
 
-def _load_beside(turn: List[_Side], starter: Any, timeout_s: float) -> str:
-    """Load the second release beside the first; say why that cannot be, or nothing."""
-    side = turn[1]
-    if not later.memory.Memory().has_room(side.bundle, side.manifest):
-        return "memory is short for two workers at once"
-    try:
-        side.load(starter, timeout_s)
-    except Refused as exc:
-        if exc.code not in (codes.WORKER_FAILED, codes.WORKER_DIED):
-            raise
-        return "the second worker could not be loaded beside the first: {}".format(exc)[:300]
-    return ""
+def _load_both(agent: Agent, turn: List[_Side], starter: Any, timeout_s: float) -> str:
+    """Load one release and the other beside it; say why that cannot be, or nothing.
+
+    Both start at once where memory is sure to do and neither is on probation, of which a
+    failure that only the other one caused would be held against it.
+    """
+    memory = later.memory.Memory()
+    first, second = turn
+    taken = memory.need(first.bundle, first.manifest)
+    at_once = memory.has_room(second.bundle, second.manifest, besides=taken) and not any(
+        agent.probation.of(side.bundle) for side in turn
+    )
+    failed = []  # type: List[BaseException]
+
+    def load(side: _Side, by: Any) -> None:
+        try:
+            side.load(by, timeout_s)
+        except Exception as exc:  # noqa: BLE001 - looked at below, in the thread that replies
+            failed.append(exc)
+
+    if at_once:
+        beside = threading.Thread(target=load, args=(second, starter), daemon=True)
+        beside.start()
+        load(first, None)
+        if failed:
+            starter.interrupt()
+        beside.join()
+    else:
+        first.load(None, timeout_s)
+        if not memory.has_room(second.bundle, second.manifest):
+            return "memory is short for two workers at once"
+        load(second, starter)
+    if not failed:
+        return ""
+    exc = failed[0]
+    if not isinstance(exc, Refused) or exc.code not in _ALONE_CODES:
+        raise exc
+    return "the two could not be loaded side by side: {}".format(exc)[:300]

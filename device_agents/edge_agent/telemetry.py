@@ -1,112 +1,38 @@
-"""What a benchmark has to know of its surroundings: clocks, temperature, throttling, load.
+"""Watching the surroundings of a benchmark, without disturbing it.
 
-Read from /proc and /sys only; what a kernel does not offer is None or left out. A sample costs
-a few small reads and is taken by the agent, never inside the worker's loop.
+A thread of the agent looks at the sensors (`edge_agent.sensors`) now and then, never the worker
+that is measured. It keeps count of the CPU time it takes and looks less often where that would
+be more than `MOST_SHARE` of a core.
 """
 
 from __future__ import annotations
 
-import glob
 import os
+import resource
 import threading
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterable, List, Optional
+
+from edge_agent.power import average
+from edge_agent.sensors import Sensors
+from edge_agent.sysfiles import SysFiles, read_int, read_text
 
 __all__ = [
+    "MOST_SHARE",
     "Sampler",
     "emulated",
     "mem_available_bytes",
+    "read_int",
     "read_text",
-    "sample",
     "static_conditions",
 ]
 
+#: Of one core, what looking may take.
+MOST_SHARE = 0.003
 _MAX_SAMPLES = 3000
-_MAX_TEXT_BYTES = 1 << 16
+_PERIOD_S = 0.5
+_LONGEST_PERIOD_S = 30.0
 _CPUFREQ = "/sys/devices/system/cpu/cpu[0-9]*/cpufreq/"
-_RASPBERRY_THROTTLED = (
-    "/sys/devices/platform/soc/soc:firmware/get_throttled",
-    "/sys/devices/platform/soc@107c000000/soc@107c000000:firmware/get_throttled",
-)
-#: https://www.raspberrypi.com/documentation/computers/os.html#get_throttled
-_THROTTLE_BITS = (
-    (0, "under-voltage"),
-    (1, "frequency-capped"),
-    (2, "throttled"),
-    (3, "soft-temperature-limit"),
-)
-
-
-def read_text(path: str) -> Optional[str]:
-    """The stripped text of a small system file, or None if it cannot be read."""
-    try:
-        with open(path, "rb") as stream:
-            return stream.read(_MAX_TEXT_BYTES).decode("utf-8", "replace").strip("\0 \n")
-    except OSError:
-        return None
-
-
-def read_int(path: str) -> Optional[int]:
-    """The number in a small system file, or None."""
-    try:
-        return int(read_text(path) or "", 0)
-    except ValueError:
-        return None
-
-
-def _in_order(pattern: str) -> List[str]:
-    return sorted(glob.glob(pattern), key=lambda path: (len(path), path))
-
-
-def cpu_mhz() -> List[float]:
-    """The present clock of each core; empty where the kernel does not tell."""
-    found = []
-    for path in _in_order(_CPUFREQ + "scaling_cur_freq"):
-        khz = read_int(path)
-        if khz is not None:
-            found.append(round(khz / 1000.0, 1))
-    if found:
-        return found
-    for line in (read_text("/proc/cpuinfo") or "").splitlines():
-        if line.startswith("cpu MHz"):
-            try:
-                found.append(round(float(line.partition(":")[2]), 1))
-            except ValueError:
-                continue
-    return found
-
-
-def temperatures() -> Dict[str, float]:
-    """Degrees Celsius by thermal zone; zones of one type are numbered."""
-    found = {}  # type: Dict[str, float]
-    for folder in _in_order("/sys/class/thermal/thermal_zone[0-9]*"):
-        milli = read_int(os.path.join(folder, "temp"))
-        if milli is None or not -60_000 <= milli <= 250_000:
-            continue
-        kind = read_text(os.path.join(folder, "type")) or "zone"
-        name, number = kind, 2
-        while name in found:
-            name, number = "{}-{}".format(kind, number), number + 1
-        found[name] = round(milli / 1000.0, 1)
-    return found
-
-
-def throttled() -> Optional[List[str]]:
-    """What limits the clock right now; None where nothing tells, empty where nothing does."""
-    for path in _RASPBERRY_THROTTLED:
-        text = read_text(path)
-        if text:
-            try:
-                bits = int(text, 16)
-            except ValueError:
-                continue
-            return [name for bit, name in _THROTTLE_BITS if bits >> bit & 1]
-    return None
-
-
-def throttle_count() -> Optional[int]:
-    """How often the package was throttled since boot (x86), or None."""
-    return read_int("/sys/devices/system/cpu/cpu0/thermal_throttle/package_throttle_count")
 
 
 def mem_available_bytes() -> Optional[int]:
@@ -115,14 +41,6 @@ def mem_available_bytes() -> Optional[int]:
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
     return None
-
-
-def load1() -> Optional[float]:
-    """The one-minute load average, or None."""
-    try:
-        return round(os.getloadavg()[0], 2)
-    except OSError:
-        return None
 
 
 def emulated() -> Optional[str]:
@@ -140,25 +58,14 @@ def emulated() -> Optional[str]:
     return "qemu-user" if ours else None
 
 
-def sample(started: float) -> Dict[str, Any]:
-    """One look at the surroundings; ``started`` is the monotonic time the clock counts from."""
-    return {
-        "t_s": round(time.monotonic() - started, 3),
-        "cpu_mhz": cpu_mhz(),
-        "temp_c": temperatures(),
-        "load1": load1(),
-        "throttled": throttled(),
-        "mem_available_bytes": mem_available_bytes(),
-    }
-
-
-def static_conditions() -> Dict[str, Any]:
+def static_conditions(files: Optional[SysFiles] = None) -> Dict[str, Any]:
     """What does not change during a benchmark."""
-    governors = {read_text(p) for p in _in_order(_CPUFREQ + "scaling_governor")} - {None}
-    limits = [read_int(p) for p in _in_order(_CPUFREQ + "scaling_max_freq")]
+    files = files or SysFiles()
+    governors = {files.text(p) for p in files.find(_CPUFREQ + "scaling_governor")} - {None}
+    limits = [files.number(p) for p in files.find(_CPUFREQ + "scaling_max_freq")]
     known = [khz / 1000.0 for khz in limits if khz is not None]
-    turbo = read_int("/sys/devices/system/cpu/intel_pstate/no_turbo")
-    boost = read_int("/sys/devices/system/cpu/cpufreq/boost")
+    turbo = files.number("/sys/devices/system/cpu/intel_pstate/no_turbo")
+    boost = files.number("/sys/devices/system/cpu/cpufreq/boost")
     return {
         "emulated": emulated(),
         "governor": ", ".join(sorted(str(g) for g in governors)) or None,
@@ -173,35 +80,122 @@ def static_conditions() -> Dict[str, Any]:
     }
 
 
-class Sampler:
-    """Takes a sample now and every ``period_s`` on a thread of its own, until stopped."""
+def _thread_cpu_s() -> float:
+    """CPU seconds of this thread, and of programs that the process has started and buried."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.thread_time() + children.ru_utime + children.ru_stime
 
-    def __init__(self, *, period_s: float = 0.5) -> None:
+
+class Sampler:
+    """Takes a sample now and every half second on a thread of its own, until stopped.
+
+    Args:
+        ours: Process ids whose CPU time is no load of others.
+        files: The machine's /proc and /sys.
+        vcgencmd: See `Sensors`.
+    """
+
+    def __init__(
+        self,
+        ours: Iterable[int] = (),
+        *,
+        files: Optional[SysFiles] = None,
+        vcgencmd: Optional[str] = None,
+    ) -> None:
         self.samples = []  # type: List[Dict[str, Any]]
-        self._period_s = max(0.5, period_s)
-        self._started = time.monotonic()
-        self._throttle_count = throttle_count()
+        #: CPU seconds that the samples took.
+        self.cpu_s = 0.0
+        self._sensors = Sensors(files or SysFiles(), ours, vcgencmd=vcgencmd)
+        self._period_s = _PERIOD_S
+        self._started = self._counted_from = time.monotonic()
+        #: When the counted runs were over, and the joules by counter then.
+        self._ended_at = None  # type: Optional[float]
+        self._joules = {}  # type: Dict[str, float]
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="conditions", daemon=True)
         self._thread.start()
 
+    def begin(self) -> None:
+        """The counted runs begin: energy counts from here, and the samples' clock is 0 here."""
+        self._sensors.energy.start()
+        self._counted_from = time.monotonic()
+
+    def latest(self) -> Optional[Dict[str, Any]]:
+        """The last sample there is, or None."""
+        samples = self.samples
+        return self._shifted(samples[-1]) if samples else None
+
+    def _shifted(self, sample: Dict[str, Any]) -> Dict[str, Any]:
+        since_s = self._counted_from - self._started
+        return dict(sample, t_s=round(max(0.0, sample["t_s"] - since_s), 3))
+
+    def _take(self) -> None:
+        self.samples.append(self._sensors.sample(self._started))
+
     def _run(self) -> None:
         while True:
-            self.samples.append(sample(self._started))
+            before_s = _thread_cpu_s()
+            self._take()
+            spent_s = _thread_cpu_s() - before_s
+            self.cpu_s += spent_s
             if len(self.samples) >= _MAX_SAMPLES:
                 # a very long benchmark: keep every other sample, look half as often
                 del self.samples[1::2]
                 self._period_s *= 2
-            if self._stop.wait(self._period_s):
+            wait_s = max(self._period_s, min(spent_s / MOST_SHARE, _LONGEST_PERIOD_S))
+            if self._stop.wait(wait_s):
                 return
 
-    def finish(self) -> List[Dict[str, Any]]:
-        """Stop, take the last sample, and give all of them."""
-        self._stop.set()
+    def end(self) -> None:
+        """The counted runs are over: energy counts to here, and so do the samples."""
+        if self._ended_at is None:
+            self._ended_at = time.monotonic()
+            self._joules = self._sensors.energy.joules()
+            self._stop.set()
+
+    def finish(self) -> Dict[str, Any]:
+        """Stop, take the last sample, and give all that was seen.
+
+        Returns:
+            ``samples`` from the last one before the counted runs on, whose ``t_s`` is 0;
+            ``seconds`` from `begin` to `end`; ``energy``, a list of ``{name, kind, joules,
+            mean_w, samples}``; ``why_no_energy``; and ``cpu_share``, what looking took of one
+            core.
+        """
+        self.end()
+        assert self._ended_at is not None
         self._thread.join()
-        last = sample(self._started)
-        before, after = self._throttle_count, throttle_count()
-        if last["throttled"] is None and before is not None and after is not None:
-            last["throttled"] = ["throttled"] if after > before else []
-        self.samples.append(last)
-        return self.samples
+        self._sensors.ask_anew()
+        self._take()
+        whole_s = time.monotonic() - self._started
+        since_s = self._counted_from - self._started
+        seconds = self._ended_at - self._counted_from
+        energy = self._energy(since_s, seconds)
+        before = sum(each["t_s"] < since_s for each in self.samples)
+        return {
+            "samples": [self._shifted(each) for each in self.samples[max(0, before - 1) :]],
+            "seconds": round(seconds, 6),
+            "energy": energy,
+            "why_no_energy": ""
+            if energy
+            else self._sensors.energy.why or "this device has no sensor of power or energy",
+            "cpu_share": round(self.cpu_s / whole_s, 6) if whole_s > 0 else None,
+        }
+
+    def _energy(self, since_s: float, seconds: float) -> List[Dict[str, Any]]:
+        """What each counter counted, and what each sensor of power saw on average."""
+        energy = [
+            {"name": name, "kind": "counter", "joules": spent, "mean_w": None, "samples": None}
+            for name, spent in self._joules.items()
+        ]
+        for name, (watts, count) in average(self.samples, since_s).items():
+            energy.append(
+                {
+                    "name": name,
+                    "kind": "sampled",
+                    "joules": round(watts * seconds, 6),
+                    "mean_w": round(watts, 4),
+                    "samples": count,
+                }
+            )
+        return energy

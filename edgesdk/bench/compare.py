@@ -13,7 +13,7 @@ import struct
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
 from edgesdk.bench.compare_values import Comparison, PairedBlock, PairMode
 from edgesdk.bench.measurements import plain_detail, read_condition_samples
@@ -24,10 +24,7 @@ from edgesdk.errors import InputError, ProtocolError
 from edgesdk.progress import OnProgress, Progress, ignore_progress
 from edgesdk.wire.frames import Frame
 
-if TYPE_CHECKING:
-    from edgesdk.bundle import Bundle
-
-__all__ = ["FEWEST_STARTS", "SECONDS", "compare_bundles", "compare_with_several"]
+__all__ = ["FEWEST_STARTS", "SECONDS", "Identified", "compare_bundles", "compare_with_several"]
 
 #: How long a comparison takes where nobody says.
 SECONDS = 10.0
@@ -42,6 +39,14 @@ _START_TIMEOUT_S = 900.0
 _MOST_SECONDS = 24 * 3600.0
 _RECORD = struct.Struct("<5Q")
 _OTHER_AGENT = "replace the agent there with `edgesdk agent install` and compare again"
+
+
+class Identified(Protocol):
+    """What has to be known of a bundle here, as the device holds it: its id."""
+
+    @property
+    def id(self) -> str:
+        """The hash of its manifest."""
 
 
 @dataclass(slots=True)
@@ -60,8 +65,8 @@ class _Taken:
 
 def compare_bundles(
     session: BenchSession,
-    ours: Bundle,
-    theirs: Bundle,
+    ours: Identified,
+    theirs: Identified,
     *,
     spec: BenchSpec | None = None,
     seconds: float = SECONDS,
@@ -122,8 +127,8 @@ def _how_many_starts(seconds: float, overhead_s: float) -> int:
 
 def compare_with_several(
     session: BenchSession,
-    ours: Bundle,
-    others: Sequence[Bundle],
+    ours: Identified,
+    others: Sequence[Identified],
     *,
     spec: BenchSpec | None = None,
     seconds: float = SECONDS,
@@ -156,7 +161,7 @@ def compare_with_several(
 
 def _take(
     session: BenchSession,
-    bundles: tuple[Bundle, Bundle],
+    bundles: tuple[Identified, Identified],
     taken: _Taken,
     *,
     spec: BenchSpec,
@@ -239,7 +244,7 @@ def _read(frame: Frame, order: str, taken: _Taken, *, device: str) -> None:
 
 def _compared(
     session: BenchSession,
-    bundles: tuple[Bundle, Bundle],
+    bundles: tuple[Identified, Identified],
     taken: _Taken,
     *,
     seed: int,

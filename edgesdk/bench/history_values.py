@@ -11,12 +11,13 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
-from edgesdk.bench.values import BenchmarkReport
+from edgesdk.bench.values import BenchmarkReport, BenchSpec
 from edgesdk.errors import HistoryError
 
 __all__ = [
+    "CONDITION_NAMES",
     "MAX_LABELS",
     "HistoryRun",
     "Provenance",
@@ -29,6 +30,23 @@ __all__ = [
 #: What a label may be called: a word, or a branch's name.
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+@-]{0,99}")
 _HEX = re.compile(r"[0-9a-f]{12,}")
+#: Of a spec, what says how long to measure; the rest says what is measured.
+_HOW_LONG = frozenset(
+    {
+        "warmup_runs",
+        "runs",
+        "duration_s",
+        "fresh",
+        "sample_conditions",
+        "settle",
+        "until",
+        "patience_s",
+        "seed",
+    }
+)
+_ASKED = tuple(each.name for each in fields(BenchSpec) if each.name not in _HOW_LONG)
+#: The names of what decides whether times can be compared, beside who was measured.
+CONDITION_NAMES = ("emulated", "governor", *_ASKED)
 #: No run has more labels.
 MAX_LABELS = 50
 
@@ -104,13 +122,21 @@ def run_id(report: BenchmarkReport) -> str:
 
 
 def condition_facts(report: BenchmarkReport) -> Mapping[str, object]:
-    """Give what of the circumstances decides whether times can be compared."""
+    """Give what of the circumstances decides whether times can be compared, by name."""
     static = report.conditions.static
-    return {
-        "emulated": static.get("emulated"),
-        "governor": static.get("governor"),
-        "threads": report.spec.threads,
+    facts = {"emulated": static.get("emulated"), "governor": static.get("governor")}
+    return facts | {name: getattr(report.spec, name) for name in _ASKED}
+
+
+def _conditions(report: BenchmarkReport) -> str:
+    """Give these facts in a canonical form that stays when a later spec can ask for more."""
+    usual = BenchSpec()
+    facts = {
+        name: value
+        for name, value in condition_facts(report).items()
+        if value is not None and value != getattr(usual, name, None)
     }
+    return json.dumps(facts, sort_keys=True, separators=(",", ":"))
 
 
 def describe_run(
@@ -132,7 +158,6 @@ def describe_run(
         HistoryError: A label cannot be one.
     """
     interval = report.latency.intervals.get("p50_ms")
-    facts = condition_facts(report)
     return HistoryRun(
         id=run_id(report),
         created=report.created,
@@ -141,13 +166,14 @@ def describe_run(
         device=report.device.name,
         bundle=report.bundle.id,
         precision=report.bundle.precision,
-        conditions=json.dumps(facts, sort_keys=True, separators=(",", ":")),
+        conditions=_conditions(report),
         verdict=report.verdict,
         samples=len(report.latency.samples_ms),
         p50_ms=report.latency.p50_ms,
         lower_ms=None if interval is None else interval.lower_ms,
         upper_ms=None if interval is None else interval.upper_ms,
         peak_rss_bytes=report.peak_rss_bytes,
+        trust=None if report.trust is None else report.trust.grade,
         provenance=provenance or Provenance(),
         folder=folder,
         labels=tuple(sorted({check_label(label) for label in labels})),

@@ -34,6 +34,10 @@ _TAIL = 0.025
 _MOST_PAIRS = 600
 #: The smallest error of a start: clocks tell ten nanoseconds, not nothing.
 _LEAST_ERROR = 1e-5
+#: With fewer values Wilcoxon's statistic gives no interval of 95 %.
+_FEWEST_FOR_ERROR = 6
+#: What single pairs differ by at least, where too few are there to see it.
+_LEAST_SPREAD = 0.005
 _COVERAGE = 0.95
 
 Floats = npt.NDArray[np.float64]
@@ -53,20 +57,20 @@ class PairedRatio:
     between: float
 
 
-def hodges_lehmann(values: Sequence[float]) -> tuple[float, float]:
+def hodges_lehmann(values: Sequence[float] | Floats) -> tuple[float, float]:
     """Give the median of all means of two values, and its standard error.
 
     The error is that of the interval between two such means that Wilcoxon's signed rank
     statistic gives (its normal form), times the root of the values' integrated
-    autocorrelation time. With fewer than 6 values there is no such interval, and the range
-    stands in for it.
+    autocorrelation time. With fewer than 6 values there is no such interval, and half the range
+    stands in for it: `paired_ratio` knows better.
     """
     data = _at_most(np.asarray(values, dtype=float))
     count = len(data)
     left, right = np.triu_indices(count)
     walsh = np.sort((data[left] + data[right]) / 2.0)
     estimate = float(np.median(walsh))
-    if count < 6:
+    if count < _FEWEST_FOR_ERROR:
         return estimate, max(_LEAST_ERROR, float(np.ptp(data)) / 2.0)
     mean = count * (count + 1) / 4.0
     spread = math.sqrt(count * (count + 1) * (2 * count + 1) / 24.0)
@@ -152,8 +156,20 @@ def combine_starts(estimates: Sequence[float], errors: Sequence[float]) -> Paire
 
 def paired_ratio(starts: Sequence[Sequence[tuple[float, float]]]) -> PairedRatio:
     """Compare pairs of times, ours and theirs, all above 0, by start of the workers."""
-    found = [hodges_lehmann([math.log(a / b) for a, b in pairs]) for pairs in starts if pairs]
-    return combine_starts([one for one, _ in found], [error for _, error in found])
+    logs = [np.log([a / b for a, b in pairs]) for pairs in starts if pairs]
+    apart = np.concatenate([np.abs(each - np.median(each)) for each in logs])
+    # a start of few pairs cannot tell its own spread; what all have in common can
+    spread = max(
+        _LEAST_SPREAD, 1.4826 * float(np.median(apart[apart > 0.0])) if apart.any() else 0.0
+    )
+    estimates, errors = [], []
+    for each in logs:
+        estimate, error = hodges_lehmann(each)
+        if len(each) < _FEWEST_FOR_ERROR:
+            error = max(error, spread / math.sqrt(len(each)))
+        estimates.append(estimate)
+        errors.append(error)
+    return combine_starts(estimates, errors)
 
 
 def p_above(ratio: float, bound: float, log_error: float, freedom: float) -> float:

@@ -68,6 +68,8 @@ def look_again(
         why = "the bundle of the reference is not at hand"
     elif theirs.id == ours.id:
         why = "both have the same bundle, so measuring in turns would show nothing"
+    elif (report.spec.scenario, report.spec.cpus) != ("single-stream", None):
+        why = "only a single stream on any processor can be measured in turns"
     else:
         prove_bundle(theirs, session, bases=bases, on_progress=on_progress)
         try:

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import fields
 
-from edgesdk.bench.history_values import condition_facts
+from edgesdk.bench.history_values import CONDITION_NAMES, condition_facts
 from edgesdk.bench.regression_values import Difference
-from edgesdk.bench.values import BenchmarkReport, BenchSpec
+from edgesdk.bench.values import BenchmarkReport
 from edgesdk.errors import InputError
 from edgesdk.near import suggest
 
 __all__ = ["ALLOWABLE", "check_allowed", "find_differences", "require_comparable"]
 
-#: Of a spec, what says how long to measure; the rest says what is measured.
-_HOW_LONG = frozenset({"warmup_runs", "runs", "duration_s", "fresh", "sample_conditions"})
-_SPEC = tuple(
-    each.name.replace("_", "-") for each in fields(BenchSpec) if each.name not in _HOW_LONG
-)
 #: Differences across which times are compared only where somebody allows it.
 ALLOWABLE: tuple[str, ...] = tuple(
     dict.fromkeys(
-        ("model", "target", "device", "processor", "cores", "emulated", "governor", *_SPEC)
+        (
+            "model",
+            "target",
+            "device",
+            "processor",
+            "cores",
+            *(name.replace("_", "-") for name in CONDITION_NAMES),
+        )
     )
 )
 _STATIC = ("max_mhz", "turbo", "cpus_allowed")
@@ -90,13 +91,11 @@ def _decisive(report: BenchmarkReport) -> Iterator[tuple[str, object]]:
         yield "processor", processor
     if device.cpu_count is not None:
         yield "cores", device.cpu_count
-    facts = condition_facts(report)
-    yield "emulated", facts["emulated"] or "no"
-    if facts["governor"] is not None:
-        yield "governor", facts["governor"]
-    for each in fields(BenchSpec):
-        if each.name not in _HOW_LONG:
-            yield each.name.replace("_", "-"), getattr(report.spec, each.name)
+    for name, value in condition_facts(report).items():
+        if name == "emulated":
+            yield name, value or "no"
+        elif name != "governor" or value is not None:  # without one, nobody knows
+            yield name.replace("_", "-"), value
 
 
 def _telling(report: BenchmarkReport) -> Iterator[tuple[str, object]]:

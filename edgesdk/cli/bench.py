@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgesdk.cli.compare import (
+    CompareOption,
+    CompareSecondsOption,
+    CompareSeedOption,
+    check_compare,
+    compare_documents,
+    compare_releases,
+    find_others,
+)
 from edgesdk.cli.deployjob import Job, bundle_dataset, preprocess_of, profile_of
 from edgesdk.cli.devicelink import find_device, find_release, open_session, short_id
 from edgesdk.cli.measure import (
+    BatchOption,
+    CpusOption,
     DurationOption,
     MaxCpuTimeOption,
+    RateOption,
     RunsOption,
+    ScenarioOption,
+    SeedOption,
+    StreamsOption,
     ThreadsOption,
+    UntilOption,
     WarmupOption,
     bench_spec,
     measure_release,
@@ -63,8 +80,18 @@ def bench(
     runs: RunsOption = None,
     duration: DurationOption = None,
     warmup: WarmupOption = None,
+    until: UntilOption = None,
+    scenario: ScenarioOption = None,
+    streams: StreamsOption = None,
+    batch: BatchOption = None,
+    rate: RateOption = None,
+    seed: SeedOption = None,
     threads: ThreadsOption = None,
+    cpus: CpusOption = None,
     max_cpu_time: MaxCpuTimeOption = None,
+    compare: CompareOption = None,
+    compare_seconds: CompareSecondsOption = None,
+    compare_seed: CompareSeedOption = None,
     like: LikeOption = None,
     margin: MarginOption = None,
     label: LabelOption = None,
@@ -101,8 +128,18 @@ def bench(
                 "--runs": runs,
                 "--duration": duration,
                 "--warmup": warmup,
+                "--until": until,
+                "--scenario": scenario,
+                "--streams": streams,
+                "--batch": batch,
+                "--rate": rate,
+                "--seed": seed,
                 "--threads": threads,
+                "--cpus": cpus,
                 "--max-cpu-time": max_cpu_time,
+                "--compare": compare,
+                "--compare-seconds": compare_seconds,
+                "--compare-seed": compare_seed,
             }
         )
         replay(
@@ -123,10 +160,24 @@ def bench(
             hint="name the report that is repeated with --like",
         )
     found = find_device(settings, device)
-    spec = bench_spec(runs=runs, duration=duration, warmup=warmup, threads=threads)
+    spec = bench_spec(
+        runs=runs,
+        duration=duration,
+        warmup=warmup,
+        threads=threads,
+        until=until,
+        scenario=scenario,
+        streams=streams,
+        batch=batch,
+        rate=rate,
+        seed=seed,
+        cpus=cpus,
+    )
     limit = read_max_cpu_time(max_cpu_time)
+    wanted = check_compare(compare, compare_seconds, compare_seed)
     with open_session(settings, found) as session:
         chosen = find_release(session, release or "current")
+        others = find_others(session, chosen, wanted)
         held = _find_bundle(settings, chosen, bundle)
         profile = profile_of(settings, held)
         if limit is not None:
@@ -145,6 +196,11 @@ def bench(
         assert job.folder is not None
         prepare_run_folder(job.folder)
         report = measure_release(session, job, found, spec=spec)
+        if others:
+            beside = compare_releases(
+                session, held.id, others, spec=spec, seconds=compare_seconds, seed=compare_seed
+            )
+            report = replace(report, comparisons=beside)
     with busy("draw the report"):
         written = write_report(report, job.folder)
     recorded = record_run(settings, report, folder=held.folder, labels=label, off=no_history)
@@ -155,6 +211,7 @@ def bench(
                 "bundle": {"id": held.id},
                 "report": report,
                 "folder": job.folder,
+                "comparisons": compare_documents(report.comparisons),
                 "run": recorded,
             }
         )

@@ -28,10 +28,17 @@ from edgesdk.cli.deploysend import (
 from edgesdk.cli.deployshow import show_deployment
 from edgesdk.cli.devicelink import find_device, note_wait, open_session
 from edgesdk.cli.measure import (
+    BatchOption,
+    CpusOption,
     DurationOption,
     MaxCpuTimeOption,
+    RateOption,
     RunsOption,
+    ScenarioOption,
+    SeedOption,
+    StreamsOption,
     ThreadsOption,
+    UntilOption,
     WarmupOption,
     bench_spec,
     measure_release,
@@ -162,7 +169,14 @@ def deploy(  # long, because every line of it is an option
     runs: RunsOption = None,
     duration: DurationOption = None,
     warmup: WarmupOption = None,
+    until: UntilOption = None,
+    scenario: ScenarioOption = None,
+    streams: StreamsOption = None,
+    batch: BatchOption = None,
+    rate: RateOption = None,
+    seed: SeedOption = None,
     threads: ThreadsOption = None,
+    cpus: CpusOption = None,
     label: LabelOption = None,
     no_history: NoHistoryOption = False,
     out_dir: Annotated[
@@ -190,7 +204,19 @@ def deploy(  # long, because every line of it is an option
     out = Output("deploy", fmt)
     settings = resolve_settings({"inventory": inventory, "targets_dir": targets_dir})
     found = find_device(settings, device)
-    spec = bench_spec(runs=runs, duration=duration, warmup=warmup, threads=threads)
+    spec = bench_spec(
+        runs=runs,
+        duration=duration,
+        warmup=warmup,
+        threads=threads,
+        until=until,
+        scenario=scenario,
+        streams=streams,
+        batch=batch,
+        rate=rate,
+        seed=seed,
+        cpus=cpus,
+    )
     limit = read_max_cpu_time(max_cpu_time)
     check_labels(label)
     standing = _read_standing(max_latency, probation)

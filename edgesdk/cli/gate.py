@@ -24,7 +24,7 @@ __all__ = ["app"]
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
-_MOST_SECONDS = 3600.0
+_LEAST_SECONDS, _MOST_SECONDS = 1.0, 3600.0
 
 
 @app.command()
@@ -171,7 +171,7 @@ def gate(  # long, because every line of it is an option
         )
     out = Output("gate", fmt)
     settings = resolve_settings({"history": history, "inventory": inventory})
-    limit = read_share(max_regression, option="--max-regression")
+    limit = read_share(max_regression, option="--max-regression", ends=True)
     accuracy = _limit(max_accuracy_drop, "--max-accuracy-drop")
     memory = _limit(max_memory_growth, "--max-memory-growth")
     allowed = check_allowed(allow or [])
@@ -196,7 +196,7 @@ def gate(  # long, because every line of it is an option
         settings=settings,
         device=found,
         limit=limit,
-        seconds=read_seconds(seconds, option="--seconds", at_most_s=_MOST_SECONDS),
+        seconds=_read_span(seconds),
         seed=seed,
         bundle=bundle,
         reference_bundle=reference_bundle,
@@ -218,8 +218,21 @@ def gate(  # long, because every line of it is an option
         raise typer.Exit(EXIT_FINDINGS)
 
 
+def _read_span(text: str) -> float:
+    """Read how long measuring in turns may take."""
+    span_s = read_seconds(text, option="--seconds", at_most_s=_MOST_SECONDS)
+    if span_s < _LEAST_SECONDS:
+        raise InputError(
+            f"cannot use --seconds {text!r}: that is too short to load two releases in",
+            hint="10s show a difference of a few per cent on a quiet device",
+            option="--seconds",
+            value=text,
+        )
+    return span_s
+
+
 def _limit(text: str | None, option: str) -> float | None:
-    return None if text is None else read_share(text, option=option)
+    return None if text is None else read_share(text, option=option, ends=True)
 
 
 def _show_schema(fmt: Format) -> None:

@@ -93,7 +93,7 @@ def replay(
     from edgesdk.deploy.hold import hold_device
     from edgesdk.report.files import write_report
 
-    allowed = read_share(margin or MARGIN, option="--margin")
+    allowed = read_share(margin or MARGIN, option="--margin", ends=True)
     called, theirs = _wanted(settings, like)
     if not theirs.latency.samples_ms:
         raise InputError(

@@ -170,7 +170,7 @@ def render_gate_markdown(result: GateResult) -> str:
         "",
         *markdown_table(("limit", "allowed", "change", "outcome"), checks),
         *markdown_table(
-            (escape_markdown(clean(f"{ours.model} on {ours.device}")), "this", "reference"),
+            (f"{ours.model} on {ours.device}", "this", "reference"),
             side_rows(ours, theirs),
         ),
         *markdown_table(LOOK_HEAD, look_rows(result.looks)),

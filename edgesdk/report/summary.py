@@ -17,6 +17,7 @@ from edgesdk.bench.values import (
     Latency,
     PercentileName,
 )
+from edgesdk.report.trust import comparison_rows, trust_rows
 
 __all__ = [
     "Row",
@@ -183,6 +184,7 @@ def summary_rows(report: BenchmarkReport) -> tuple[Row, ...]:
         rows.append((f"{result.metric}, {precision}", accuracy_text(result)))
     if report.contest is not None:
         rows.append(("contest", report.contest.why))
+    rows += [*comparison_rows(report), *trust_rows(report)]
     rows += [("note", note) for note in report.conditions.notes]
     return tuple(Row(label=clean(label, limit=60), value=clean(value)) for label, value in rows)
 
