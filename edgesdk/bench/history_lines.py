@@ -132,8 +132,11 @@ def parse_line(
         raise _refusal(
             name, f"unknown field {extra[0][:80]!r}" if extra else "it has no report"
         )
-    data = json.dumps(document["report"], separators=(",", ":"), allow_nan=False)
-    report_bytes = data.encode("utf-8", "backslashreplace")
+    try:
+        data = json.dumps(document["report"], separators=(",", ":"), allow_nan=False)
+    except (ValueError, RecursionError):  # 1e999 reads as infinity
+        raise _refusal(name, "a number in its report is too large, or it is too deep") from None
+    report_bytes = data.encode("ascii")
     try:
         report = parse_report(report_bytes, name=name)
     except ReportError as exc:

@@ -10,7 +10,13 @@ from edgesdk.bench.values import BenchmarkReport
 from edgesdk.errors import InputError
 from edgesdk.near import suggest
 
-__all__ = ["ALLOWABLE", "check_allowed", "find_differences", "require_comparable"]
+__all__ = [
+    "ALLOWABLE",
+    "check_allowed",
+    "find_differences",
+    "require_comparable",
+    "require_whole",
+]
 
 #: Differences across which times are compared only where somebody allows it.
 ALLOWABLE: tuple[str, ...] = tuple(
@@ -43,6 +49,21 @@ def check_allowed(names: Sequence[str]) -> frozenset[str]:
                 allow=name[:80],
             )
     return frozenset(names)
+
+
+def require_whole(report: BenchmarkReport, *, called: str) -> None:
+    """Refuse a measurement that broke off: what came through may be a selection.
+
+    Raises:
+        InputError: It did.
+    """
+    broke = "" if report.procedure is None else report.procedure.incomplete
+    if broke:
+        raise InputError(
+            f"cannot compare {called}: it broke off: {broke[:_MAX_TEXT]}",
+            hint="measure again: what had arrived until then may be a selection",
+            called=called,
+        )
 
 
 def find_differences(ours: BenchmarkReport, theirs: BenchmarkReport) -> tuple[Difference, ...]:

@@ -158,6 +158,7 @@ def gate(  # long, because every line of it is an option
         check_allowed,
         find_differences,
         require_comparable,
+        require_whole,
     )
 
     if schema:
@@ -190,6 +191,8 @@ def gate(  # long, because every line of it is an option
         model=model,
         device=None if found is None else found.name,
     )
+    for side in (ours, theirs):
+        require_whole(side.report, called=side.called)
     differences = find_differences(ours.report, theirs.report)
     require_comparable(differences, allowed=allowed)
     second = Second(

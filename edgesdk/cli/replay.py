@@ -88,7 +88,7 @@ def replay(
         Exit: With 1, where it does not agree.
     """
     from edgesdk.bench.regression import make_replay
-    from edgesdk.bench.regression_conditions import find_differences
+    from edgesdk.bench.regression_conditions import find_differences, require_whole
     from edgesdk.deploy.deploy import prove_bundle
     from edgesdk.deploy.hold import hold_device
     from edgesdk.report.files import write_report
@@ -100,6 +100,7 @@ def replay(
             f"cannot repeat {called}: it holds no latency sample",
             hint="name a report of `edgesdk bench`, or of `deploy` without --no-bench",
         )
+    require_whole(theirs, called=called)
     found = find_device(settings, device or theirs.device.name)
     held = held_bundle(settings, theirs.bundle.id, bundle, option="--bundle")
     assert held is not None

@@ -96,6 +96,8 @@ def test_a_report_of_an_earlier_edgesdk_without_newer_fields_is_taken(empty: His
         (line(report=None), "it has no report"),
         (line(report={}), "its schema is None"),
         (line(report={"schema": "edgesdk.report/9"}), "its schema is 'edgesdk.report/9'"),
+        (line().replace(b'"load_ms": 38.2', b'"load_ms": 1e999'), "is too large"),
+        (line(report={"schema": "\ud800"}), "its schema is"),
         (line(more=1), "unknown field 'more'"),
         (line(labels="main"), "labels is no list"),
         (line(labels=["x"] * 51), "labels is no list of at most 50"),

@@ -11,6 +11,7 @@ import pytest
 
 from edgesdk.bench.compare_values import Comparison, PairedBlock
 from edgesdk.bench.history_values import Provenance, describe_run
+from edgesdk.bench.procedure import broken_procedure
 from edgesdk.bench.regression import (
     check_accuracy,
     check_latency,
@@ -27,6 +28,7 @@ from edgesdk.bench.regression_conditions import (
     check_allowed,
     find_differences,
     require_comparable,
+    require_whole,
 )
 from edgesdk.bench.regression_ratio import MedianRatio, effective_samples, ratio_of_medians
 from edgesdk.bench.regression_values import Look
@@ -390,3 +392,30 @@ def test_a_side_says_where_it_is_from() -> None:
     side = side_of(make_sample_report(), called="main", run=run)
     assert (side.called, side.model, side.samples) == ("main", "digits-cnn", 400)
     assert (side.run, side.labels, side.branch, side.commit) == (run.id, ("main",), "b", "c")
+
+
+def test_a_measurement_that_broke_off_is_not_compared() -> None:
+    broken = vary(
+        procedure=broken_procedure("the link was lost", runs=500, kept=400, spec=BenchSpec())
+    )
+    with pytest.raises(InputError, match="cannot compare main: it broke off: the link") as e:
+        require_whole(broken, called="main")
+    assert e.value.hint.startswith("measure again")
+    require_whole(make_sample_report(), called="main")
+
+
+@pytest.mark.parametrize(
+    ("spec", "names"),
+    [
+        (BenchSpec(settle=True, until=0.01, patience_s=2.0, seed=9), []),
+        (BenchSpec(scenario="offline", batch=8), ["scenario", "batch"]),
+        (BenchSpec(scenario="server", rate_per_s=50.0), ["scenario", "rate-per-s"]),
+        (BenchSpec(cpus=(0,)), ["cpus"]),
+    ],
+)
+def test_what_is_measured_counts_and_how_long_does_not(
+    spec: BenchSpec, names: list[str]
+) -> None:
+    found = find_differences(make_sample_report(), vary(spec=spec))
+    assert [each.name for each in found if each.decisive] == names
+    assert set(names) <= set(ALLOWABLE)
