@@ -1,6 +1,8 @@
 """From measurements on a device to a gate that fails a build, and measurements made again.
 
-The echo runtime takes as long as its options say, so what is slower is known.
+The echo runtime takes as long as its options say, so what is slower is known. What is slower
+here is so by far: the machine that runs the tests may be busy, and how small a difference a
+comparison finds is tested in `tests/perf`.
 """
 
 from __future__ import annotations
@@ -103,9 +105,9 @@ def test_a_label_that_cannot_be_one_is_refused_before_anything_is_sent(
 def test_a_slower_release_is_measured_again_in_turns_and_fails_the_build(
     typed: Typed, device: str, tmp_path: Path
 ) -> None:
-    fast, slow = bundle_taking(2, tmp_path / "fast"), bundle_taking(4, tmp_path / "slow")
+    fast, slow = bundle_taking(2, tmp_path / "fast"), bundle_taking(8, tmp_path / "slow")
     typed.ok("deploy", fast.folder, "-d", device, *QUICK, "--label", "main")
-    typed.ok("deploy", slow.folder, "-d", device, *QUICK)
+    typed.ok("deploy", slow.folder, "-d", device, *QUICK, "--max-latency", "1s")
     found = run_gate(
         typed, "--against", "main", "--seconds", "2s", "--seed", "7", "-o", "g.xml", code=1
     )
@@ -113,7 +115,7 @@ def test_a_slower_release_is_measured_again_in_turns_and_fails_the_build(
     assert [each["kind"] for each in found["looks"]] == ["recorded", "interleaved"]
     assert found["looks"][1]["seed"] == 7
     assert found["looks"][1]["lower"] > 1.02
-    assert 1.5 < found["looks"][1]["ratio"] < 3.0
+    assert 2.0 < found["looks"][1]["ratio"] < 8.0
     assert ET.parse(tmp_path / "g.xml").getroot()[0].get("failures") == "1"
     assert "failed: slower by more than 2 %, seen twice" in typed.shown
     # the other way round there is nothing to confirm, so nothing is measured
@@ -129,10 +131,10 @@ def test_a_suspicion_that_the_device_does_not_confirm_passes(
     ours, theirs = bundle_taking(2, tmp_path / "ours"), bundle_taking(2, tmp_path / "theirs")
     typed.ok("deploy", theirs.folder, "-d", device, *QUICK, "--label", "main")
     done = typed.ok("deploy", ours.folder, "-d", device, *QUICK)
-    unlucky = slowed(Path(done["folder"]) / "report.json", tmp_path / "unlucky.json", 1.5)
+    unlucky = slowed(Path(done["folder"]) / "report.json", tmp_path / "unlucky.json", 5.0)
     found = run_gate(
         typed, "--report", unlucky, "--against", "main", "--seconds", "2s",
-        "--max-regression", "10%", code=0,
+        "--max-regression", "100%", code=0,
     )  # fmt: skip
     assert found["outcome"] == "passed"
     assert [each["slower"] for each in found["looks"]] == [True, False]
@@ -145,24 +147,24 @@ def test_the_same_bundle_is_measured_anew_against_what_was_recorded(
     bundle = bundle_taking(2, tmp_path / "a")
     done = typed.ok("deploy", bundle.folder, "-d", device, *QUICK)
     report = Path(done["folder"]) / "report.json"
-    unlucky = slowed(report, tmp_path / "unlucky.json", 1.5)
-    quicker = slowed(report, tmp_path / "quicker.json", 0.5)
+    unlucky = slowed(report, tmp_path / "unlucky.json", 5.0)
+    quicker = slowed(report, tmp_path / "quicker.json", 0.2)
     passed = run_gate(
-        typed, "--report", unlucky, "--against", report, "--max-regression", "15%", code=0
+        typed, "--report", unlucky, "--against", report, "--max-regression", "100%", code=0
     )
     assert [each["kind"] for each in passed["looks"]] == ["recorded", "fresh"]
     assert "both have the same bundle" in passed["looks"][1]["notes"][0]
     failed = run_gate(typed, "--report", report, "--against", quicker, code=1)
-    assert 1.6 < failed["looks"][1]["ratio"] < 3.0
+    assert 2.5 < failed["looks"][1]["ratio"] < 10.0
 
 
 def test_both_can_be_measured_at_once_whatever_was_recorded(
     typed: Typed, device: str, tmp_path: Path
 ) -> None:
-    fast, slow = bundle_taking(2, tmp_path / "fast"), bundle_taking(4, tmp_path / "slow")
+    fast, slow = bundle_taking(2, tmp_path / "fast"), bundle_taking(8, tmp_path / "slow")
     first = typed.ok("deploy", fast.folder, "-d", device, *QUICK)
-    second = typed.ok("deploy", slow.folder, "-d", device, *QUICK)
-    lucky = slowed(Path(second["folder"]) / "report.json", tmp_path / "lucky.json", 0.5)
+    second = typed.ok("deploy", slow.folder, "-d", device, *QUICK, "--max-latency", "1s")
+    lucky = slowed(Path(second["folder"]) / "report.json", tmp_path / "lucky.json", 0.1)
     args = ("--report", lucky, "--against", first["run"], "--seconds", "2s")
     assert run_gate(typed, *args, code=0)["outcome"] == "passed"
     found = run_gate(typed, *args, "--measure", code=1)
@@ -176,7 +178,7 @@ def test_a_device_that_cannot_be_reached_neither_passes_nor_fails(
     done = typed.ok("deploy", bundle.folder, "-d", device, *QUICK)
     report = Path(done["folder"]) / "report.json"
     gone = replace(read_report(report).device, name="ssh://pi@127.0.0.1:1")
-    ours = slowed(report, tmp_path / "ours.json", 1.5, device=gone)
+    ours = slowed(report, tmp_path / "ours.json", 5.0, device=gone)
     theirs = slowed(report, tmp_path / "theirs.json", 1.0, device=gone)
     error = typed.refused("gate", "--report", ours, "--against", theirs, "-o", "g.xml", code=4)
     assert "cannot confirm a regression that is suspected" in error["problem"]
@@ -194,7 +196,7 @@ def test_a_measurement_is_repeated_and_agrees(
     done = typed.ok("deploy", bundle.folder, "-d", device, *QUICK, "--threads", "1")
     typed.ok("deploy", other.folder, "-d", device, "--no-bench")
     report = Path(done["folder"]) / "report.json"
-    found = typed.ok("bench", "--like", report, "--margin", "25%", "--label", "again")
+    found = typed.ok("bench", "--like", report, "--margin", "100%", "--label", "again")
     assert found["replay"]["agrees"] is True
     assert found["report"]["spec"] == done["report"]["spec"]
     assert found["report"]["bundle"]["id"] == bundle.id
@@ -209,7 +211,7 @@ def test_a_repetition_elsewhere_names_what_differs_and_brings_the_bundle(
     bundle = bundle_taking(4, tmp_path / "a")
     done = typed.ok("deploy", bundle.folder, "-d", device, *QUICK)
     other = f"local:?state={tmp_path / 'other'}"
-    found = typed.ok("bench", other, "--like", done["run"][:10], "--margin", "25%")
+    found = typed.ok("bench", other, "--like", done["run"][:10], "--margin", "100%")
     assert [each["name"] for each in found["replay"]["differences"]] == ["device"]
     assert typed.ok("status", other)["current"] is None
     releases = typed.ok("releases", other)["releases"]
@@ -221,10 +223,10 @@ def test_a_repetition_that_comes_out_otherwise_ends_with_1(
 ) -> None:
     bundle = bundle_taking(2, tmp_path / "a")
     done = typed.ok("deploy", bundle.folder, "-d", device, *QUICK)
-    claimed = slowed(Path(done["folder"]) / "report.json", tmp_path / "claimed.json", 0.5)
+    claimed = slowed(Path(done["folder"]) / "report.json", tmp_path / "claimed.json", 0.2)
     code, out, err = typed._run(["bench", device, "--like", str(claimed), "--format", "json"])
     assert code == 1, err
     replay = json.loads(out)["replay"]
     assert replay["agrees"] is False
-    assert 1.6 < replay["look"]["ratio"] < 3.0
+    assert 2.5 < replay["look"]["ratio"] < 10.0
     assert replay["text"].startswith("does not agree within 5 %")
