@@ -16,8 +16,8 @@ from edge_agent.measuring import (
     stored_vector,
 )
 from edge_agent.refusals import Refused
+from edge_agent.sampling import Sampler, static_conditions
 from edge_agent.slots import utc_now
-from edge_agent.telemetry import Sampler, static_conditions
 from edgesdk.wire import codes
 from edgesdk.wire.frames import Frame
 
@@ -95,6 +95,7 @@ def _cpus(spec: Dict[str, Any]) -> Optional[List[int]]:
             "there is no cpu {} for the agent here (it may use {})".format(
                 missing[0], ", ".join(str(cpu) for cpu in sorted(ours)[:64])
             ),
+            option="cpus",
         )
     return sorted(set(cpus))
 

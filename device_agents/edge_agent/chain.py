@@ -228,8 +228,8 @@ class Chain:
         where the parts leave their first extent open, else one call after the other.
         """
         count = len(vectors)
-        groups = [[vectors[(i + j) % count] for j in range(batch)] for i in range(count)]
         if batch > 1 and self.is_open:
+            groups = [[vectors[(i + j) % count] for j in range(batch)] for i in range(count)]
             return self.calls([_stacked(group) for group in groups])
         found = []  # type: List[Call]
         for values in vectors:

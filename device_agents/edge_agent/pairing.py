@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 from edge_agent import asking, later
 from edge_agent.limits import run_limit_s
 from edge_agent.measuring import load_release, stored_vector
-from edge_agent.refusals import Refused
+from edge_agent.refusals import Cancelled, Refused
 from edge_agent.slots import utc_now
 from edge_agent.telemetry import Sampler, static_conditions
 from edgesdk.wire import codes
@@ -181,9 +181,19 @@ def pair(agent: Agent, ctx: Context, meta: Dict[str, Any], body: bytes) -> Frame
     beside = asking.flag(meta, "side_by_side", default=True)
     sides = [_Side(agent, ctx, asking.text(meta, n), threads) for n in ("release", "against")]
     started, began = utc_now(), time.monotonic()
-    with agent.worker_turn(ctx, sides[0].bundle, sides[0].manifest):
+    boss = agent.supervisor
+    starter = later.loading.Starter(boss.python, boss.scratch, boss.cache, agent.log.write)
+
+    def interrupt() -> None:
+        starter.interrupt()
+        boss.interrupt()
+
+    asked = (order, duration_s, block_ms, timeout_s)
+    with agent.worker_turn(ctx, sides[0].bundle, sides[0].manifest), ctx.ended_by(interrupt):
+        if ctx.is_cancelled():
+            raise Cancelled
         course, why, conditions = _in_turns(
-            agent, ctx, sides, (order, duration_s, block_ms, timeout_s), (beside, sampled)
+            agent, ctx, sides, starter, asked=asked, flags=(beside, sampled)
         )
     meta = {
         "pairs": course.pairs,
@@ -204,19 +214,13 @@ def _in_turns(
     agent: Agent,
     ctx: Context,
     sides: List[_Side],
+    starter: Any,
+    *,
     asked: Tuple[str, float, float, float],
     flags: Tuple[bool, bool],
 ) -> Tuple[_Course, str, Dict[str, Any]]:
     """Load both, warm both up, measure; give the pairs, why they were reloaded, conditions."""
     order, duration_s, block_ms, timeout_s = asked
-    boss = agent.supervisor
-    starter = later.loading.Starter(boss.python, boss.scratch, boss.cache, agent.log.write)
-
-    def interrupt() -> None:
-        starter.interrupt()
-        boss.interrupt()
-
-    ctx.on_cancel = interrupt
     # who is loaded first is drawn like the rest: memory is laid out in that order
     turn = sides if order[0] == "0" else sides[::-1]
     began = time.monotonic()
@@ -243,7 +247,7 @@ def _in_turns(
         for side in sides:
             if side.loaded is not None:
                 side.loaded.worker.close()
-        boss.drop()
+        agent.supervisor.drop()
     return course, why, {"static": static, "samples": samples}
 
 

@@ -8,7 +8,6 @@ says whether the clock is limited, and seldom: it is a program to start.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import time
 from typing import Any, Dict, Iterable, List, Optional, Tuple
@@ -71,6 +70,15 @@ def worked_s(files: SysFiles, pid: int) -> float:
     return sum(int(word) for word in words[11:15]) / _TICKS
 
 
+def _find(program: str) -> str:
+    """Where a program lies, or an empty text."""
+    for folder in os.get_exec_path():
+        path = os.path.join(folder, program)
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            return path
+    return ""
+
+
 def _ask(command: str, word: str) -> Optional[str]:
     """What a program says to a word, or None."""
     try:
@@ -111,7 +119,7 @@ class Sensors:
             (path, cause) for pattern, cause in _COUNTERS for path in files.find(pattern)
         ][:_MOST_FILES]
         self._counted = self._count()
-        self._program = shutil.which("vcgencmd") if vcgencmd is None else vcgencmd
+        self._program = _find("vcgencmd") if vcgencmd is None else vcgencmd
         self._asked_at = float("-inf")
         self._said = {}  # type: Dict[str, Any]
         self._since_boot = None  # type: Optional[int]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import json
 import os
 import platform
@@ -225,6 +226,9 @@ class _Worker:
                     )
                 ) from exc
         self._chain = chain
+        # what is loaded stays: a collection before each block need not look at it again
+        gc.collect()
+        gc.freeze()
         self.send(
             {
                 "ok": True,

@@ -33,7 +33,8 @@ FEWEST_STARTS = 3
 MOST_STARTS = 8
 #: Starting both workers may take about so much of the time.
 _START_SHARE = 0.5
-BLOCK_MS = 20.0
+#: Short, so that what comes and goes hits both; ten times what a turn costs.
+BLOCK_MS = 6.0
 _MOST_PAIRS = 4096
 _START_TIMEOUT_S = 900.0
 _MOST_SECONDS = 24 * 3600.0

@@ -37,7 +37,7 @@ _LEAST_ERROR = 1e-5
 #: With fewer values Wilcoxon's statistic gives no interval of 95 %.
 _FEWEST_FOR_ERROR = 6
 #: What single pairs differ by at least, where too few are there to see it.
-_LEAST_SPREAD = 0.005
+_LEAST_SPREAD = 0.01
 _COVERAGE = 0.95
 
 Floats = npt.NDArray[np.float64]
@@ -99,8 +99,9 @@ def autocorrelation_time(values: Sequence[float] | Floats) -> float:
     count = len(data)
     if count < 8:
         return 1.0
-    ranks = np.argsort(np.argsort(data)).astype(float)
-    ranks -= ranks.mean()
+    _, place, sizes = np.unique(data, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(sizes) - sizes / 2.0)[place]
+    ranks = ranks - ranks.mean()
     size = 1 << (2 * count - 1).bit_length()
     spectrum = np.fft.rfft(ranks, size)
     sums = np.fft.irfft(spectrum * np.conj(spectrum), size)[:count]

@@ -18,7 +18,7 @@ from edgesdk.bench.measurements import (
 from edgesdk.bench.procedure import broken_procedure, read_procedure
 from edgesdk.bench.values import MAX_SAMPLES, BenchSpec, ConditionSample
 from edgesdk.bundle import Bundle
-from edgesdk.errors import DeviceError, EdgeError, LinkError
+from edgesdk.errors import DeviceError, EdgeError, InputError, LinkError
 from edgesdk.progress import LiveFigures, OnProgress, Progress, ignore_progress
 from edgesdk.wire.frames import Frame
 
@@ -147,6 +147,7 @@ def take_measurements(
     Raises:
         DeviceError: The device does not hold the bundle, or its worker failed.
         LinkError: The connection broke, or the answer makes no sense.
+        InputError: The device lacks a processor that the worker is to be kept on.
     """
     step = step or f"measure {bundle.precision}"
     timeout_s = (_UNBOUNDED_S if spec.duration_s is None else spec.duration_s) + _ALLOWANCE_S
@@ -168,6 +169,8 @@ def take_measurements(
         )
         measured = read_measurements(reply, device=session.device_name)
     except (DeviceError, LinkError) as exc:
+        if exc.facts.get("option") == "cpus":
+            raise InputError(str(exc), hint="name processors it has with --cpus") from exc
         if not keep_partial or not kept.samples_ms:
             raise
         return kept.measurements(exc, spec)

@@ -67,6 +67,7 @@ __all__ = [
     "TargetRecord",
     "TensorRecord",
     "Verdict",
+    "contestant_name",
 ]
 
 #: The only schema this version writes.
@@ -93,8 +94,9 @@ VERDICTS: dict[Verdict, str] = {
 }
 
 #: What a contest was decided by: a clear difference in time; the order of the profile, as there
-#: was none; a faster one's loss of accuracy; or one alone was left.
-DecidedBy: TypeAlias = Literal["time", "order", "accuracy", "alone"]
+#: was none; a faster one's loss of accuracy; or one alone was left. Refused: the bundle that
+#: was asked for lost, so nothing was kept.
+DecidedBy: TypeAlias = Literal["time", "order", "accuracy", "alone", "refused"]
 DevicePath: TypeAlias = Literal["local", "ssh", "serial", "virtual"]
 ModelFormat: TypeAlias = Literal["onnx", "tflite"]
 PercentileName: TypeAlias = Literal["p50_ms", "p90_ms", "p99_ms"]
@@ -467,9 +469,17 @@ class Ratio:
             raise ValueError("lower is above upper")
 
 
+def contestant_name(backend: str, precision: str) -> str:
+    """Say what a contestant is called: its backend, and the precision if several compete."""
+    return f"{backend} {precision}".strip()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contestant:
-    """One backend of a contest: the bundle in which it goes before the others, measured."""
+    """A backend of a contest, or a backend in one of several precisions, measured.
+
+    In its bundle the backend goes before the others.
+    """
 
     __pydantic_config__ = CONFIG
 
@@ -497,6 +507,15 @@ class Contestant:
     """What labelled data gave, where that was looked at to choose."""
     why_out: Text
     """Why it dropped out; empty where it did not."""
+    precision: Text = ""
+    """What it competes in; empty where all have the same precision."""
+    cosine: float | None = None
+    """To the unquantized model, at the worst output of the check vectors on the device."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in the contest."""
+        return contestant_name(self.backend, self.precision)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -506,9 +525,9 @@ class Contest:
     __pydantic_config__ = CONFIG
 
     contestants: Annotated[tuple[Contestant, ...], Limits(min_length=1)]
-    """In the order of the target profile."""
+    """In the order in which a tie goes: that of the profile; the most exact precision first."""
     winner: Text
-    """The backend whose bundle was kept."""
+    """The backend whose bundle was kept, with its precision where several competed."""
     decided_by: DecidedBy
     why: Text
     """The decision in words."""
@@ -518,7 +537,7 @@ class Contest:
     """What emulated the device: who is faster there may be slower on a board."""
 
     def __post_init__(self) -> None:
-        if self.winner not in {each.backend for each in self.contestants}:
+        if self.winner not in {each.name for each in self.contestants}:
             raise ValueError("the winner is no contestant")
 
 

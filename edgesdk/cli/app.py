@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "inspect": "Say what a model is and where its nodes would run.",
     "plan": "Show what a build would do, and why.",
     "build": "Build a bundle for a target, without a device.",
+    "debug": "Say which layers lose how much in 8 bits.",
     "bundle": "Show, verify, sign or export a bundle.",
     "bench": "Measure a release that is on a device.",
     "run": "Run one inference on a device.",

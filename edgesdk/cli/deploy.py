@@ -20,8 +20,10 @@ from edgesdk.cli.deployjob import Job, Wanted, prepare_job
 from edgesdk.cli.deploysend import (
     CpuTimeGate,
     Sending,
+    hold_verdict,
     require_daemon,
     send_bundle,
+    send_floats,
     send_winner,
     settle,
 )
@@ -113,6 +115,14 @@ def deploy(  # long, because every line of it is an option
             help="Deploy and measure the float model first; it stays as 'previous'.",
         ),
     ] = False,
+    accept_slower: Annotated[
+        bool,
+        typer.Option(
+            "--accept-slower",
+            help="With --baseline: deploy it although the float model is faster there, or no "
+            "slower and more accurate.",
+        ),
+    ] = False,
     backend: BackendOption = None,
     no_contest: Annotated[
         bool,
@@ -198,6 +208,7 @@ def deploy(  # long, because every line of it is an option
     and --max-cpu-time where that is given; 'edgesdk rollback' goes back. Then the release is on
     probation: where it fails, the device returns to the one before by itself. Where the target
     lets backends compete, a bundle for each is measured in turns, and the fastest is kept.
+    With --precision auto precisions compete as well, within the loss that is allowed.
     """
     from edgesdk.deploy.hold import hold_device
 
@@ -239,6 +250,7 @@ def deploy(  # long, because every line of it is an option
             backend=backend,
             contest=not no_contest,
             bench=not no_bench,
+            accept_slower=accept_slower,
             max_cpu_time=limit,
             out_dir=out_dir,
         ),
@@ -337,17 +349,22 @@ def _carry_out(
             check_timeout_s=sending.check_timeout_s,
             bases=sending.bases,
         )
-    floats = None
-    if job.floats is not None:
-        floats = send_bundle(session, job.floats, job, device, sending)
+    verdict = hold_verdict(session, job, spec, sending) if bench else None
+    if verdict is not None and verdict.complete:
+        chosen = chosen or verdict.result
     gate = None if limit is None else CpuTimeGate(session, job, spec, limit)
     is_measured = bench or job.data is not None
-    deployment, refused = None, None
+    floats, deployment, refused = None, None, None
     try:
-        if chosen is None:
+        if verdict is not None and verdict.refusal is not None:
+            chosen = verdict.result  # what decided in the end is what the report shows
+            raise verdict.refusal
+        floats = send_floats(session, job, device, sending, verdict)
+        proven = verdict.quantized if verdict else chosen.winner if chosen else None
+        if proven is None:
             deployment = send_bundle(session, job.bundle, job, device, sending, gate)
         else:
-            deployment = send_winner(session, chosen, device, sending, gate)
+            deployment = send_winner(session, proven, device, sending, gate)
     except FindingsError as exc:
         if not is_measured:
             raise

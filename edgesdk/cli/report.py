@@ -21,6 +21,8 @@ __all__ = ["app", "show_outcome", "show_report"]
 _SHOWN_OPS = 10
 #: What is shown fits the smallest usual terminal.
 _SCREEN_LINES = 24
+#: From here on a table of a contest has room for all its columns.
+_WIDE = 110
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -148,13 +150,15 @@ def show_outcome(
 
     headline = make_headline(report)
     out.table(headline.columns, headline.rows, right=headline.columns[1:-1])
-    _show_contest(out, report)
+    _show_contest(out, report, brief=True)
     out.line()
     ran, *remarks = remark_rows(report)
-    rows = [(row.label, row.value) for row in (ran, *story_rows(report), *remarks)]
+    trust = [row for row in remarks if row.label == "trust"]
+    remarks = [row for row in remarks if row.label != "trust"]
+    rows = [(row.label, row.value) for row in (ran, *trust, *story_rows(report), *remarks)]
     last = [(label, str(value)) for label, value in more if value is not None]
     contest = 0 if report.contest is None else len(report.contest.contestants) + 3
-    out.pairs([*_fitting(out, rows, last, used=len(headline.rows) + contest + 6), *last])
+    out.pairs([*_fitting(out, rows, last, used=len(headline.rows) + contest + 7), *last])
 
 
 def _fitting(
@@ -181,7 +185,7 @@ def _fitting(
         free -= _lines(value, indent)
         if free < (0 if is_last else 1):
             count = len(rows) - place
-            kept.append(("left out", f"{count} lines for want of room; the report has them"))
+            kept.append(("left out", f"{count} more, for want of room; the report has them"))
             break
         kept.append((label, value))
     return kept
@@ -191,14 +195,28 @@ def _lines(text: str, indent: int) -> int:
     return wrap_text(text, indent=indent).count("\n") + 1
 
 
-def _show_contest(out: Output, report: BenchmarkReport) -> None:
-    """Show who competed, where the bundle was one of several."""
-    from edgesdk.report.contest import contest_table
+def _show_contest(out: Output, report: BenchmarkReport, *, brief: bool = False) -> None:
+    """Show who competed, where the bundle was one of several.
 
-    if report.contest is not None:
-        shown = contest_table(report.contest)
-        out.line()
+    With ``brief`` a narrow terminal gets a line for each: name, median and outcome.
+    """
+    import shutil
+
+    from edgesdk.report.contest import contest_table
+    from edgesdk.report.summary import clean
+
+    if report.contest is None:
+        return
+    shown = contest_table(report.contest)
+    out.line()
+    width = shutil.get_terminal_size().columns
+    if not brief or width >= _WIDE or not out.people.isatty():
         out.table(shown.columns, shown.rows, right=shown.columns[1:-2])
+        return
+    rows = [(clean(row[0], limit=30), row[1], row[-1]) for row in shown.rows]
+    room = width - max(len(row[0]) + len(row[1]) for row in rows) - 8
+    head = (shown.columns[0], shown.columns[1], "")
+    out.table(head, [(*row[:2], clean(row[2], limit=room)) for row in rows], right=(head[1],))
 
 
 def _show_schema(fmt: Format) -> None:

@@ -80,10 +80,11 @@ def ops_plot(report: BenchmarkReport, name: str) -> Drawn | None:
         return None
     by_time = [op for op in top_ops(offload, _MOST_OPS) if op.share is not None]
     groups = []
+    is_mixed = len({op.where for op in offload.ops}) > 1
     for op in sorted(by_time, key=lambda op: op.share or 0.0, reverse=True):
         what = op.op if op.count == 1 else f"{op.count} {op.op}"
         elsewhere = ", elsewhere than planned" if op.agrees is False else ""
-        where = f" on {op.where}" if op.where else ""
+        where = f" on {op.where}" if op.where and is_mixed else ""
         called = f" {op.nodes[0]}" if op.nodes else ""
         time = "" if op.time_us is None else f"{_ascii_ms(op.time_us / 1000)}, "
         groups.append(

@@ -15,6 +15,7 @@ from edgesdk.bench.values import (
     PercentileName,
 )
 from edgesdk.report.offload import offload_rows
+from edgesdk.report.procedure import procedure_rows
 from edgesdk.report.summary import (
     Row,
     bytes_text,
@@ -83,6 +84,7 @@ def remark_rows(report: BenchmarkReport) -> tuple[Row, ...]:
     if report.contest is not None:
         rows.append(("contest", report.contest.why))
     rows += [*comparison_rows(report), *trust_rows(report)]
+    rows += [(row.label, row.value) for row in procedure_rows(report)]
     rows += [("note", note) for note in report.conditions.notes]
     return tuple(Row(label=label, value=clean(value)) for label, value in rows)
 

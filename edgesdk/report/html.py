@@ -113,7 +113,7 @@ def _article(report: BenchmarkReport, index: int, *, nested: bool) -> str:
         trust_note(report),
         _tiles(report),
         _latency(report, index),
-        contest_section(report.contest),
+        contest_section(report.contest, f"k{index}"),
         _comparison(report, index),
         comparison_section(report, index),
         accuracy_section(report),

@@ -84,7 +84,7 @@ def procedure_section(report: BenchmarkReport) -> str:
         ("streams", spec.streams if spec.streams > 1 else None),
         ("batch", _batch(spec.batch, one_call=procedure.one_call)),
         ("arrivals", None if spec.rate_per_s is None else f"{spec.rate_per_s:g}/s on average"),
-        ("ended by", f"{STOPPED[procedure.stopped]} ({procedure.why})"),
+        ("ended by", procedure.why or STOPPED[procedure.stopped]),
         (
             "median known to",
             None if procedure.half_width is None else f"± {100 * procedure.half_width:.2g} %",

@@ -276,7 +276,8 @@ def repeat_section(report: BenchmarkReport) -> str:
     """Show the commands and the settings that make this measurement again."""
     spec = report.spec
     commands = "\n".join(escaped(command, limit=2000) for command in report.repeat)
-    count = f"at most {spec.runs}" if spec.runs else "as many as fit"
+    least = "at most" if spec.until is None else "at least"
+    count = f"{least} {spec.runs}" if spec.runs else "as many as fit"
     limit = "none" if spec.duration_s is None else f"{spec.duration_s:g} s"
     return section(
         "How to repeat this",

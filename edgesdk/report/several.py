@@ -8,10 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from edgesdk.bench.values import AccuracyResult, BenchmarkReport, Interval
+from edgesdk.bench.values import AccuracyResult, BenchmarkReport, Contest, Interval
 from edgesdk.report.summary import clean
 
-__all__ = ["Point", "Scored", "by_model", "front", "reading_order", "scored_points"]
+__all__ = [
+    "Point",
+    "Scored",
+    "by_model",
+    "contest_points",
+    "front",
+    "reading_order",
+    "scored_points",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +105,27 @@ def _point(report: BenchmarkReport, mark: str) -> Point:
         labelled=one.accuracy.labelled,
         emulated=report.conditions.static.get("emulated") is not None,
     )
+
+
+def contest_points(contest: Contest) -> list[Point]:
+    """Give the contestants that were measured; they differ in backend and precision."""
+    return [
+        Point(
+            mark=str(number),
+            model="",
+            precision=each.precision or ("" if each.bundle is None else each.bundle.precision),
+            device=each.backend,
+            target="",
+            p50_ms=each.latency.p50_ms,
+            interval=each.latency.intervals.get("p50_ms"),
+            p90_ms=each.latency.p90_ms,
+            size_bytes=0 if each.bundle is None else each.bundle.bytes,
+            labelled=each.labelled,
+            emulated=contest.emulated is not None,
+        )
+        for number, each in enumerate(contest.contestants, start=1)
+        if each.latency is not None
+    ]
 
 
 def scored_points(points: Sequence[Point]) -> tuple[str, list[Scored], int]:

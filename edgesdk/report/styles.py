@@ -53,7 +53,7 @@ svg text{font-family:inherit}svg *{stroke-linejoin:round;stroke-linecap:butt}
 .key i{display:inline-block;width:.75rem;height:.75rem;border-radius:.15rem;margin-right:.35rem;
 vertical-align:-.05rem;print-color-adjust:exact;-webkit-print-color-adjust:exact}
 .wide{overflow-x:auto;max-width:100%}.wide+.wide{margin-top:1.25rem}
-.pair+.wide{margin-top:1.5rem}
+.pair+.wide,dl.facts+.wide{margin-top:1.5rem}
 table{border-collapse:collapse;min-width:min(100%,36rem);max-width:100%;
 font-size:.9375rem;font-variant-numeric:tabular-nums}
 caption{text-align:left;color:var(--muted);font-size:.875rem;padding-bottom:.35rem}

@@ -62,7 +62,8 @@ hold        doing, wait_s (waits for another host)      holder {who, doing, for_
 release                                                 (lets go of the device)
 releases                                                releases (those in a slot with
                                                         inputs and preprocess)
-gc          budget_bytes (optional)                     removed, freed_bytes, kept
+gc          budget_bytes (optional), bundle (optional:  removed, freed_bytes, kept
+            only this one, a candidate too)
 run         release, tensors, timeout_s; body: inputs   tensors, run_ms, parts;
                                                         body: outputs
 bench       release, spec                               see `edgesdk.bench`;

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import struct
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edgesdk.wire.frames import Frame
-from tests.agent.agent_driver import AgentProcess, EchoBundle, push
+from tests.agent.agent_driver import AgentProcess, EchoBundle, push, wait_until_gone
 
 FIELDS = struct.Struct("<5Q")
+
+
+def children_of(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
 
 
 def ask(agent: AgentProcess, ours: EchoBundle, theirs: EchoBundle, **meta: Any) -> Frame:
@@ -82,6 +88,21 @@ def test_worker_that_dies_is_named_and_the_next_request_is_answered(
     bad.unlink()
     assert records(ask(agent, ours, theirs, order="01"))
     assert agent.ask("status").meta["worker"] is None
+
+
+def test_both_workers_end_when_the_host_goes_away(agent: AgentProcess) -> None:
+    ours, theirs = (EchoBundle(d, options={"delay_ms": 1}) for d in (b"a", b"b"))
+    for bundle in (ours, theirs):
+        push(agent, bundle)
+    asked = {"release": ours.id, "against": theirs.id, "order": "01" * 2000}
+    agent.talk.send("pair", duration_s=60.0, block_ms=5.0, **asked)
+    deadline = time.monotonic() + 20
+    while len(workers := children_of(agent.process.pid)) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    agent.hang_up()
+    for pid in workers:
+        wait_until_gone(pid)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.long
 
 PHONE, DESKTOP = 360, 1200
 PLOTS = {
-    "one": ["Distribution", "Over time", "Side by side", "By backend and part", "Longest ops",
+    "one": ["Distribution", "Over time", "Median latency", "Size and latency", "Side by side", "By backend and part", "Longest ops",
             "On one axis"],
     "several": ["Median latency", "Accuracy and latency", "Size and latency",
                 *["Distribution", "Over time", "On one axis"] * 6],

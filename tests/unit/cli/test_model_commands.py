@@ -80,6 +80,7 @@ def deployed(work: Path, tmp_path_factory) -> dict:
                     "--data",
                     "data.npz",
                     "--baseline",
+                    "--accept-slower",  # so small a model may take longer in 8 bits
                     "--runs",
                     "30",
                     "-o",
