@@ -112,7 +112,7 @@ def read_share(text: str, *, option: str, ends: bool = False) -> float:
         value = float(number.removesuffix("%")) / (100 if percent else 1)
     except ValueError:
         value = math.nan
-    if not percent and value >= 1.0:
+    if not percent and math.isfinite(value) and value >= 1.0:
         raise InputError(
             f"cannot use {option} {text[:40]!r}: without a percent sign it says a multiple",
             hint=f"write it like {number[:20]}%, or 0.01 for one per cent",
