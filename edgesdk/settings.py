@@ -43,7 +43,7 @@ class Option:
     """One setting: its name, type, default and a line of help.
 
     ``default`` is text as it would stand in the file; ``{config}``, ``{cache}`` and ``{data}``
-    are the user's folders.
+    are the user's folders. ``choices`` are the only texts that are taken, where there are any.
     ``secret`` values are never shown.
     """
 
@@ -52,6 +52,7 @@ class Option:
     default: str | None
     help: str
     secret: bool = False
+    choices: tuple[str, ...] = ()
 
     @property
     def variable(self) -> str:
@@ -121,6 +122,13 @@ OPTIONS: tuple[Option, ...] = (
         help="how long one inference, or a bundle's check, may take on a device",
     ),
     Option(
+        name="ssh_client",
+        kind="text",
+        default="auto",
+        help="what carries SSH: openssh (its client), paramiko, or auto (what can)",
+        choices=("auto", "openssh", "paramiko"),
+    ),
+    Option(
         name="ssh_password",
         kind="text",
         default=None,
@@ -151,6 +159,7 @@ class Settings:
     keep_history: bool
     connect_timeout_s: float
     request_timeout_s: float
+    ssh_client: str
     ssh_password: str | None = field(default=None, repr=False)
     console_password: str | None = field(default=None, repr=False)
     origins: Mapping[str, str] = field(default_factory=dict)
@@ -259,6 +268,8 @@ def _convert(option: Option, raw: object, origin: str) -> Value:
         "bool": "yes or no",
         "size": "a number of bytes, or one with KiB, MiB or GiB",
     }[option.kind]
+    if option.choices:
+        expected = f"{', '.join(option.choices[:-1])} or {option.choices[-1]}"
     refusal = SettingsError(
         f"cannot use setting {option.name} from {origin}: {shown} (expected {expected})",
         hint=f"{option.name}: {option.help}",
@@ -287,7 +298,7 @@ def _convert(option: Option, raw: object, origin: str) -> Value:
         if word not in _TRUE | _FALSE:
             raise refusal
         return word in _TRUE
-    if not isinstance(raw, str) or not raw:
+    if not isinstance(raw, str) or not raw or raw not in (option.choices or (raw,)):
         raise refusal
     return raw
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from edge_agent.agent import Agent
     from edge_agent.context import Context
 
-__all__ = ["bench"]
+__all__ = ["bench", "cpus_of"]
 
 #: A benchmark's worker reports twice a second; one inference may take this long.
 _SILENCE_S = 300.0
@@ -62,7 +62,7 @@ def _bench_spec(meta: Dict[str, Any]) -> Dict[str, Any]:
         "batch": asking.whole(spec, "batch", 1, 1 << 16, default=1),
         "rate_per_s": asking.number(spec, "rate_per_s", 0, 1e6, default=0.0),
         "seed": asking.whole(spec, "seed", 0, (1 << 63) - 1, default=0),
-        "cpus": _cpus(spec),
+        "cpus": cpus_of(spec),
         "around": asking.flag(spec, "around"),
         "threads": asking.whole(spec, "threads", 0, 1024, default=0) or None,
         "fresh": asking.flag(spec, "fresh"),
@@ -70,7 +70,7 @@ def _bench_spec(meta: Dict[str, Any]) -> Dict[str, Any]:
     }
 
 
-def _cpus(spec: Dict[str, Any]) -> Optional[List[int]]:
+def cpus_of(spec: Dict[str, Any]) -> Optional[List[int]]:
     """The processors that the worker is to stay on, or None.
 
     Raises:

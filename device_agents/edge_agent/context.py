@@ -35,6 +35,8 @@ class Context:
         self.after = None  # type: Optional[Callable[[], None]]
         #: Whether the link says who asks: the system does, except on a serial line.
         self.is_proven = True
+        #: Whether bare frames are taken: the link checks what it carries.
+        self.takes_bare = False
         self._send_event = send_event
         self._cancelled = threading.Event()
         self._guard = threading.Lock()

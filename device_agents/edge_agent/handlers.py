@@ -71,6 +71,7 @@ def _hello(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:
             "pid": os.getpid(),
             "notice": agent.slots.notice(),
             "signatures": agent.policy.files.words(),
+            "bare": ctx.takes_bare,
             "limits": {"max_chunk_bytes": MAX_CHUNK_BYTES, "max_body_bytes": MAX_BODY_BYTES},
         }
     )

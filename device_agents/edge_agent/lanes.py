@@ -125,18 +125,25 @@ class _Lane:
 
     def serve(self) -> None:
         from edge_agent.links import write_all
+        from edge_agent.pipes import read_body, widen
         from edge_agent.serve import Conversation
+
+        fd, is_wide = self._reading, widen(self._reading)
 
         Conversation(
             self._agent,
-            read=self._read,
+            read=lambda: os.read(fd, _READ_BYTES) if self._is_ready() else b"",
+            read_into=lambda room: (
+                read_body(fd, room, is_wide=is_wide) if self._is_ready() else 0
+            ),
             write=lambda data: write_all(self._writing, data),
             answer=self._answer,
         ).serve()
 
-    def _read(self) -> bytes:
+    def _is_ready(self) -> bool:
+        """Wait for something to read; False when a lane does not show its token in time."""
         ready, _, _ = select.select([self._reading], [], [], None if self._joined else _JOIN_S)
-        return os.read(self._reading, _READ_BYTES) if ready else b""
+        return bool(ready)
 
     def _answer(self, agent: Agent, ctx: Any, request: Frame) -> Frame:
         from edge_agent.handlers import answer

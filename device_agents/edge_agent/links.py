@@ -13,6 +13,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Callable, Optional
 
+from edge_agent.pipes import read_body, widen
 from edge_agent.serve import Conversation
 
 if TYPE_CHECKING:
@@ -58,25 +59,28 @@ def serve_pair(
         is_wanted: Says whether another host waits; one that asks nothing gives way to it.
         is_application: It may only ask for inferences.
     """
+    is_wide = widen(reading)
 
-    def read() -> bytes:
+    def is_ready() -> bool:
+        """Wait for something to read; False when this host has lost its turn."""
         while True:
             look_s = idle_exit_s
             if is_wanted is not None:
                 look_s = min(_GIVE_WAY_LOOK_S, idle_exit_s or _GIVE_WAY_LOOK_S)
             ready, _, _ = select.select([reading], [], [], look_s)
             if ready:
-                return os.read(reading, _READ_BYTES)
+                return True
             if idle_exit_s is not None and talk.idle_s >= idle_exit_s:
-                return b""
+                return False
             if is_wanted is not None and talk.idle_s >= _GIVE_WAY_S and is_wanted():
                 agent.log.write("the host was silent and another one waits: giving way")
                 print("edge-agent: another host took over", file=sys.stderr, flush=True)
-                return b""
+                return False
 
     talk = Conversation(
         agent,
-        read=read,
+        read=lambda: os.read(reading, _READ_BYTES) if is_ready() else b"",
+        read_into=lambda room: read_body(reading, room, is_wide=is_wide) if is_ready() else 0,
         write=lambda data: write_all(writing, data),
         is_application=is_application,
     )

@@ -21,11 +21,12 @@ import time
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 from edge_agent import asking, later
+from edge_agent.benching import cpus_of
 from edge_agent.limits import run_limit_s
 from edge_agent.measuring import load_release, stored_vector
 from edge_agent.refusals import Cancelled, Refused
+from edge_agent.sampling import Sampler, static_conditions
 from edge_agent.slots import utc_now
-from edge_agent.telemetry import Sampler, static_conditions
 from edgesdk.wire import codes
 from edgesdk.wire.frames import Frame
 
@@ -53,7 +54,14 @@ _ALONE_CODES = (codes.WORKER_FAILED, codes.WORKER_DIED)
 class _Side:
     """One of the two releases: what to load, and the worker that holds it."""
 
-    def __init__(self, agent: Agent, ctx: Context, release: str, threads: Optional[int]):
+    def __init__(
+        self,
+        agent: Agent,
+        ctx: Context,
+        release: str,
+        threads: Optional[int],
+        cpus: Optional[List[int]],
+    ) -> None:
         self.bundle, self.manifest = agent.releases.need(release)
         self.vectors = [stored_vector(agent, v) for v in self.manifest["checks"]]
         self.loaded = None  # type: Any
@@ -62,6 +70,7 @@ class _Side:
         self._agent = agent
         self._ctx = ctx
         self._threads = threads
+        self._cpus = cpus
 
     def load(self, starter: Any, timeout_s: float) -> None:
         """Load the release: in the supervisor's worker, or in one of ``starter``'s."""
@@ -98,6 +107,7 @@ class _Side:
             "runs": runs,
             "duration_s": duration_s,
             "vectors": self.vectors,
+            "cpus": self._cpus,
         }
         with self._agent.probation.around(self.bundle, loads=False):
             reply = self.loaded.worker.request(
@@ -179,7 +189,11 @@ def pair(agent: Agent, ctx: Context, meta: Dict[str, Any], body: bytes) -> Frame
     threads = asking.whole(meta, "threads", 0, 1024, default=0) or None
     sampled = asking.flag(meta, "sample_conditions", default=True)
     beside = asking.flag(meta, "side_by_side", default=True)
-    sides = [_Side(agent, ctx, asking.text(meta, n), threads) for n in ("release", "against")]
+    cpus = cpus_of(meta)
+    sides = [
+        _Side(agent, ctx, asking.text(meta, name), threads, cpus)
+        for name in ("release", "against")
+    ]
     started, began = utc_now(), time.monotonic()
     boss = agent.supervisor
     starter = later.loading.Starter(boss.python, boss.scratch, boss.cache, agent.log.write)
@@ -237,18 +251,23 @@ def _in_turns(
         left_s = duration_s - (time.monotonic() - began)
         course = _Course(ctx, order, left_s)
         static = static_conditions()
-        sampler = Sampler() if flags[1] else None
+        pids = [side.loaded.worker.pid for side in sides]
+        sampler = Sampler(pids) if flags[1] else None
+        seen = {"samples": []}  # type: Dict[str, Any]
         try:
+            if sampler is not None:
+                sampler.begin()
             course.measure(sides, timeout_s, anew=bool(why))
         finally:
-            samples = sampler.finish() if sampler is not None else []
+            if sampler is not None:
+                seen = sampler.finish()
     finally:
         starter.interrupt()
         for side in sides:
             if side.loaded is not None:
                 side.loaded.worker.close()
         agent.supervisor.drop()
-    return course, why, {"static": static, "samples": samples}
+    return course, why, dict(seen, static=static)
 
 
 def _load_both(agent: Agent, turn: List[_Side], starter: Any, timeout_s: float) -> str:

@@ -11,7 +11,7 @@ import collections
 import contextlib
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Callable, Dict
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
 from edge_agent import later
 from edge_agent.context import Context
@@ -49,6 +49,8 @@ class Conversation:
     Args:
         agent: What does the work.
         read: Gives what came; nothing at the end of the link.
+        read_into: The same, but puts it into a buffer and gives its size; where there is none
+            all goes through ``read``.
         write: Sends.
         is_line: The link is a wire without a login: its key is asked for, where there is one.
     """
@@ -62,7 +64,9 @@ class Conversation:
         answer: Callable[[Agent, Context, Frame], Frame] = answer,
         is_line: bool = False,
         is_application: bool = False,
+        read_into: Optional[Callable[[memoryview], int]] = None,
     ) -> None:
+        self._read_into = read_into
         self._gate = None  # type: Optional[LineGate]
         if is_line:
             self._gate = later.line_gate.LineGate(
@@ -73,7 +77,7 @@ class Conversation:
         self._is_application = is_application
         self._read = read
         self._write = write
-        self._reader = FrameReader()
+        self._reader = FrameReader(takes_bare=not is_line)
         self._write_lock = threading.Lock()
         self._state = threading.Condition()
         self._queue = collections.deque()  # type: Any
@@ -108,11 +112,11 @@ class Conversation:
             answering.start()
             ticking.start()
             while True:
-                data = self._read()
+                frames = self._receive()
                 self._last_active = time.monotonic()
-                if not data or self._over:  # an answer could not be sent: nobody hears us
+                if frames is None or self._over:  # an answer could not be sent: nobody hears us
                     break
-                for frame in self._reader.feed(data):
+                for frame in frames:
                     self._take(frame)
         finally:
             with self._state:
@@ -126,6 +130,15 @@ class Conversation:
             self._peer.gone = True
             if ticking.ident is not None:
                 ticking.join()
+
+    def _receive(self) -> Optional[List[Frame]]:
+        """Read once and give the frames that this completes; None at the end of the link."""
+        room = self._reader.room() if self._read_into is not None else None
+        if room is None or self._read_into is None:
+            data = self._read()
+            return self._reader.feed(data) if data else None
+        count = self._read_into(room)
+        return self._reader.filled(count) if count else None
 
     def _greet(self, frame: Frame) -> Frame:
         return self._answer_request(self._agent, Context("hello", self._send), frame)
@@ -207,6 +220,7 @@ class Conversation:
         op = str(frame.meta.get("op"))[:40]
         ctx = Context(op, send_event, self._peer, is_application=self._is_application)
         ctx.is_proven = self._gate is None or self._gate.is_proven
+        ctx.takes_bare = self._gate is None
         if self._over:
             ctx.cancel()
         self._current, self._current_id = ctx, number

@@ -12,7 +12,7 @@ from edgesdk.bench.measurements import Measurements, RuntimeRecord
 from edgesdk.bench.offload_values import Offload
 from edgesdk.bench.procedure import throughput
 from edgesdk.bench.statistics import make_latency, throughput_per_s
-from edgesdk.bench.trust import judge_trust
+from edgesdk.bench.trust import grade_measured
 from edgesdk.bench.values import (
     Accuracy,
     Baseline,
@@ -127,8 +127,8 @@ def assemble_report(
         contest=contest,
         repeat=tuple(repeat),
         offload=offload,
+        trust=grade_measured(measured, conditions, spec, cpu_count=device.cpu_count),
         procedure=measured.procedure if measured else None,
-        trust=judge_trust(samples, conditions, cpu_count=device.cpu_count) if samples else None,
     )
 
 

@@ -80,7 +80,8 @@ def compare_bundles(
         session: The device.
         ours: The bundle that the ratio is of: above 1 it is the slower one.
         theirs: The bundle it is compared with; it may be the same one.
-        spec: Threads, and whether to sample conditions; how long is ``seconds``.
+        spec: Threads, processors, and whether to sample conditions; ``seconds`` is how long.
+            The blocks are a single stream without batches, whatever it says of those.
         seconds: What all of it may take, loading included. Both are loaded at least three
             times, so a device that loads slowly takes longer.
         seed: What the order is drawn with; one is drawn where it is None.
@@ -179,6 +180,7 @@ def _take(
         "block_ms": BLOCK_MS,
         "duration_s": slot_s,
         "threads": spec.threads,
+        "cpus": None if spec.cpus is None else list(spec.cpus),
         "sample_conditions": spec.sample_conditions,
         "side_by_side": not taken.why,
     }

@@ -178,6 +178,9 @@ def _measure_in_turns(
         warmup_runs=min(spec.warmup_runs, _WARMUP_RUNS),
         runs=math.ceil(spec.runs / MOST_ROUNDS),
         duration_s=None if spec.duration_s is None else spec.duration_s / MOST_ROUNDS,
+        settle=False,  # rounds of all are alike; what they leave open, further rounds decide
+        until=None,
+        patience_s=None,
     )
     bundles = {e.name: e.bundle for e in course.entrants}
     course.rounds = {name: [] for name in course.left()}

@@ -1,15 +1,15 @@
 """What samples show besides their percentiles: drift, modes, warm-up, outliers, memory. Pure.
 
-Every finding needs two things: it is significant (each test errs in at most 1 % of clean
+Every finding needs two things: it is significant (each test is made to err in 1 % of clean
 measurements, heavy tails and spikes included), and it is large enough to matter. All tests
 use ranks or medians, so that a few interrupted runs decide nothing, and all take into account
 that neighbouring samples agree.
 
 * Correlation: the integrated autocorrelation time of the ranks (Geyer 1992), of what a trend
   leaves; the samples count as so many fewer.
-* Drift: Mann and Kendall's test on medians of batches, each five times as long as that (the
-  remedy of Von Storch 1995 for its excess of alarms under autocorrelation); the size is Theil
-  and Sen's slope.
+* Drift: Mann and Kendall's test on medians of batches, each five times as long as that, as
+  neighbours that agree would raise the rate of alarms (Von Storch 1995); the size is Theil and
+  Sen's slope.
 * Warm-up: the first runs against the rest by Mann and Whitney's test, for beginnings of
   several lengths with Bonferroni's correction.
 * Modes: Hartigan's dip test, see `edgesdk.bench.dip`; the modes are the halves of the best
@@ -24,12 +24,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
 from edgesdk.bench.dip import dip, dip_limit, spread_ties
-from edgesdk.bench.pairs import autocorrelation_time
+from edgesdk.bench.pairs import autocorrelation_time, average_ranks
 from edgesdk.bench.trust_values import Outliers
 
 __all__ = ["Diagnosis", "Modes", "diagnose", "find_outliers"]
@@ -159,8 +160,6 @@ def find_outliers(data: Floats) -> Outliers | None:
 
 def _find_warmup(data: Floats) -> tuple[int, float]:
     """Say how many runs at the beginning differ from the rest, and by what share."""
-    from scipy.stats import norm
-
     count = len(data)
     tail = data[count // 2 :]
     inflation = math.sqrt(autocorrelation_time(_detrended(tail)))
@@ -169,8 +168,8 @@ def _find_warmup(data: Floats) -> tuple[int, float]:
     found = (0, 0.0)
     if not lengths:
         return found
-    ranks = _ranks(data)
-    limit = float(norm.isf(LEVEL / 2 / len(lengths)))
+    ranks = average_ranks(data)
+    limit = -NormalDist().inv_cdf(LEVEL / 2 / len(lengths))
     best = limit
     for length in lengths:
         rest = count - length
@@ -186,12 +185,6 @@ def _find_warmup(data: Floats) -> tuple[int, float]:
             continue
         best, found = score, (length, share)
     return found
-
-
-def _ranks(data: Floats) -> Floats:
-    from scipy.stats import rankdata
-
-    return np.asarray(rankdata(data), dtype=float)
 
 
 # -- drift -------------------------------------------------------------------------------------
@@ -211,17 +204,27 @@ def _detrended(data: Floats) -> Floats:
     return np.asarray(data - _theil_sen(batches) / size * np.arange(len(data)))
 
 
+def _trend_p(values: Floats) -> float:
+    """Give Mann and Kendall's two-sided p-value, in its normal form with ties."""
+    count = len(values)
+    left, right = np.triu_indices(count, 1)
+    score = float(np.sign(values[right] - values[left]).sum())
+    _, ties = np.unique(values, return_counts=True)
+    sizes = np.concatenate([[float(count)], -ties.astype(float)])
+    variance = float(np.sum(sizes * (np.abs(sizes) - 1.0) * (2.0 * np.abs(sizes) + 5.0))) / 18.0
+    if variance <= 0.0:
+        return 1.0
+    return 2.0 * NormalDist().cdf(-max(0.0, abs(score) - 1.0) / math.sqrt(variance))
+
+
 def _find_drift(data: Floats) -> tuple[float | None, float | None]:
     """Give the change from first to last by the median, and its p-value; None where none."""
-    from scipy.stats import kendalltau
-
     flat = autocorrelation_time(_detrended(data))
     size = max(-(-len(data) // _BATCHES), math.ceil(5.0 * flat) if flat > 1.5 else 1)
     batches = _batch_medians(data, size)
     if len(batches) < _FEWEST_BATCHES:
         return None, None
-    found = kendalltau(np.arange(len(batches)), batches)
-    p_value = float(found.pvalue)
+    p_value = _trend_p(batches)
     change = _theil_sen(batches) * (len(batches) - 1) / float(np.median(data))
     if not p_value <= LEVEL or abs(change) < MATTERS:
         return None, None

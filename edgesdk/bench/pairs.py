@@ -11,7 +11,7 @@ starts are combined as studies are in a random-effects meta-analysis: DerSimonia
 variance between them, and Knapp and Hartung's error with Student's t, never below what the
 blocks alone would give.
 
-Sources: Hodges and Lehmann 1963; Lehmann, Nonparametrics (1975), section 2.3 (the interval,
+Sources: Hodges and Lehmann 1963; Lehmann, Nonparametrics (1975), chapter 4 (the interval,
 of which the error is taken); Geyer 1992, Practical Markov Chain Monte Carlo, section 3.3 (the
 initial positive sequence); DerSimonian and Laird 1986; Roever, Knapp and Friede 2015 (the
 error for few studies, with the factor of at least 1); Holm 1979.
@@ -26,7 +26,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["PairedRatio", "combine_starts", "hodges_lehmann", "holm", "p_above", "paired_ratio"]
+__all__ = [
+    "PairedRatio",
+    "autocorrelation_time",
+    "average_ranks",
+    "combine_starts",
+    "hodges_lehmann",
+    "holm",
+    "p_above",
+    "paired_ratio",
+]
 
 #: Both tails of the intervals.
 _TAIL = 0.025
@@ -89,6 +98,12 @@ def _at_most(data: Floats) -> Floats:
     return np.asarray(np.median(data[:whole].reshape(-1, size), axis=1))
 
 
+def average_ranks(data: Floats) -> Floats:
+    """Give the rank of each value, from 1; equal values share the mean of theirs."""
+    _, place, sizes = np.unique(data, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(sizes) - (sizes - 1) / 2.0)[place])
+
+
 def autocorrelation_time(values: Sequence[float] | Floats) -> float:
     """Give by how much neighbours that agree raise the variance of a mean; 1 where none do.
 
@@ -99,9 +114,8 @@ def autocorrelation_time(values: Sequence[float] | Floats) -> float:
     count = len(data)
     if count < 8:
         return 1.0
-    _, place, sizes = np.unique(data, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(sizes) - sizes / 2.0)[place]
-    ranks = ranks - ranks.mean()
+    ranks = average_ranks(data)
+    ranks -= ranks.mean()
     size = 1 << (2 * count - 1).bit_length()
     spectrum = np.fft.rfft(ranks, size)
     sums = np.fft.irfft(spectrum * np.conj(spectrum), size)[:count]
@@ -124,7 +138,7 @@ def combine_starts(estimates: Sequence[float], errors: Sequence[float]) -> Paire
         estimates: The log ratio of each start.
         errors: Its standard error within the start, above 0.
     """
-    from scipy.stats import t as student
+    from scipy.special import stdtrit
 
     values, within = np.asarray(estimates, dtype=float), np.asarray(errors, dtype=float) ** 2
     count = len(values)
@@ -143,7 +157,7 @@ def combine_starts(estimates: Sequence[float], errors: Sequence[float]) -> Paire
         factor = float(np.sum(weights * (values - mean) ** 2)) / (count - 1)
         variance *= max(1.0, factor)
     error = math.sqrt(variance)
-    reach = float(student.isf(_TAIL, freedom)) * error
+    reach = float(stdtrit(freedom, 1.0 - _TAIL)) * error
     return PairedRatio(
         ratio=math.exp(mean),
         lower=math.exp(mean - reach),
@@ -175,9 +189,9 @@ def paired_ratio(starts: Sequence[Sequence[tuple[float, float]]]) -> PairedRatio
 
 def p_above(ratio: float, bound: float, log_error: float, freedom: float) -> float:
     """Give the one-sided p-value against "the true ratio is at most ``bound``"."""
-    from scipy.stats import t as student
+    from scipy.special import stdtr
 
-    return float(student.sf(math.log(ratio / bound) / log_error, freedom))
+    return float(stdtr(freedom, -math.log(ratio / bound) / log_error))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

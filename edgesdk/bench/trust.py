@@ -11,11 +11,13 @@ from collections.abc import Iterator, Sequence
 
 from edgesdk.bench.conditions import mean_clock_mhz, warmest_c
 from edgesdk.bench.diagnose import Diagnosis, diagnose
+from edgesdk.bench.measurements import Measurements
+from edgesdk.bench.procedure_values import Procedure
 from edgesdk.bench.statistics import order_statistic_ranks, samples_needed
 from edgesdk.bench.trust_values import Trust, TrustReason, Weight, grade_of
-from edgesdk.bench.values import Conditions
+from edgesdk.bench.values import BenchSpec, Conditions
 
-__all__ = ["judge_trust"]
+__all__ = ["grade_measured", "judge_trust"]
 
 #: Half of the median's interval, as a share of it: above the first minor, the second serious.
 _WIDE, _TOO_WIDE = 0.02, 0.05
@@ -29,11 +31,20 @@ _CLOCK_SPREAD = 0.05
 _WARMING_C = 10.0
 #: A single stream needs one core for itself; a load beyond this share of the cores is company.
 _BUSY_SHARE = 0.5
+#: Cores that other processes took: less than the first is what any system does beside.
+_COMPANY, _COMPANY_SERIOUS = 0.1, 0.5
+#: What waiting for a turn brings about by itself.
+_OF_QUEUES = ("outliers", "correlation", "modes")
 _WEIGHTS: tuple[Weight, ...] = ("grave", "serious", "minor")
 
 
 def judge_trust(
-    samples_ms: Sequence[float], conditions: Conditions, *, cpu_count: int | None = None
+    samples_ms: Sequence[float],
+    conditions: Conditions,
+    *,
+    cpu_count: int | None = None,
+    procedure: Procedure | None = None,
+    spec: BenchSpec | None = None,
 ) -> Trust:
     """Grade samples, in the order in which they were measured, and their circumstances.
 
@@ -41,9 +52,20 @@ def judge_trust(
         samples_ms: Every counted run; at least one.
         conditions: What the device said of itself.
         cpu_count: Its cores, to hold its load against; unknown where None.
+        procedure: How the runs came about, where that is known.
+        spec: What was asked for. Where runs arrive at random and wait for their turn, long
+            ones and neighbours that agree are what is measured, and no reason for doubt.
     """
     found = diagnose(samples_ms)
-    reasons = [*_of_samples(found, samples_ms), *_of_conditions(conditions, cpu_count)]
+    reasons = [
+        reason
+        for reason in _of_samples(found, samples_ms)
+        if spec is None or spec.scenario != "server" or reason.about not in _OF_QUEUES
+    ]
+    reasons += _of_conditions(conditions)
+    reasons += _of_company(conditions, cpu_count, procedure)
+    if procedure is not None:
+        reasons += _of_procedure(procedure)
     reasons.sort(key=lambda reason: _WEIGHTS.index(reason.weight))
     modes = found.modes
     return Trust(
@@ -54,6 +76,25 @@ def judge_trust(
         drift=found.drift,
         modes_ms=() if modes is None else (modes.fast_ms, modes.slow_ms),
         outliers=found.outliers,
+    )
+
+
+def grade_measured(
+    measured: Measurements | None,
+    conditions: Conditions,
+    spec: BenchSpec,
+    *,
+    cpu_count: int | None,
+) -> Trust | None:
+    """Grade what a device measured; None where there is no sample."""
+    if measured is None or not measured.samples_ms:
+        return None
+    return judge_trust(
+        measured.samples_ms,
+        conditions,
+        cpu_count=cpu_count,
+        procedure=measured.procedure,
+        spec=spec,
     )
 
 
@@ -134,7 +175,7 @@ def _at_share(ordered: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, max(0, math.floor(share * len(ordered))))]
 
 
-def _of_conditions(seen: Conditions, cpu_count: int | None) -> Iterator[TrustReason]:
+def _of_conditions(seen: Conditions) -> Iterator[TrustReason]:
     emulator = seen.static.get("emulated")
     if emulator is not None:
         yield TrustReason(
@@ -174,6 +215,27 @@ def _of_conditions(seen: Conditions, cpu_count: int | None) -> Iterator[TrustRea
             weight="minor",
             text=f"the device warmed up from {warmth[0]:.0f} to {max(warmth):.0f} °C",
         )
+    if not seen.samples:
+        yield TrustReason(
+            about="unknown conditions",
+            weight="minor",
+            text="nobody looked at clock, temperature and load meanwhile",
+        )
+
+
+def _of_company(
+    seen: Conditions, cpu_count: int | None, procedure: Procedure | None
+) -> Iterator[TrustReason]:
+    """Say what other processes took: counted where the device can, else by its load."""
+    others = None if procedure is None else procedure.others_cpu
+    if others is not None:
+        if others > _COMPANY:
+            yield TrustReason(
+                about="load",
+                weight="serious" if others > _COMPANY_SERIOUS else "minor",
+                text=f"other processes took {others:.2f} cores while it was measured",
+            )
+        return
     load = seen.samples[0].load1 if seen.samples else None
     if load is not None and cpu_count and load > cpu_count * _BUSY_SHARE:
         yield TrustReason(
@@ -181,9 +243,20 @@ def _of_conditions(seen: Conditions, cpu_count: int | None) -> Iterator[TrustRea
             weight="serious",
             text=f"other work ran at the start: a load of {load:.2f} on {cpu_count} cores",
         )
-    if not seen.samples:
+
+
+def _of_procedure(how: Procedure) -> Iterator[TrustReason]:
+    if how.incomplete:
+        yield TrustReason(about="broken off", weight="serious", text=how.incomplete)
+    if how.warm_up is not None and how.warm_up.settled is False:
         yield TrustReason(
-            about="unknown conditions",
+            about="warm-up",
             weight="minor",
-            text="nobody looked at clock, temperature and load meanwhile",
+            text=f"it was not warm when counting began: {how.warm_up.how}",
+        )
+    if how.clock_went_back:
+        yield TrustReason(
+            about="clock",
+            weight="minor",
+            text=f"the device's clock went back {how.clock_went_back} times",
         )

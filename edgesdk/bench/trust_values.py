@@ -43,6 +43,7 @@ class TrustReason:
         "clock",
         "temperature",
         "load",
+        "broken off",
         "unknown conditions",
     ]
     weight: Weight

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,12 @@ def find_device(settings: Settings, text: str | None) -> Device:
     """
     from edgesdk.devices.inventory import resolve_device
 
-    return resolve_device(text or settings.device, inventory=inventory_file(settings))
+    device = resolve_device(text or settings.device, inventory=inventory_file(settings))
+    url = device.url
+    if url.scheme != "ssh" or "client" in url.query or settings.ssh_client == "auto":
+        return device
+    query = {**url.query, "client": settings.ssh_client}
+    return replace(device, url=replace(url, query=query))
 
 
 def inventory_file(settings: Settings) -> Path | None:

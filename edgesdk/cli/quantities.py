@@ -6,7 +6,7 @@ import math
 import re
 from typing import TYPE_CHECKING
 
-from edgesdk.errors import InputError
+from edgesdk.errors import InputError, RecipeError
 from edgesdk.near import suggest
 
 if TYPE_CHECKING:
@@ -104,21 +104,14 @@ def read_share(text: str, *, option: str, ends: bool = False) -> float:
         ends: Whether ``0%`` and ``100%`` are among them.
 
     Raises:
-        InputError: It is none; ``2`` alone is none, as it may be meant as ``2%``.
+        InputError: It is none; ``1`` alone is none, as it may be meant as ``1%``.
     """
-    number = text.strip()
-    percent = number.endswith("%")
+    from edgesdk.plan.recipe import parse_share
+
     try:
-        value = float(number.removesuffix("%")) / (100 if percent else 1)
-    except ValueError:
+        value = parse_share(text)
+    except RecipeError:
         value = math.nan
-    if not percent and math.isfinite(value) and value >= 1.0:
-        raise InputError(
-            f"cannot use {option} {text[:40]!r}: without a percent sign it says a multiple",
-            hint=f"write it like {number[:20]}%, or 0.01 for one per cent",
-            option=option,
-            value=text[:40],
-        )
     if not (0 < value < 1 or (ends and value in (0.0, 1.0))):
         raise InputError(
             f"cannot use {option} {text[:40]!r}: not a share between 0 % and 100 %",

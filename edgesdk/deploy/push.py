@@ -168,11 +168,12 @@ class _Push:
 
     def _finished(self) -> bool:
         while self._first < len(self._uploads) and self._uploads[self._first].done:
-            self._uploads[self._first].close()
+            if not self._uploads[self._first].flying:  # else another lane may be reading it
+                self._uploads[self._first].close()
             self._first += 1
         return self._first == len(self._uploads)
 
-    def _take_chunk(self, lane: Lane) -> tuple[Upload, int, int, bytes] | None:
+    def _take_chunk(self, lane: Lane) -> tuple[Upload, int, int, int] | None:
         """Choose what goes next; None when nothing does, or the window is full."""
         if not lane.has_room():
             return None
@@ -183,10 +184,10 @@ class _Push:
             upload = next((u for u in open_uploads if u.has_chunk()), None)
             if upload is None or (self._ahead_bytes and not self._may_run_ahead(limit)):
                 return None
-        offset, chunk = upload.take(limit)
+        offset, size = upload.take(limit)
         upload.flying += 1
-        self.bytes_sent += len(chunk)
-        return upload, upload.epoch, offset, chunk
+        self.bytes_sent += size
+        return upload, upload.epoch, offset, size
 
     def _may_run_ahead(self, more_bytes: int) -> bool:
         ahead = 0
@@ -196,19 +197,14 @@ class _Push:
             ahead += upload.ahead_bytes
         return ahead + more_bytes <= self._ahead_bytes
 
-    def _send(self, lane: Lane, upload: Upload, epoch: int, offset: int, chunk: bytes) -> None:
+    def _send(self, lane: Lane, upload: Upload, epoch: int, offset: int, size: int) -> None:
         meta = {"sha256": upload.blob.sha256, "bytes": upload.blob.bytes, "offset": offset}
         if self._ahead_bytes and not upload.in_doubt:
             meta["ahead"] = True
         upload.in_doubt = False
-        body = self._squeeze.pack(chunk, self._wire_meter.per_s())
-        if body is None:
-            body = chunk
-        else:
-            meta["raw_bytes"] = len(chunk)
-        end = offset + len(chunk)
+        end = offset + size
         try:
-            request_id = lane.session.post("put", meta, body)
+            request_id, wire_bytes = self._post(lane.session, upload, meta, offset, size)
         except BaseException:
             with self._changed:  # it goes over another lane, if there is one
                 upload.flying -= 1
@@ -219,9 +215,29 @@ class _Push:
             lane.note(
                 request_id,
                 InFlight(
-                    upload=upload, start=offset, end=end, wire_bytes=len(body), epoch=epoch
+                    upload=upload, start=offset, end=end, wire_bytes=wire_bytes, epoch=epoch
                 ),
             )
+
+    def _post(
+        self, session: Session, upload: Upload, meta: dict[str, Any], offset: int, size: int
+    ) -> tuple[int, int]:
+        """Send a chunk in the way that costs least; gives its request's id and wire bytes."""
+        rate = self._wire_meter.per_s()
+        chunk = None
+        if self._squeeze.considers(rate):
+            chunk = upload.read(offset, size)
+            packed = self._squeeze.pack(chunk, rate)
+            if packed is not None:
+                meta["raw_bytes"] = size
+                return session.post("put", meta, packed), len(packed)
+        if not session.takes_files:
+            return session.post("put", meta, chunk or upload.read(offset, size)), size
+        descriptor = upload.descriptor(offset, size)
+        try:
+            return session.post_file("put", meta, descriptor, offset, size), size
+        except OSError as exc:
+            raise upload.unreadable(exc) from exc
 
     def _take_replies(self, lane: Lane, *, wait_s: float) -> None:
         """Take every answer that is there; wait for the first at most ``wait_s``."""

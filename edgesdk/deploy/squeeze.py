@@ -42,21 +42,33 @@ class Squeeze:
         self._until_next_try = 0
         self._try_every = _TRY_EVERY
 
+    def considers(self, link_bytes_per_s: float | None) -> bool:
+        """Say whether the next chunk is to be looked at at all; ask once for each.
+
+        Args:
+            link_bytes_per_s: What the link has carried of late; None where not known yet.
+        """
+        if self._always:
+            return True
+        if not link_bytes_per_s or link_bytes_per_s > _NEVER_ABOVE_BYTES_PER_S:
+            self._pays = False
+            return False
+        if not self._pays and self._until_next_try > 0:
+            self._until_next_try -= 1
+            return False
+        return True
+
     def pack(self, chunk: bytes, link_bytes_per_s: float | None) -> bytes | None:
-        """Give ``chunk`` as zlib, or None where it is to go as it is.
+        """Give a chunk that was considered as zlib, or None where it is to go as it is.
 
         Args:
             chunk: What is to be sent.
-            link_bytes_per_s: What the link has carried of late; None where not known yet.
+            link_bytes_per_s: As `considers` was told.
         """
         if self._always:
             packed = zlib.compress(chunk, _THOROUGH_LEVEL)
             return packed if len(packed) < len(chunk) else None
-        if not chunk or not link_bytes_per_s or link_bytes_per_s > _NEVER_ABOVE_BYTES_PER_S:
-            self._pays = False
-            return None
-        if not self._pays and self._until_next_try > 0:
-            self._until_next_try -= 1
+        if not chunk or not link_bytes_per_s:
             return None
         if not self._pays and self._packed(chunk[:_SAMPLE_BYTES], link_bytes_per_s) is None:
             self._until_next_try = self._try_every

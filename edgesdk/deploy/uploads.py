@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -64,43 +65,75 @@ class Upload:
         """Say whether there is something to send that was under way before."""
         return not self.done and bool(self._again)
 
-    def take(self, limit: int) -> tuple[int, bytes]:
-        """Give the next chunk, of at most ``limit`` bytes, and its offset.
+    def take(self, limit: int) -> tuple[int, int]:
+        """Give the next chunk, of at most ``limit`` bytes: its offset and its size.
 
         Raises:
-            BundleError: The file cannot be read, or is too short.
+            BundleError: The file cannot be opened.
         """
         self.touched = True
+        try:
+            self._open()  # here, where one thread works on it
+        except OSError as exc:
+            raise self.unreadable(exc) from exc
         if self._again:
             offset, end = self._again.pop()
             if end - offset > limit:
                 self._again.append((offset + limit, end))
-            return offset, self._read(offset, min(limit, end - offset))
+            return offset, min(limit, end - offset)
         offset = self.next
-        chunk = self._read(offset, min(limit, self.blob.bytes - offset))
-        self.next += len(chunk)
+        size = min(limit, self.blob.bytes - offset)
+        self.next += size
         self._ended = self.next >= self.blob.bytes
-        return offset, chunk
+        return offset, size
 
-    def _read(self, offset: int, size: int) -> bytes:
+    def read(self, offset: int, size: int) -> bytes:
+        """Give a chunk's bytes.
+
+        Raises:
+            BundleError: The file cannot be read, or is too short.
+        """
         try:
-            if self._file is None:
-                self._file = self.path.open("rb", buffering=0)
-            self._file.seek(offset)
-            chunk = self._file.read(size)
+            chunk = os.pread(self._open(), size, offset)
         except OSError as exc:
-            raise BundleError(
-                f"cannot read blob {self.blob.sha256}: {exc.strerror}", path=str(self.path)
-            ) from exc
+            raise self.unreadable(exc) from exc
         if len(chunk) < size:
-            there = offset + len(chunk)
-            raise BundleError(
-                f"cannot send blob {self.blob.sha256}: its file has {there} bytes "
-                f"(expected {self.blob.bytes})",
-                hint="build the bundle again, or fetch a good copy of it",
-                path=str(self.path),
-            )
+            raise self._too_short(offset + len(chunk))
         return chunk
+
+    def descriptor(self, offset: int, size: int) -> int:
+        """Give the open file, which has the whole chunk; it stays open until `close`.
+
+        Raises:
+            BundleError: The file cannot be opened, or is too short.
+        """
+        try:
+            descriptor = self._open()
+            there = os.fstat(descriptor).st_size
+        except OSError as exc:
+            raise self.unreadable(exc) from exc
+        if there < offset + size:
+            raise self._too_short(there)
+        return descriptor
+
+    def _open(self) -> int:
+        if self._file is None:
+            self._file = self.path.open("rb", buffering=0)
+        return self._file.fileno()
+
+    def unreadable(self, exc: OSError) -> BundleError:
+        """Give the error for a file that cannot be read."""
+        return BundleError(
+            f"cannot read blob {self.blob.sha256}: {exc.strerror}", path=str(self.path)
+        )
+
+    def _too_short(self, there: int) -> BundleError:
+        return BundleError(
+            f"cannot send blob {self.blob.sha256}: its file has {there} bytes "
+            f"(expected {self.blob.bytes})",
+            hint="build the bundle again, or fetch a good copy of it",
+            path=str(self.path),
+        )
 
     def go_back(self, have: int) -> None:
         """Send everything from byte ``have`` on again."""
@@ -114,7 +147,7 @@ class Upload:
         self._again.append((start, end))
 
     def close(self) -> None:
-        """Close the file; `take` opens it again."""
+        """Close the file; it is opened again when it is read."""
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -20,7 +20,7 @@ class Hello:
     """What the agent said of itself.
 
     ``signatures`` is "required", "checked" or "ignored"; ``notice`` is what a person should
-    read first.
+    read first; ``takes_bare`` says that it takes bare frames, see `edgesdk.wire.frames`.
     """
 
     protocol: int
@@ -34,6 +34,7 @@ class Hello:
     max_body_bytes: int
     signatures: str = "ignored"
     notice: str = ""
+    takes_bare: bool = False
 
 
 def version_error(meta: Mapping[str, Any], *, device_name: str) -> ProtocolError:
@@ -84,4 +85,5 @@ def read_hello(meta: Mapping[str, Any]) -> Hello:
         max_body_bytes=number(limits.get("max_body_bytes"), MAX_BODY_BYTES),
         signatures=clean_text(meta.get("signatures", "ignored"), limit=20),
         notice=clean_text(meta.get("notice", ""), limit=600),
+        takes_bare=meta.get("bare") is True,
     )

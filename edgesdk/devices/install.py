@@ -128,7 +128,7 @@ def install_agent(
             device, place_agent(device.url, agent=package), package.sha256, _run_here
         )
     elif device.url.scheme == "ssh":
-        from edgesdk.transport.ssh import open_ssh
+        from edgesdk.transport.ssh_clients import open_ssh
 
         channel = open_ssh(
             device.url, agent=package, timeout_s=timeout_s, on_password=on_password, start=False

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Device", "load_inventory", "resolve_device"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
-_OPTIONS = ("key", "state", "python", "baud", "rtscts")
+_OPTIONS = ("key", "state", "python", "client", "baud", "rtscts")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +75,7 @@ def load_inventory(path: Path) -> dict[str, Device]:
         key: str | None = None
         state: str | None = None
         python: str | None = None
+        client: str | None = None
         baud: int | None = None
         rtscts: bool | None = None
 

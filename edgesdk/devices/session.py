@@ -7,13 +7,14 @@ that broke stays broken and repeats the first cause: what came after it would on
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import secrets
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,10 +24,10 @@ from edgesdk.devices.proof import prove
 from edgesdk.devices.refusals import doing, refusal_error
 from edgesdk.devices.text import clean_text
 from edgesdk.errors import ChannelTimeout, EdgeError, LinkError, ProtocolError
-from edgesdk.transport.base import Channel, NoisyChannel
+from edgesdk.transport.base import Channel, FileTaker, NoisyChannel
 from edgesdk.wire import codes
 from edgesdk.wire.auth import Opener, Sealer, new_nonce
-from edgesdk.wire.frames import Frame, FrameError, FrameReader, encode_frame
+from edgesdk.wire.frames import Frame, FrameError, FrameReader, bare_frame_ends, encode_frame
 from edgesdk.wire.limits import MAX_BODY_BYTES, MAX_CHUNK_BYTES
 from edgesdk.wire.ops import PROTOCOL_NEWEST, PROTOCOL_OLDEST
 
@@ -89,6 +90,8 @@ class Session:
         self.is_holding = False
         self._broken: EdgeError | None = None
         self._quiet_since_s = self._clock()
+        #: How long the quickest answer took: never less than a round trip, in seconds.
+        self.quickest_s = float("inf")
         self._sealer: Sealer | None = None
         self._opener: Opener | None = None
         try:
@@ -168,7 +171,8 @@ class Session:
         timeout_s: float,
         on_event: OnEvent | None,
     ) -> Frame:
-        deadline = self._clock() + timeout_s
+        begun = self._clock()
+        deadline = begun + timeout_s
         request_id = self._take_id()
         self._write(self._encode({**meta, "op": op, "id": request_id}, body))
         self.start_waiting()
@@ -177,6 +181,7 @@ class Session:
                 if frame.meta.get("id") != request_id:
                     continue  # answers an earlier request, or an earlier session
                 if "event" not in frame.meta:
+                    self.quickest_s = min(self.quickest_s, self._clock() - begun)
                     return frame
                 if on_event is not None:
                     on_event(frame.meta)
@@ -236,6 +241,37 @@ class Session:
         self._write(self._encode({**meta, "op": op, "id": request_id}, body))
         return request_id
 
+    @property
+    def takes_files(self) -> bool:
+        """Say whether `post_file` can be used: both ends and the link take bare frames."""
+        return (
+            self.hello.takes_bare
+            and self._sealer is None
+            and isinstance(self.channel, FileTaker)
+        )
+
+    def post_file(
+        self, op: str, meta: Mapping[str, Any], descriptor: int, offset: int, size: int
+    ) -> int:
+        """Send a request whose body is a piece of an open file; as `post` else.
+
+        Raises:
+            LinkError: As `request`.
+            OSError: The file cannot be read or has become too short; the session is broken.
+        """
+        channel = self.channel
+        assert isinstance(channel, FileTaker)
+        request_id = self._take_id()
+        asked = {**meta, "op": op, "id": request_id}
+        with self._encoding(op):
+            head, tail = bare_frame_ends(asked, size)
+        self._sent(
+            lambda timeout_s: channel.write_file(
+                head, descriptor, offset, size, tail, timeout_s=timeout_s
+            )
+        )
+        return request_id
+
     def next_reply(self, *, timeout_s: float) -> Frame | None:
         """Give the next answer to anything posted, or None when none came in time.
 
@@ -288,17 +324,25 @@ class Session:
 
     def _encode(self, meta: Mapping[str, Any], body: bytes) -> bytes:
         frame = Frame(dict(meta), body)
-        try:
+        with self._encoding(str(meta["op"])):
             return encode_frame(frame) if self._sealer is None else self._sealer.encode(frame)
+
+    @contextlib.contextmanager
+    def _encoding(self, op: str) -> Iterator[None]:
+        try:
+            yield
         except FrameError as exc:
             raise ProtocolError(
-                f"cannot {doing(str(meta['op']))} {self.device_name}: {exc}",
+                f"cannot {doing(op)} {self.device_name}: {exc}",
                 hint=f"a request carries at most {MAX_BODY_BYTES} bytes: send fewer at a time",
             ) from exc
 
     def _write(self, data: bytes) -> None:
+        self._sent(lambda timeout_s: self.channel.write(data, timeout_s=timeout_s))
+
+    def _sent(self, send: Callable[[float], None]) -> None:
         try:
-            self.channel.write(data, timeout_s=self.channel.traits.silence_s)
+            send(self.channel.traits.silence_s)
         except LinkError as exc:
             raise self._break(exc) from exc.__cause__
         except BaseException:

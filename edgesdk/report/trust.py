@@ -9,7 +9,10 @@ __all__ = ["comparison_rows", "trust_rows"]
 
 #: What the notes on the conditions tell in full.
 _IN_NOTES = frozenset(
-    ("emulation", "throttling", "clock", "temperature", "load", "unknown conditions")
+    (
+        *("emulation", "throttling", "clock", "temperature", "load"),
+        *("broken off", "unknown conditions"),
+    )
 )
 
 
@@ -26,7 +29,8 @@ def trust_rows(report: BenchmarkReport) -> list[tuple[str, str]]:
 
 def comparison_rows(report: BenchmarkReport) -> list[tuple[str, str]]:
     """Give a line for each release that ours was measured in turns with."""
-    return [
-        (f"against {each.theirs[:12]}", f"{each.text}, seed {each.seed}")
-        for each in report.comparisons
-    ]
+    rows = []
+    for each in report.comparisons:
+        rows.append((f"against {each.theirs[:12]}", f"{each.text}, seed {each.seed}"))
+        rows += [("doubt", note) for note in each.notes]
+    return rows

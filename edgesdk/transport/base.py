@@ -6,7 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-__all__ = ["AgentImage", "Channel", "LinkTraits", "ManyLanes", "NoisyChannel", "OnPassword"]
+__all__ = [
+    "AgentImage",
+    "Channel",
+    "FileTaker",
+    "LinkTraits",
+    "ManyLanes",
+    "NoisyChannel",
+    "OnPassword",
+]
 
 #: Takes a prompt, gives the secret, or None when nobody answers.
 OnPassword = Callable[[str], str | None]
@@ -74,6 +82,32 @@ class Channel(Protocol):
 
     def close(self) -> None:
         """End the channel and what it started (the agent's child process); may be repeated."""
+
+
+@runtime_checkable
+class FileTaker(Protocol):
+    """A channel that takes bytes right from a file, and delivers all bytes as they are.
+
+    So frames over it may be bare, see `edgesdk.wire.frames`.
+    """
+
+    def write_file(
+        self,
+        head: bytes,
+        descriptor: int,
+        offset: int,
+        size: int,
+        tail: bytes,
+        *,
+        timeout_s: float,
+    ) -> None:
+        """Hand over ``head``, ``size`` bytes of an open file from ``offset`` on, and ``tail``.
+
+        Raises:
+            ChannelTimeout: The link took no bytes for ``timeout_s``.
+            ChannelClosed: The other end is gone.
+            OSError: The file cannot be read, or has become too short.
+        """
 
 
 @runtime_checkable

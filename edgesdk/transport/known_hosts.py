@@ -18,7 +18,14 @@ from pathlib import Path
 
 from edgesdk.errors import HostKeyError
 
-__all__ = ["KnownKey", "check_host_key", "fingerprint", "host_id", "known_keys"]
+__all__ = [
+    "KnownKey",
+    "check_fingerprint",
+    "check_host_key",
+    "fingerprint",
+    "host_id",
+    "known_keys",
+]
 
 _MAX_FILE_BYTES = 16 << 20
 
@@ -128,7 +135,34 @@ def check_host_key(
         HostKeyError: It is unknown, changed, of another kind, or revoked. There is no way
             around it but to enrol the key.
     """
-    shown, short = fingerprint(blob), _short(kind)
+    check_fingerprint(
+        fingerprint(blob),
+        kind,
+        known,
+        name=name,
+        host=host,
+        port=port,
+        filed_as=filed_as,
+        files=files,
+    )
+
+
+def check_fingerprint(
+    shown: str,
+    kind: str,
+    known: Sequence[KnownKey],
+    *,
+    name: str,
+    host: str,
+    port: int,
+    filed_as: str,
+    files: Sequence[Path],
+) -> None:
+    """Refuse a host's key unless it is on file, where only its fingerprint is at hand.
+
+    Args and errors are those of `check_host_key`; ``shown`` is what `fingerprint` gives.
+    """
+    short = _short(kind)
     facts = {
         "device": name,
         "fingerprint": shown,
@@ -136,14 +170,14 @@ def check_host_key(
         "known_hosts": str(files[0]),
     }
     look = f"on the device: `ssh-keygen -lf /etc/ssh/ssh_host_{short}_key.pub`"
-    if any(entry.revoked and entry.blob == blob for entry in known):
+    if any(entry.revoked and fingerprint(entry.blob) == shown for entry in known):
         raise HostKeyError(
             f"cannot trust {name}: its host key {shown} is revoked in the known hosts",
             hint="that key is known to be stolen or withdrawn; give the device a new one",
             **facts,
         )
     valid = [entry for entry in known if not entry.revoked]
-    if any(entry.blob == blob for entry in valid):
+    if any(fingerprint(entry.blob) == shown for entry in valid):
         return
     if valid:
         filed = next((entry for entry in valid if entry.kind == kind), valid[0])

@@ -1,7 +1,4 @@
-"""``local:``, the agent as a child process of this one, over pipes.
-
-The child sees the end of its input when this process goes away, however it goes, and leaves.
-"""
+"""``local:``, the agent as a child process of this one, over pipes."""
 
 from __future__ import annotations
 
@@ -10,24 +7,20 @@ import errno
 import hashlib
 import os
 import re
-import select
-import signal
 import stat
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 from edgesdk.errors import (
     BootstrapError,
     ChannelClosed,
-    ChannelTimeout,
     InventoryError,
     SpaceError,
 )
 from edgesdk.transport.base import AgentImage, LinkTraits
 from edgesdk.transport.bootstrap import Placed
+from edgesdk.transport.child_channel import ChildChannel, signal_name
 from edgesdk.transport.url import DeviceUrl
 
 __all__ = [
@@ -41,9 +34,6 @@ __all__ = [
 ]
 
 _TRAITS = LinkTraits(chunk_bytes=1 << 20, window_bytes=8 << 20)
-_READ_BYTES = 1 << 20
-_STDERR_KEPT_BYTES = 4096
-_CLOSE_GRACE_S = 3.0
 _AGENTS_KEPT = 8
 _HINT = "name a folder of your own that may be written: local:?state=FOLDER"
 
@@ -139,95 +129,28 @@ def _require_ours(*folders: Path, hint: str) -> None:
             )
 
 
-class LocalChannel:
+class LocalChannel(ChildChannel):
     """Pipes to a child process; use `open_local` to get one with the agent behind it."""
 
     def __init__(self, command: list[str], *, name: str) -> None:
-        self.name = name
-        self.traits = _TRAITS
-        self.notes: tuple[str, ...] = ()
-        self._stderr_tail = b""
-        self._stderr_lock = threading.Lock()
-        self._closed = False
         try:
-            # a session of its own: Ctrl-C on our terminal is ours to handle, the agent sees EOF
-            self._child = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                bufsize=0,
-                start_new_session=True,
-            )
+            super().__init__(command, name=name, traits=_TRAITS)
         except OSError as exc:
             raise BootstrapError(
                 f"cannot start the agent with {command[0]}: {exc.strerror}",
                 hint="is the interpreter there and executable?",
                 python=command[0],
             ) from exc
-        assert self._child.stdin
-        assert self._child.stdout
-        assert self._child.stderr
-        self._in = self._child.stdin.fileno()
-        self._out = self._child.stdout.fileno()
-        self._err = self._child.stderr.fileno()
-        for descriptor in (self._in, self._out, self._err):
-            os.set_blocking(descriptor, False)
 
-    @property
-    def pid(self) -> int:
-        """The agent's process id."""
-        return self._child.pid
-
-    @property
-    def stderr_tail(self) -> str:
-        """The last the agent wrote to its standard error."""
-        self._drain_stderr()
-        return self._stderr_tail.decode("utf-8", "replace").strip()
-
-    def _drain_stderr(self) -> bool:
-        """Read what is there; say whether more may come."""
-        with self._stderr_lock:
-            while not self._closed:
-                try:
-                    data = os.read(self._err, 65536)
-                except BlockingIOError:
-                    return True
-                if not data:
-                    return False
-                self._stderr_tail = (self._stderr_tail + data)[-_STDERR_KEPT_BYTES:]
-        return False
-
-    def _wait(self, descriptor: int, event: int, deadline: float) -> bool:
-        """Wait until ``descriptor`` is ready, emptying stderr meanwhile; False: too late."""
-        watch_stderr = True
-        while True:
-            poll = select.poll()
-            poll.register(descriptor, event)
-            if watch_stderr:
-                poll.register(self._err, select.POLLIN)
-            ready = dict(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
-            if self._err in ready:
-                watch_stderr = self._drain_stderr()
-            if descriptor in ready:
-                return True
-            if time.monotonic() >= deadline:
-                return False
-
-    def _gone(self, doing: str) -> ChannelClosed | SpaceError:
-        """Say how the child ended."""
-        if self._closed:
-            return ChannelClosed(f"cannot {doing} {self.name}: it was closed on this side")
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._child.wait(timeout=1.0)
-        status = self._child.returncode
+    def _why_gone(
+        self, doing: str, status: int | None, tail: str
+    ) -> ChannelClosed | SpaceError:
         if status is None:
             how = "the agent closed its end"
         elif status < 0:
-            how = f"the agent was ended by signal {_signal_name(-status)}"
+            how = f"the agent was ended by signal {signal_name(-status)}"
         else:
             how = f"the agent ended with status {status}"
-        tail = self.stderr_tail
         last = tail.splitlines()[-1][:300] if tail else ""
         if any(os.strerror(number) in last for number in (errno.EROFS, errno.ENOSPC)):
             return SpaceError(
@@ -242,79 +165,6 @@ class LocalChannel:
             status=status,
             stderr=tail,
         )
-
-    def read(self, *, timeout_s: float) -> bytes:
-        """Give at least one byte; see `edgesdk.transport.base.Channel`."""
-        if self._closed:
-            raise self._gone("read from")
-        if not self._wait(self._out, select.POLLIN, time.monotonic() + timeout_s):
-            raise ChannelTimeout(
-                f"cannot read from {self.name}: no data for {timeout_s:.3g} s",
-                timeout_s=timeout_s,
-            )
-        data = os.read(self._out, _READ_BYTES)
-        if not data:
-            raise self._gone("read from")
-        return data
-
-    def write(self, data: bytes, *, timeout_s: float) -> None:
-        """Hand over all of ``data``; see `edgesdk.transport.base.Channel`."""
-        view = memoryview(data)
-        while view:
-            if self._closed:
-                raise self._gone("write to")
-            if not self._wait(self._in, select.POLLOUT, time.monotonic() + timeout_s):
-                raise ChannelTimeout(
-                    f"cannot write to {self.name}: no byte was taken for {timeout_s:g} s",
-                    timeout_s=timeout_s,
-                )
-            try:
-                view = view[os.write(self._in, view) :]
-            except BlockingIOError:
-                continue
-            except (BrokenPipeError, ConnectionResetError):
-                raise self._gone("write to") from None
-
-    def close(self) -> None:
-        """Let the agent see the end of its input, wait for it, stop it if it stays."""
-        if self._closed:
-            return
-        assert self._child.stdin
-        assert self._child.stdout
-        assert self._child.stderr
-        self._child.stdin.close()
-        try:
-            self._leave()
-        finally:
-            with self._stderr_lock:
-                self._closed = True
-            self._child.stdout.close()
-            self._child.stderr.close()
-
-    def _leave(self) -> None:
-        """Wait for the child; what it still says is thrown away so that it cannot block."""
-        deadline = time.monotonic() + _CLOSE_GRACE_S
-        while self._child.poll() is None and time.monotonic() < deadline:
-            poll = select.poll()
-            poll.register(self._out, select.POLLIN)
-            for descriptor, _ in poll.poll(20):
-                with contextlib.suppress(BlockingIOError):
-                    if not os.read(descriptor, _READ_BYTES):
-                        with contextlib.suppress(subprocess.TimeoutExpired):
-                            self._child.wait(timeout=max(0.0, deadline - time.monotonic()))
-            self._drain_stderr()
-        for stop in (self._child.terminate, self._child.kill):
-            if self._child.poll() is None:
-                stop()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._child.wait(timeout=2.0)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return str(number)
 
 
 def _prove_python(python: str, name: str) -> None:

@@ -357,7 +357,7 @@ def open_machine(
 
             channel = open_serial(parse_device_url(machine.uart_url))
         else:
-            from edgesdk.transport.ssh import open_ssh
+            from edgesdk.transport.ssh_clients import open_ssh
 
             known = machine.home / "known_hosts"
             known.write_text(machine.host_line())

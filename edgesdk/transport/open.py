@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-
 from edgesdk.transport.base import AgentImage, Channel, OnPassword
 from edgesdk.transport.url import DeviceUrl
 
@@ -37,8 +34,7 @@ def open_channel(
 
         return open_local(url, agent=agent)
     if url.scheme == "ssh":
-        _import_later("invoke")  # a quarter of paramiko's import, for "Match exec" lines alone
-        from edgesdk.transport.ssh import open_ssh
+        from edgesdk.transport.ssh_clients import open_ssh
 
         return open_ssh(url, agent=agent, timeout_s=timeout_s, on_password=on_password)
     if url.scheme == "virtual":
@@ -48,12 +44,3 @@ def open_channel(
     from edgesdk.transport.serial import open_serial
 
     return open_serial(url)
-
-
-def _import_later(name: str) -> None:
-    """Let ``import name`` succeed at once, and load the module when it is first used."""
-    spec = None if name in sys.modules else importlib.util.find_spec(name)
-    if spec is not None and spec.loader is not None:
-        spec.loader = loader = importlib.util.LazyLoader(spec.loader)
-        sys.modules[name] = module = importlib.util.module_from_spec(spec)
-        loader.exec_module(module)

@@ -42,34 +42,33 @@ from edgesdk.errors import (
     InventoryError,
     LinkError,
 )
-from edgesdk.transport.base import AgentImage, LinkTraits, OnPassword
+from edgesdk.transport.base import AgentImage, OnPassword
 from edgesdk.transport.bootstrap import Placed, bootstrap_command, run_bootstrap
 from edgesdk.transport.known_hosts import KnownKey, check_host_key, host_id, known_keys
 from edgesdk.transport.ssh_config import Hop, Look, config_text, read_hop
+from edgesdk.transport.ssh_rules import (
+    CIPHERS,
+    KEEPALIVE_S,
+    MACS,
+    MAX_HOPS,
+    SSH_TRAITS,
+    channel_name,
+    lost,
+    no_login,
+    no_such_host,
+    not_reached,
+    nothing_listens,
+    timed_out,
+    without_strict_kex,
+)
 from edgesdk.transport.url import DeviceUrl
 
-__all__ = ["SshChannel", "open_ssh"]
+__all__ = ["SshChannel", "open_paramiko"]
 
-_TRAITS = LinkTraits(
-    chunk_bytes=512 << 10,
-    window_bytes=2 << 20,
-    silence_s=20.0,
-    lane_bytes=2 << 20,  # OpenSSH, channels.h: CHAN_SES_WINDOW_DEFAULT
-)
 _SLICE_BYTES = 32_704  # one packet of 32 768 bytes less its header
 _READ_BYTES = 1 << 20
 _STDERR_KEPT_BYTES = 4096
-_KEEPALIVE_S = 10
 _DEAD_AFTER_MS = 30_000
-_MAX_HOPS = 8
-_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes256-ctr")
-#: Encrypt-then-MAC last: with CTR it is open to prefix truncation without strict KEX.
-_MACS = (
-    "hmac-sha2-256",
-    "hmac-sha2-512",
-    "hmac-sha2-256-etm@openssh.com",
-    "hmac-sha2-512-etm@openssh.com",
-)
 _KEY_TYPES = (
     "ssh-ed25519",
     "ecdsa-sha2-nistp256",
@@ -93,29 +92,14 @@ def _our_errors(doing: str, name: str) -> Iterator[None]:
     except paramiko.AuthenticationException as exc:
         raise AuthError(f"cannot {doing} {name}: {exc}", device=name) from exc
     except TimeoutError as exc:
-        raise ChannelTimeout(
-            f"cannot {doing} {name}: no answer in time",
-            hint="is the device on, and is this the right address?",
-            device=name,
-        ) from exc
+        raise timed_out(doing, name) from exc
     except socket.gaierror as exc:
-        raise ChannelError(
-            f"cannot {doing} {name}: no such host: {exc.strerror}",
-            hint="is the name spelled right, and does this network know it?",
-            device=name,
-        ) from exc
+        raise no_such_host(doing, name, str(exc.strerror)) from exc
     except ConnectionRefusedError as exc:
-        raise ChannelError(
-            f"cannot {doing} {name}: connection refused",
-            hint="does an SSH server run there, on this port?",
-            device=name,
-        ) from exc
+        raise nothing_listens(doing, name) from exc
     except (paramiko.SSHException, EOFError, OSError) as exc:
         reason = str(exc) or "the other end hung up"
-        hint = "is that an SSH server, and does it still accept connections?"
-        if "no acceptable" in reason or "ncompatible" in reason:
-            hint = "its SSH server is too old: edgesdk uses no CBC cipher and no SHA-1"
-        raise ChannelError(f"cannot {doing} {name}: {reason}", hint=hint, device=name) from exc
+        raise not_reached(doing, name, reason) from exc
 
 
 class _Route:
@@ -189,8 +173,8 @@ def _tunnel(through: paramiko.Transport, hop: Hop, name: str, deadline: float) -
 
 def _choose_algorithms(transport: paramiko.Transport, known: list[KnownKey]) -> None:
     options = transport.get_security_options()
-    options.ciphers = _CIPHERS
-    options.digests = _MACS
+    options.ciphers = CIPHERS
+    options.digests = MACS
     kinds = {key.kind for key in known if not key.revoked}
     if "ssh-rsa" in kinds:
         kinds |= {"rsa-sha2-512", "rsa-sha2-256"}
@@ -344,14 +328,7 @@ def _log_in_with(
         problem = "wrong password"
     except (paramiko.SSHException, EOFError, OSError) as exc:
         problem = f"it hung up ({exc or 'too many keys were offered'})"
-    raise AuthError(
-        f"cannot log in to {hop.name} as {hop.user}: {problem or 'no key was accepted'} "
-        f"(tried {', '.join(tried) or 'nothing, there was no key'})",
-        hint="put a public key there with `ssh-copy-id`, name one with ?key=FILE, or set "
-        "EDGESDK_SSH_PASSWORD",
-        device=hop.name,
-        tried=tried,
-    )
+    raise no_login(hop.name, hop.user, problem, tried)
 
 
 def _connect_hop(
@@ -394,15 +371,12 @@ def _connect_hop(
         files=hop.known_hosts,
     )
     if not getattr(transport, "agreed_on_strict_kex", False):
-        route.notes += (
-            f"the SSH server of {name} does not offer strict key exchange (CVE-2023-48795): "
-            "update it",
-        )
+        route.notes += (without_strict_kex(name),)
     if before is None:
         route.let_in_by.append(_log_in(transport, hop, on_password))
     else:
         _log_in_again(transport, hop, before.let_in_by[len(route.transports) - 1])
-    transport.set_keepalive(_KEEPALIVE_S)
+    transport.set_keepalive(KEEPALIVE_S)
 
 
 def _read_config(home: Path, system: Path) -> Look:
@@ -437,9 +411,9 @@ def _hops(url: DeviceUrl) -> list[Hop]:
     while hops[0].jumps:
         before = [read_hop(*jump, look_up=look_up) for jump in hops[0].jumps]
         hops = before + hops
-        if len(hops) > _MAX_HOPS:
+        if len(hops) > MAX_HOPS:
             raise ChannelError(
-                f"cannot reach {url}: its ProxyJump leads over more than {_MAX_HOPS} hosts",
+                f"cannot reach {url}: its ProxyJump leads over more than {MAX_HOPS} hosts",
                 hint="does a host in ~/.ssh/config jump through itself?",
             )
     return hops
@@ -467,7 +441,7 @@ def _connect(
 
 
 class SshChannel:
-    """One exec channel; use `open_ssh` to get one with the agent behind it."""
+    """One exec channel; use `open_paramiko` to get one with the agent behind it."""
 
     def __init__(
         self,
@@ -479,7 +453,7 @@ class SshChannel:
         reach_again: Callable[[float], SshChannel] | None = None,
     ) -> None:
         self.name = name
-        self.traits = _TRAITS
+        self.traits = SSH_TRAITS
         self.notes = route.notes
         self._route = route
         self._reach_again = reach_again
@@ -540,17 +514,7 @@ class SshChannel:
             return ChannelClosed(f"cannot {doing} {self.name}: it was closed on this side")
         self._exec.status_event.wait(0.5)
         tail, status = self.stderr_tail, self.exit_status
-        if status is None or status < 0:
-            how = "the connection was lost"
-        else:
-            how = f"the agent ended with status {status}"
-        last = ": " + tail.splitlines()[-1][:300] if tail else ""
-        return ChannelClosed(
-            f"cannot {doing} {self.name}: {how}{last}",
-            hint="what was sent stays there, the next run continues",
-            status=status,
-            stderr=tail,
-        )
+        return lost(doing, self.name, None if status is None or status < 0 else status, tail)
 
     def read(self, *, timeout_s: float) -> bytes:
         """Give at least one byte; see `edgesdk.transport.base.Channel`."""
@@ -611,7 +575,7 @@ class SshChannel:
         self._route.close()
 
 
-def open_ssh(
+def open_paramiko(
     url: DeviceUrl,
     *,
     agent: AgentImage,
@@ -670,7 +634,7 @@ def _start(
         channel = SshChannel(
             route,
             bootstrap_command(url.query.get("python", "python3")),
-            name=str(url).partition("?")[0],
+            name=channel_name(url),
             timeout_s=max(1.0, deadline - time.monotonic()),
             reach_again=reach_again,
         )

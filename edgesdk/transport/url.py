@@ -15,15 +15,24 @@ from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from edgesdk.errors import InventoryError
 
-__all__ = ["BOARDS", "MACHINE_LINKS", "SCHEMES", "DeviceUrl", "parse_device_url"]
+__all__ = [
+    "BOARDS",
+    "MACHINE_LINKS",
+    "SCHEMES",
+    "SSH_CLIENTS",
+    "DeviceUrl",
+    "parse_device_url",
+]
 
 #: The options each scheme takes behind the ``?``.
 SCHEMES: Mapping[str, tuple[str, ...]] = {
     "local": ("state", "python"),
-    "ssh": ("key", "state", "python"),
+    "ssh": ("key", "state", "python", "client"),
     "serial": ("baud", "max_baud", "rtscts", "python", "state", "key"),
     "virtual": ("state", "link"),
 }
+#: What carries an SSH connection; see `edgesdk.transport.ssh_clients`.
+SSH_CLIENTS = ("auto", "openssh", "paramiko")
 #: The virtual boards there are; `edgesdk.testing.boards` knows what each is made of.
 BOARDS = ("arm64", "vm")
 #: How a virtual machine is reached; a board without a kernel of its own has neither.
@@ -106,6 +115,10 @@ def _check_options(text: str, options: Mapping[str, str]) -> None:
             f"option 'python' is {python!r} (expected an interpreter's plain path or name)",
             "write it like python=/usr/bin/python3.8; ~, spaces and options are not taken",
         )
+    client = options.get("client", SSH_CLIENTS[0])
+    if client not in SSH_CLIENTS:
+        seen = f"option 'client' is {client!r} (expected {', '.join(SSH_CLIENTS)})"
+        raise _refuse(text, seen, "leave it out: auto is the default")
     for key in ("baud", "max_baud"):
         baud = options.get(key)
         if baud is not None and not (

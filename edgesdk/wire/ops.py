@@ -19,7 +19,8 @@ hello       protocol [oldest, newest], host_version,    protocol, agent_version,
             session (hex), nonce (hex), who             agent_sha256, python, daemon, pid,
             (user@host), lane (a token)                 limits, notice (a line a person should
                                                         read first, or nothing), signatures
-                                                        (required, checked or ignored); nonce,
+                                                        (required, checked or ignored); bare
+                                                        (true: it takes bare frames); nonce,
                                                         where this line demands proof
 auth        proof (of the host)                         proof (of the agent); all that
                                                         follows is sealed, both ways: see
@@ -66,12 +67,13 @@ gc          budget_bytes (optional), bundle (optional:  removed, freed_bytes, ke
             only this one, a candidate too)
 run         release, tensors, timeout_s; body: inputs   tensors, run_ms, parts;
                                                         body: outputs
-bench       release, spec                               see `edgesdk.bench`;
-                                                        body: samples (u64 ns)
+bench       release, spec (see                          see `edgesdk.bench`;
+            `edge_agent.benching`)                      body: samples (u64 ns); its events
+                                                        carry some in ``live``
 pair        release, against, order (who goes first in  pairs, mode, why, started, conditions,
             each pair: ``0`` for release, ``1``),       load_ms, wall_s, runtimes;
-            block_ms, duration_s, threads,              body: see `edge_agent.pairing`
-            sample_conditions, timeout_s
+            block_ms, duration_s, threads, cpus,        body: see `edge_agent.pairing`
+            sample_conditions, side_by_side, timeout_s
 profile     release, runs, threads, timeout_s,          runtimes; body: JSON {chain_us, parts:
             budget_s                                    [{index, runtime, total_us, share,
                                                         how, why, ops}]}, see

@@ -23,7 +23,8 @@ NEEDED = {
         "landing",
         "later",
     ),
-    *("links", "lock", "logs", "policy", "policy_files", "probation", "refusals", "releases"),
+    *("links", "lock", "logs", "pipes", "policy", "policy_files", "probation", "refusals"),
+    "releases",
     *("serve", "serving_path", "slots", "starting", "stdio", "store", "supervisor", "vitals"),
 }
 WIRE = {"codes", "frames", "limits", "manifest", "ops", "statement", "tensors"}

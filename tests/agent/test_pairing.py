@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,16 @@ def test_device_for_one_process_only_is_shared_by_reloading(
     assert len(records(reply)) == 2
     assert reply.meta["mode"] == "reloaded"
     assert "another process has the device" in reply.meta["why"]
+
+
+def test_room_is_asked_for_both_where_both_start_at_once(
+    agent_modules: Callable[[str], Any],
+) -> None:
+    memory, one = agent_modules("edge_agent.memory"), EchoBundle()
+    need = memory.Memory().need(one.id, one.manifest)
+    for factor, fits in ((4.0, True), (2.0, False)):
+        room = memory.Memory(available=lambda factor=factor: int(need * factor))
+        assert room.has_room(one.id, one.manifest, besides=need) is fits
 
 
 def test_host_may_ask_for_reloading(agent: AgentProcess) -> None:

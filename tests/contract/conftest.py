@@ -69,14 +69,16 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSshd]:
         yield server
 
 
-@pytest.fixture(params=["child", "pty", "ssh"])
+@pytest.fixture(params=["child", "pty", "ssh", "ssh-paramiko"])
 def way(request: pytest.FixtureRequest, tmp_path: Path, home: Path) -> Iterator[Way]:
     folder = tmp_path / "device"
     folder.mkdir()
-    if request.param == "ssh":
+    if request.param.startswith("ssh"):
         server: LocalSshd = request.getfixturevalue("sshd")
         (home / ".ssh" / "known_hosts").write_text(server.host_line())
-        yield Way(server.url(state=folder / "state", python=sys.executable), folder / "state")
+        options = {"state": folder / "state", "python": sys.executable}
+        client = "paramiko" if request.param == "ssh-paramiko" else "openssh"
+        yield Way(server.url(**options, client=client), folder / "state")
         return
     with {"child": child_way, "pty": pty_way}[request.param](folder) as opened:
         yield opened

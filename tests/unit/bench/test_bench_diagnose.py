@@ -37,7 +37,7 @@ def share(make: Make, found: Callable[[Diagnosis], object], *, seed: int = 0) ->
 CLEAN: dict[str, Make] = {
     "short": lambda dice: clean(dice, 60),
     "usual": clean,
-    "long": lambda dice: clean(dice, 4000),
+    "long": lambda dice: clean(dice, 2000),
     "wide": lambda dice: clean(dice, sigma=0.5),
     "heavy-tailed": lambda dice: 1.0 + dice.pareto(2.5, 400),
     "coarse clock": lambda dice: np.round(clean(dice, 1000, 0.03) * 50) / 50,
@@ -71,8 +71,8 @@ def test_drift_is_found_among_neighbours_that_agree() -> None:
 
 
 def test_drift_that_does_not_matter_is_not_named() -> None:
-    line = np.linspace(1.0, 1.01, 4000)
-    assert share(lambda d: clean(d, 4000, 0.02) * line, lambda f: f.drift) <= 0.02
+    line = np.linspace(1.0, 1.01, 1000)
+    assert share(lambda d: clean(d, 1000, 0.02) * line, lambda f: f.drift) <= 0.02
 
 
 def test_warm_up_that_is_left_is_found_with_its_length() -> None:

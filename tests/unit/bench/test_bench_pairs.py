@@ -119,7 +119,7 @@ def test_many_pairs_are_averaged_first_and_give_the_same() -> None:
 
 
 def test_holm_gives_what_holm_gives() -> None:
-    # the example of Holm 1979 in other words: times 3, 2, 1, never falling
+    # from the smallest on times 3, 2 and 1, and never falling
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([]) == []

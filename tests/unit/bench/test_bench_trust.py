@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgesdk.bench.procedure_values import Procedure, WarmUp
 from edgesdk.bench.trust import judge_trust
 from edgesdk.bench.trust_values import GRADES, Trust, Weight, grade_of
-from edgesdk.bench.values import Conditions, ConditionSample
+from edgesdk.bench.values import BenchSpec, Conditions, ConditionSample
 
 
 def steady(count: int = 400) -> list[float]:
@@ -111,6 +112,62 @@ def test_each_doubt_about_the_samples_is_named(
     assert about in {reason.about for reason in found.reasons}
     assert found.grade >= grade  # "D" is above "C"
     assert all(reason.text for reason in found.reasons)
+
+
+def how(**changes: Any) -> Procedure:
+    fields: dict[str, Any] = {
+        "stopped": "runs",
+        "why": "",
+        "half_width": None,
+        "warm_up": None,
+        "around": None,
+        "inferences": 400,
+        "per_s": None,
+        "one_call": True,
+        "runs_by_stream": (),
+        "served": None,
+        "energy": (),
+        "energy_per_inference_mj": None,
+        "energy_why": "",
+        "others_cpu": 0.02,
+        "sampling_cpu": None,
+        "clock_went_back": 0,
+        "odd_outputs": {},
+        "incomplete": "",
+    }
+    return Procedure(**{**fields, **changes})
+
+
+@pytest.mark.parametrize(
+    ("procedure", "about", "grade"),
+    [
+        (how(), [], "A"),
+        (how(others_cpu=0.3), ["load"], "B"),
+        (how(others_cpu=1.2), ["load"], "C"),
+        (how(incomplete="the link broke"), ["broken off"], "C"),
+        (how(clock_went_back=2), ["clock"], "B"),
+        (
+            how(warm_up=WarmUp(runs=50, seconds=1.0, settled=False, how="still falling")),
+            ["warm-up"],
+            "B",
+        ),
+    ],
+)
+def test_how_the_runs_came_about_counts_too(
+    procedure: Procedure, about: list[str], grade: str
+) -> None:
+    # what others took was counted, so the load that includes our own says nothing
+    found = judge_trust(steady(), conditions(seen(load1=3.0)), cpu_count=4, procedure=procedure)
+    assert [reason.about for reason in found.reasons] == about
+    assert found.grade == grade
+
+
+def test_waiting_for_a_turn_is_no_reason_for_doubt() -> None:
+    times = [t * (9.0 if k % 12 == 0 else 1.0) for k, t in enumerate(steady())]
+    served = BenchSpec(scenario="server", rate_per_s=100.0)
+    found = judge_trust(times, conditions(), cpu_count=4, spec=served)
+    assert "outliers" not in {reason.about for reason in found.reasons}
+    assert found.outliers is not None
 
 
 def test_median_that_is_hardly_known_asks_to_measure_longer() -> None:

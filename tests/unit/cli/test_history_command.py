@@ -268,7 +268,7 @@ def test_other_circumstances_are_refused_by_name(
         (["--against", "main", "--model", "digit-cnn"], "no such measurement", "digits-cnn"),
         (["--against", "none.json"], "cannot read report none.json", "report.json"),
         (["--against", "main", "--run", "ffffffff"], "has no such id", "edgesdk history"),
-        (["--against", "main", "--max-regression", "2"], "a multiple", "write it like 2%"),
+        (["--against", "main", "--max-regression", "2"], "not a share", "1%"),
         (["--against", "main", "--max-regression", "-2%"], "not a share", "1%"),
         (["--against", "main", "--max-regression", "nan"], "not a share", "1%"),
         (["--against", "main", "--seconds", "0"], "too short", "10s"),

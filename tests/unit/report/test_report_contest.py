@@ -69,7 +69,7 @@ def test_a_page_has_the_contest_and_one_without_has_not() -> None:
         assert text in page
     assert "<p>ort-cpu is the fastest" in page
     assert "The clock was limited meanwhile." not in page
-    assert "limited meanwhile" in contest_section(make_contest(throttled=True))
+    assert "limited meanwhile" in contest_section(make_contest(throttled=True), "k")
     assert "Contest" not in render_html([vary(contest=None)])
 
 
@@ -78,8 +78,8 @@ def test_times_of_an_emulated_device_are_called_that() -> None:
     columns = contest_table(contest).columns
     assert columns[1:4] == ("median, emulated", "p95, emulated", "peak memory")
     said = "The device was emulated (qemu-user): which is faster there says nothing of a board."
-    assert said in contest_section(contest)
-    assert "emulated" not in contest_section(make_contest())
+    assert said in contest_section(contest, "k")
+    assert "emulated" not in contest_section(make_contest(), "k")
 
 
 def test_markdown_has_the_contest_as_a_table() -> None:
@@ -138,7 +138,7 @@ def test_precisions_stand_with_their_size_and_distance() -> None:
     assert [row[0] for row in shown.rows] == ["cpu fp32", "cpu int8"]
     assert [row[4:6] for row in shown.rows] == [("500 KiB", "1.00000"), ("500 KiB", "0.99910")]
     assert [row[-1] for row in shown.rows] == ["", "the fastest: kept"]
-    page = contest_section(contest)
+    page = contest_section(contest, "k")
     assert page.count("cpu int8") == 2
     assert "cosine to float" in page
 

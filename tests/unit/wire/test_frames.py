@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgesdk.wire.frames import Frame, FrameError, FrameReader, encode_frame, load_json
+from edgesdk.wire.frames import (
+    Frame,
+    FrameError,
+    FrameReader,
+    bare_frame_ends,
+    encode_frame,
+    load_json,
+)
 from edgesdk.wire.limits import MAX_BODY_BYTES, MAX_META_BYTES
 
 METAS = st.dictionaries(st.text(max_size=8), st.integers() | st.text(max_size=8) | st.none())
@@ -127,3 +134,116 @@ def test_any_bytes_can_be_fed(data: bytes) -> None:
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists))
 def test_strict_json_reads_what_json_writes(value: object) -> None:
     assert load_json(json.dumps(value).encode()) == value
+
+
+def bare(meta: dict[str, object], body: bytes) -> bytes:
+    head, tail = bare_frame_ends(meta, len(body))
+    return head + body + tail
+
+
+@given(
+    st.lists(st.tuples(METAS, BODIES, st.booleans()), max_size=5),
+    st.integers(1, 64),
+    st.binary(max_size=50),
+)
+def test_bare_frames_and_others_arrive_side_by_side(
+    messages: list[tuple[dict[str, object], bytes, bool]], size: int, noise: bytes
+) -> None:
+    data = noise + b"".join(
+        bare(meta, body) if is_bare else encode_frame(Frame(meta, body))
+        for meta, body, is_bare in messages
+    )
+    reader = FrameReader(takes_bare=True)
+    end = encode_frame(Frame({"end": 1}))
+    got = [(frame.meta, frame.body) for frame in feed_in_pieces(reader, data + end * 2, size)]
+    assert got[-len(messages) - 2 :] == [
+        *((meta, body) for meta, body, _ in messages),
+        ({"end": 1}, b""),
+        ({"end": 1}, b""),
+    ]
+
+
+def test_bare_frame_is_noise_where_none_was_agreed() -> None:
+    reader = FrameReader()
+    assert [
+        frame.meta for frame in reader.feed(bare({"n": 1}, b"x") + bare({"n": 2}, b""))
+    ] == []
+    assert reader.noise_bytes > 0
+
+
+def test_bare_frame_with_a_damaged_head_or_meta_is_dropped() -> None:
+    whole = bare({"n": 1}, b"a" * 50)
+    after = encode_frame(Frame({"n": 2}))
+    for place in (0, 5, 9, 13, 17, len(whole) - 1):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        reader = FrameReader(takes_bare=True)
+        assert [frame.meta for frame in reader.feed(bytes(damaged) + after)] == [{"n": 2}]
+
+
+def test_bare_frame_over_a_limit_is_refused_before_it_is_sent() -> None:
+    with pytest.raises(FrameError, match="cannot encode frame"):
+        bare_frame_ends({}, MAX_BODY_BYTES + 1)
+    with pytest.raises(FrameError, match="cannot encode frame"):
+        bare_frame_ends({"x": float("nan")}, 1)
+
+
+def read_to_where_it_stays(reader: FrameReader, data: bytes, size: int) -> list[Frame]:
+    """Read as an agent does: into the reader where it has room, else through a buffer."""
+    frames, start = [], 0
+    while start < len(data):
+        room = reader.room()
+        if room is None:
+            frames += reader.feed(data[start : start + size])
+            start += size
+            continue
+        piece = data[start : start + min(size, len(room))]
+        room[: len(piece)] = piece
+        frames += reader.filled(len(piece))
+        start += len(piece)
+    return frames
+
+
+@pytest.mark.parametrize("size", [1 << 20, 70_000, 65_536, 4099])
+def test_large_bare_bodies_are_read_to_where_they_stay(size: int) -> None:
+    bodies = [b"a" * 70_000, b"b" * 65_536, b"", b"c" * 65_535, b"d" * 300_001]
+    data = b"".join(
+        bare({"n": n}, body) + encode_frame(Frame({"n": n}, b"between"))
+        for n, body in enumerate(bodies)
+    )
+    for read in (read_to_where_it_stays, feed_in_pieces):
+        reader = FrameReader(takes_bare=True)
+        got = read(reader, data, size)
+        assert [frame.body for frame in got[::2]] == bodies
+        assert [frame.body for frame in got[1::2]] == [b"between"] * 5
+        assert [frame.meta["n"] for frame in got[::2]] == [0, 1, 2, 3, 4]
+        assert reader.noise_bytes == 0
+
+
+def test_large_bare_body_that_is_none_gives_back_what_it_held() -> None:
+    cut = bare({"n": 1}, b"a" * 70_000)[:20_000]
+    after = [encode_frame(Frame({"n": n}, b"x" * 20_000)) for n in range(2, 8)]
+    reader = FrameReader(takes_bare=True)
+    got = read_to_where_it_stays(reader, cut + b"".join(after), 5000)
+    assert [frame.meta["n"] for frame in got] == [2, 3, 4, 5, 6, 7]
+    assert reader.noise_bytes == len(cut)
+
+
+@given(st.lists(st.binary(max_size=200) | st.just(b"B"), max_size=6), st.integers(1, 90_000))
+def test_any_bytes_around_large_bare_bodies_can_be_read(pieces: list[bytes], size: int) -> None:
+    body = bytes(range(256)) * 300
+    whole = bare({"n": 1}, body)
+    data = b"".join(whole if piece == b"B" else piece for piece in pieces)
+    reader = FrameReader(takes_bare=True, max_body=1 << 20)
+    ends = bare({"end": 1}, b"")
+    got = read_to_where_it_stays(reader, data + ends * 2, size)
+    assert all(frame.meta == {"end": 1} or frame.body == body for frame in got)
+    assert got[-1].meta == {"end": 1}
+
+
+def test_bare_body_that_is_longer_than_a_chunk_takes_memory_only_as_it_comes() -> None:
+    reader = FrameReader(takes_bare=True)
+    head, _ = bare_frame_ends({"n": 1}, MAX_BODY_BYTES)
+    assert reader.feed(head + bytes(1000)) == []
+    assert reader.room() is None
+    assert len(reader._buffer) < 2000
