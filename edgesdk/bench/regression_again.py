@@ -22,13 +22,18 @@ from edgesdk.progress import OnProgress, ignore_progress
 from edgesdk.wire import codes
 
 if TYPE_CHECKING:
+    from edgesdk.bench.compare_values import Comparison
     from edgesdk.bench.regression_values import Look
-    from edgesdk.bench.values import BenchmarkReport
+    from edgesdk.bench.values import BenchmarkReport, BenchSpec
     from edgesdk.bundle import Bundle
     from edgesdk.deploy.delta_bases import Bases
     from edgesdk.devices.session import Session
 
 __all__ = ["look_again"]
+
+
+#: An interval as wide as this says too little; it is tried once more, this much longer.
+_COARSE, _LONGER = 1.1, 3.0
 
 
 def look_again(
@@ -53,7 +58,8 @@ def look_again(
         report: What was recorded of ours: its spec is measured by.
         reference: What was recorded of theirs.
         limit: The share by which ours may take longer.
-        seconds: How long measuring in turns may take.
+        seconds: How long measuring in turns may take; three times as long is added where
+            that was too coarse.
         seed: What the order of blocks is drawn with; one is drawn where it is None.
         bases: For deltas, see `edgesdk.deploy.deploy.deploy_bundle`.
         on_progress: Told of every step.
@@ -73,7 +79,7 @@ def look_again(
     else:
         prove_bundle(theirs, session, bases=bases, on_progress=on_progress)
         try:
-            comparison = compare_bundles(
+            comparison = _compare(
                 session,
                 ours,
                 theirs,
@@ -103,3 +109,38 @@ def look_again(
         seconds=time.monotonic() - began_s,
         notes=(f"not in turns: {why}",),
     )
+
+
+def _compare(
+    session: Session,
+    ours: Bundle,
+    theirs: Bundle,
+    *,
+    spec: BenchSpec,
+    seconds: float,
+    seed: int | None,
+    on_progress: OnProgress,
+) -> Comparison:
+    """Measure in turns, and once more for longer where that says too little.
+
+    How wide the interval is decides that, not where it lies: what a comparison shows by chance
+    is not given a second chance.
+    """
+
+    def compare(span_s: float) -> Comparison:
+        return compare_bundles(
+            session,
+            ours,
+            theirs,
+            spec=spec,
+            seconds=span_s,
+            seed=seed,
+            on_progress=on_progress,
+        )
+
+    found = compare(seconds)
+    if found.upper <= _COARSE * found.lower:
+        return found
+    longer = compare(_LONGER * seconds)
+    note = f"{seconds:g} s were too coarse to tell, so it was measured for longer"
+    return replace(longer, notes=(note, *longer.notes))

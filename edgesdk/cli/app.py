@@ -40,7 +40,7 @@ COMMANDS: dict[str, str] = {
     "agent": "Pack the agent, or install it on a device.",
     "history": "List, label, export and import what was measured.",
     "gate": "Fail a build where a release became slower.",
-    "report": "Show a report again, or explain its fields.",
+    "report": "Show a report again, compare several, or explain their fields.",
     "settings": "Show every setting and where its value came from.",
 }
 
