@@ -93,7 +93,8 @@ def gate(  # long, because every line of it is an option
         typer.Option(
             "--seconds",
             metavar="10s",
-            help="How long measuring in turns on the device may take.",
+            help="How long measuring in turns on the device may take; three times as long is "
+            "added where that is too coarse.",
         ),
     ] = "10s",
     seed: Annotated[
