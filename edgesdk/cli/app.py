@@ -39,7 +39,9 @@ COMMANDS: dict[str, str] = {
     "devices": "List devices, make virtual ones, reach them, ask what they are.",
     "trust": "Say or set whose signatures a device takes.",
     "agent": "Pack the agent, or install it on a device.",
-    "report": "Show a report again, or explain its fields.",
+    "history": "List, label, export and import what was measured.",
+    "gate": "Fail a build where a release became slower.",
+    "report": "Show a report again, compare several, or explain their fields.",
     "settings": "Show every setting and where its value came from.",
 }
 

@@ -65,6 +65,7 @@ from edgesdk.cli.options import (
 from edgesdk.cli.output import Format, Output
 from edgesdk.cli.progress import busy
 from edgesdk.cli.quantities import read_seconds
+from edgesdk.cli.recording import LabelOption, NoHistoryOption, check_labels, record_run
 from edgesdk.cli.report import show_outcome
 from edgesdk.cli.runfolder import write_receipt
 from edgesdk.cli.signing import allow_older, sign_job
@@ -186,6 +187,8 @@ def deploy(  # long, because every line of it is an option
     seed: SeedOption = None,
     threads: ThreadsOption = None,
     cpus: CpusOption = None,
+    label: LabelOption = None,
+    no_history: NoHistoryOption = False,
     out_dir: Annotated[
         Path | None,
         typer.Option(
@@ -226,6 +229,7 @@ def deploy(  # long, because every line of it is an option
         cpus=cpus,
     )
     limit = read_max_cpu_time(max_cpu_time)
+    check_labels(label)
     standing = _read_standing(max_latency, probation)
     patience_s = 0.0
     if wait is not None:
@@ -289,12 +293,18 @@ def deploy(  # long, because every line of it is an option
     if job.competitors:  # what concerns those that did not win is no longer of interest
         note_as_built(out, job.bundle)
     _keep(job, deployment, report)
+    recorded = None
+    if report is not None:
+        recorded = record_run(
+            settings, report, folder=job.bundle.folder, labels=label, off=no_history
+        )
     out.document(
         {
             "bundle": bundle_record(job.bundle),
             "deployment": deployment.to_json(),
             "report": report,
             "folder": job.folder,
+            "run": recorded,
             "data_findings": job.findings,
         }
     )

@@ -121,7 +121,7 @@ def evaluate(
     found = find_device(settings, device)
     with open_session(settings, found) as session, contextlib.ExitStack() as opened:
         chosen = find_release(session, release)
-        held = held_bundle(settings, chosen.bundle, bundle, doing="evaluate")
+        held = held_bundle(settings, chosen.bundle, bundle, doing="evaluate", needed=False)
         manifest = None if held is None else held.manifest
         dataset = _dataset(session, chosen, manifest, data, limit)
         reference = None
