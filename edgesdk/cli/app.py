@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "debug": "Say which layers lose how much in 8 bits.",
     "bundle": "Show, verify, sign or export a bundle.",
     "bench": "Measure a release that is on a device.",
+    "evaluate": "Say how good a release is on labelled data, on the device.",
     "run": "Run one inference on a device.",
     "status": "Say what a device holds and runs.",
     "releases": "List the releases on a device.",

@@ -41,7 +41,7 @@ from edgesdk.cli.options import DataOption, DeviceArgument, FormatOption, Invent
 from edgesdk.cli.output import Format, Output
 from edgesdk.cli.progress import busy
 from edgesdk.cli.report import show_outcome
-from edgesdk.cli.runfolder import BUNDLE, find_bundle, prepare_run_folder, run_folder
+from edgesdk.cli.runfolder import held_bundle, prepare_run_folder, run_folder
 from edgesdk.errors import FindingsError, InputError
 from edgesdk.settings import Settings, resolve_settings
 
@@ -188,26 +188,12 @@ def _refusal(report: BenchmarkReport, limit: float) -> FindingsError | None:
 
 
 def _find_bundle(settings: Settings, release: Release, folder: Path | None) -> Bundle:
-    from edgesdk.bundle.store import is_bundle_folder, read_bundle
-
-    if folder is None:
-        folder = find_bundle(settings, release.bundle)
-        if folder is None:
-            raise InputError(
-                f"cannot measure {short_id(release.bundle)}: its bundle is not under "
-                f"{settings.runs_dir}",
-                hint="name the bundle's folder with --bundle",
-                bundle=release.bundle,
-            )
-    elif not is_bundle_folder(folder) and is_bundle_folder(folder / BUNDLE):
-        folder = folder / BUNDLE
-    held = read_bundle(folder)
-    if held.id != release.bundle:
+    held = held_bundle(settings, release.bundle, folder, doing="measure")
+    if held is None:
         raise InputError(
-            f"cannot measure {short_id(release.bundle)} with {folder}: that is bundle "
-            f"{short_id(held.id)}",
-            hint="edgesdk releases shows which bundles the device holds",
+            f"cannot measure {short_id(release.bundle)}: its bundle is not under "
+            f"{settings.runs_dir}",
+            hint="name the bundle's folder with --bundle",
             bundle=release.bundle,
-            given=held.id,
         )
     return held

@@ -34,12 +34,15 @@ __all__ = [
     "ThreadsOption",
     "UntilOption",
     "WarmupOption",
+    "as_options",
     "bench_spec",
     "measure_release",
     "read_max_cpu_time",
 ]
 
 _LONGEST_S = 86_400.0
+_USUAL_S = 60.0
+_USUAL_RUNS = 400
 _OFFLINE_BATCH = 32
 _STREAMS = 2
 
@@ -254,7 +257,7 @@ def measure_release(
             contest=None if chosen is None else chosen.contest,
             known=None if chosen is None else chosen.judged,
             latency=bench,
-            repeat=_how_to_repeat(job, device),
+            repeat=_how_to_repeat(job, device, spec),
             offload=offload,
             on_broken=broken.append,
             on_progress=on_progress,
@@ -278,10 +281,39 @@ def _keep_what_there_is(exc: EdgeError, report: BenchmarkReport, job: Job) -> No
     exc.facts["report"] = str(written.json)
 
 
-def _how_to_repeat(job: Job, device: Device) -> tuple[str, ...]:
+def as_options(spec: BenchSpec) -> str:
+    """Write a spec as the options that make `bench_spec` give it again."""
+    options: list[tuple[str, object]] = []
+    if spec.until is None or spec.runs != _USUAL_RUNS:
+        options.append(("runs", spec.runs))
+    if spec.until is not None and spec.patience_s is None:
+        options.append(("until", f"{spec.until:.6g}"))
+    if spec.duration_s is not None and spec.duration_s != _USUAL_S:
+        options.append(("duration", f"{spec.duration_s:g}s"))
+    if not spec.settle:
+        options.append(("warmup", spec.warmup_runs))
+    if spec.scenario != "single-stream":
+        options.append(("scenario", spec.scenario))
+    options += [
+        (name, value)
+        for name, value, usual in (
+            ("streams", spec.streams, 1),
+            ("batch", spec.batch, 1),
+            ("rate", spec.rate_per_s, None),
+            ("seed", spec.seed, 0),
+            ("threads", spec.threads, None),
+        )
+        if value != usual
+    ]
+    if spec.cpus is not None:
+        options.append(("cpus", ",".join(map(str, spec.cpus))))
+    return "".join(f" --{name} {value}" for name, value in options)
+
+
+def _how_to_repeat(job: Job, device: Device, spec: BenchSpec) -> tuple[str, ...]:
     folder = shlex.quote(str(job.bundle.folder))
     name = shlex.quote(device.name)
     return (
         f"edgesdk deploy {folder} --device {name}",
-        f"edgesdk bench {name} --bundle {folder}",
+        f"edgesdk bench {name} --bundle {folder}{as_options(spec)}",
     )

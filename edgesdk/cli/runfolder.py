@@ -5,18 +5,31 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from edgesdk.errors import OutputError
+from edgesdk.errors import InputError, OutputError
 from edgesdk.settings import Settings
 
-__all__ = ["BASELINE", "BUNDLE", "CONTEST", "find_bundle", "prepare_run_folder", "run_folder"]
+if TYPE_CHECKING:
+    from edgesdk.bundle.store import Bundle
+
+__all__ = [
+    "BASELINE",
+    "BUNDLE",
+    "CONTEST",
+    "find_bundle",
+    "held_bundle",
+    "prepare_run_folder",
+    "run_folder",
+]
 
 BUNDLE = "bundle"
 BASELINE = "baseline"
 #: Bundles of a contest's backends, in a folder for each; the winner's moves to its place.
 CONTEST = "contest"
 RECEIPT = "deployment.json"
-_OWN = frozenset({BUNDLE, BASELINE, CONTEST, RECEIPT, "report.json", "report.html"})
+_REPORTS = ("report.json", "report.html", "evaluation.json")
+_OWN = frozenset({BUNDLE, BASELINE, CONTEST, RECEIPT, *_REPORTS})
 _REPORT_START_BYTES = 4096
 
 
@@ -109,3 +122,40 @@ def find_bundle(settings: Settings, bundle_id: str) -> Path | None:
         except BundleError:
             continue
     return None
+
+
+def held_bundle(
+    settings: Settings, bundle_id: str, folder: Path | None, *, doing: str
+) -> Bundle | None:
+    """Read the bundle of a release: from ``folder``, else from the runs folder.
+
+    Args:
+        settings: Where the runs folder is.
+        bundle_id: The release's bundle.
+        folder: A bundle's folder, or that of a run which has one; None looks for it.
+        doing: What it is wanted for, for messages: ``"measure"``.
+
+    Returns:
+        The bundle; None where nobody named a folder and none is found.
+
+    Raises:
+        InputError: The folder holds another bundle.
+        BundleError: It is no bundle's folder.
+    """
+    from edgesdk.bundle.store import is_bundle_folder, read_bundle
+
+    if folder is None:
+        folder = find_bundle(settings, bundle_id)
+        if folder is None:
+            return None
+    elif not is_bundle_folder(folder) and is_bundle_folder(folder / BUNDLE):
+        folder = folder / BUNDLE
+    held = read_bundle(folder)
+    if held.id != bundle_id:
+        raise InputError(
+            f"cannot {doing} {bundle_id[:12]} with {folder}: that is bundle {held.id[:12]}",
+            hint="edgesdk releases shows which bundles the device holds",
+            bundle=bundle_id,
+            given=held.id,
+        )
+    return held

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgesdk.cli.measure import bench_spec
+from edgesdk.cli.measure import as_options, bench_spec
 from edgesdk.cli.quantities import read_cpus, read_seconds, read_share, read_size
 from edgesdk.errors import InputError
 
@@ -107,3 +107,26 @@ def test_a_scenario_nobody_knows_is_refused_with_those_there_are() -> None:
     with pytest.raises(InputError, match="no scenario 'sever'") as caught:
         bench_spec(**USUAL, scenario="sever")
     assert caught.value.hint == "did you mean server?"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"runs": 50},
+        {"runs": 500, "until": "0.5%"},
+        {"duration": "30s"},
+        {"duration": "90s", "warmup": 0, "threads": 2},
+        {"rate": 12.5, "streams": 2, "seed": 4, "cpus": "0,2-3"},
+        {"batch": 8},
+        {"streams": 3, "runs": 0, "duration": "2s"},
+    ],
+)
+def test_the_options_that_repeat_a_measurement_give_its_spec(given: dict) -> None:
+    spec = bench_spec(**{**USUAL, **given})
+    words = as_options(spec).split()
+    again = dict(zip((w.removeprefix("--") for w in words[::2]), words[1::2], strict=True))
+    kinds = {"runs": int, "warmup": int, "streams": int, "batch": int, "seed": int}
+    kinds |= {"threads": int, "rate": float}
+    typed = {name: kinds.get(name, str)(value) for name, value in again.items()}
+    assert bench_spec(**{**USUAL, **typed}) == spec
