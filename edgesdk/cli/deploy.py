@@ -21,6 +21,7 @@ from edgesdk.cli.deploysend import (
     CpuTimeGate,
     Sending,
     hold_verdict,
+    read_standing,
     require_daemon,
     send_bundle,
     send_floats,
@@ -74,7 +75,6 @@ from edgesdk.settings import resolve_settings
 
 if TYPE_CHECKING:
     from edgesdk.bench.values import BenchmarkReport, BenchSpec
-    from edgesdk.deploy.activate import Standing
     from edgesdk.deploy.values import Deployment
     from edgesdk.devices.inventory import Device
     from edgesdk.devices.session import Session
@@ -230,7 +230,7 @@ def deploy(  # long, because every line of it is an option
     )
     limit = read_max_cpu_time(max_cpu_time)
     check_labels(label)
-    standing = _read_standing(max_latency, probation)
+    standing = read_standing(max_latency, probation)
     patience_s = 0.0
     if wait is not None:
         patience_s = read_seconds(wait, option="--wait", at_most_s=86_400.0)
@@ -311,17 +311,6 @@ def deploy(  # long, because every line of it is an option
     show_deployment(out, job, found, deployment, report)
     if gone is not None:
         raise gone
-
-
-def _read_standing(max_latency: str | None, probation: str | None) -> Standing:
-    from edgesdk.deploy.activate import Standing
-
-    latency_s = probation_s = None
-    if max_latency is not None:
-        latency_s = read_seconds(max_latency, option="--max-latency", at_most_s=3600.0)
-    if probation is not None:
-        probation_s = read_seconds(probation, option="--probation", at_most_s=30 * 86_400.0)
-    return Standing(max_latency_s=latency_s, probation_s=probation_s)
 
 
 def _carry_out(
