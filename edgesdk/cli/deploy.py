@@ -28,7 +28,7 @@ from edgesdk.cli.deploysend import (
     send_winner,
     settle,
 )
-from edgesdk.cli.deployshow import show_deployment
+from edgesdk.cli.deployshow import keep_deployment, refused_with_report, show_deployment
 from edgesdk.cli.devicelink import find_device, note_wait, open_session
 from edgesdk.cli.measure import (
     BatchOption,
@@ -64,10 +64,8 @@ from edgesdk.cli.options import (
     TargetsDirOption,
 )
 from edgesdk.cli.output import Format, Output
-from edgesdk.cli.progress import busy
 from edgesdk.cli.quantities import read_seconds
 from edgesdk.cli.recording import LabelOption, NoHistoryOption, check_labels, record_run
-from edgesdk.cli.report import show_outcome
 from edgesdk.cli.runfolder import write_receipt
 from edgesdk.cli.signing import allow_older, sign_job
 from edgesdk.errors import FindingsError, RolledBackError
@@ -292,7 +290,7 @@ def deploy(  # long, because every line of it is an option
         report = replace(report, deployment=stands)
     if job.competitors:  # what concerns those that did not win is no longer of interest
         note_as_built(out, job.bundle)
-    _keep(job, deployment, report)
+    keep_deployment(job, deployment, report)
     recorded = None
     if report is not None:
         recorded = record_run(
@@ -379,30 +377,6 @@ def _carry_out(
             raise  # the release that failed is the one that was there before
     if refused is not None:
         assert report is not None
-        raise _with_report(refused, out, job, report)
+        raise refused_with_report(refused, out, job, report)
     assert deployment is not None
     return job, deployment, report
-
-
-def _with_report(
-    exc: FindingsError, out: Output, job: Job, report: BenchmarkReport
-) -> FindingsError:
-    """Leave the report of a release that was refused, and name it in the error."""
-    from edgesdk.report.files import write_report
-
-    assert job.folder is not None
-    with busy("draw the report"):
-        written = write_report(report, job.folder)
-    show_outcome(out, report, [("report", written.html)])
-    return FindingsError(str(exc), hint=exc.hint, **exc.facts, report=str(written.json))
-
-
-def _keep(job: Job, deployment: Deployment, report: BenchmarkReport | None) -> None:
-    if job.folder is None:
-        return
-    write_receipt(job.folder, deployment.to_json())
-    if report is not None:
-        from edgesdk.report.files import write_report
-
-        with busy("draw the report"):
-            write_report(report, job.folder)

@@ -1,4 +1,4 @@
-"""What `edgesdk deploy` shows in the end."""
+"""What `edgesdk deploy` shows in the end, and leaves in the folder of the run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 from edgesdk.cli.deltas import delta_text
 from edgesdk.cli.devicelink import probation_text, short_id
 from edgesdk.cli.output import Output, size_text
+from edgesdk.cli.progress import busy
 from edgesdk.cli.report import show_outcome
+from edgesdk.cli.runfolder import write_receipt
+from edgesdk.errors import FindingsError
 
 if TYPE_CHECKING:
     from edgesdk.bench.values import BenchmarkReport
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
     from edgesdk.deploy.values import Deployment
     from edgesdk.devices.inventory import Device
 
-__all__ = ["show_deployment"]
+__all__ = ["keep_deployment", "refused_with_report", "show_deployment"]
 
 
 def show_deployment(
@@ -60,3 +63,28 @@ def _receipt_rows(device: Device, deployment: Deployment) -> list[tuple[str, obj
         ("probation", probation_text(deployment.probation, device.name)),
         ("previous", previous),
     ]
+
+
+def refused_with_report(
+    exc: FindingsError, out: Output, job: Job, report: BenchmarkReport
+) -> FindingsError:
+    """Leave the report of a release that was refused, and name it in the error."""
+    from edgesdk.report.files import write_report
+
+    assert job.folder is not None
+    with busy("draw the report"):
+        written = write_report(report, job.folder)
+    show_outcome(out, report, [("report", written.html)])
+    return FindingsError(str(exc), hint=exc.hint, **exc.facts, report=str(written.json))
+
+
+def keep_deployment(job: Job, deployment: Deployment, report: BenchmarkReport | None) -> None:
+    """Write the receipt and the report into the folder of the run, where it has one."""
+    if job.folder is None:
+        return
+    write_receipt(job.folder, deployment.to_json())
+    if report is not None:
+        from edgesdk.report.files import write_report
+
+        with busy("draw the report"):
+            write_report(report, job.folder)
