@@ -20,7 +20,7 @@ PYTEST := $(BIN)/python -m pytest
 # two workers: the tests spend much of their time waiting for agents
 WORKERS ?= 2
 
-.PHONY: install demo test test-quick ci-long lint perf faults lock debian-packages clean
+.PHONY: install demo test test-quick ci-long lint perf faults lock debian-packages long-packages clean
 
 install: $(STAMP)
 
@@ -37,8 +37,13 @@ demo: install
 		--calib configs/demo/calib.npz --data configs/demo/test.npz \
 		--baseline -o $(RUNS)/demo
 
+# a browser, 400 MB with all it needs: the report page is opened in it
+long-packages:
+	@$(MAKE) --no-print-directory debian-packages \
+		MORE="$$(command -v chromium chromium-browser google-chrome >/dev/null || echo chromium)"
+
 debian-packages:
-	@missing=""; \
+	@missing="$(MORE)"; \
 	test -x /usr/sbin/sshd || missing="$$missing openssh-server"; \
 	command -v ssh-keygen >/dev/null || missing="$$missing openssh-client"; \
 	command -v cc >/dev/null || missing="$$missing gcc libc6-dev"; \
@@ -62,7 +67,7 @@ test: install debian-packages lint
 test-quick: install
 	$(PYTEST) -n $(WORKERS) -m "not slow and not perf and not faults and not hardware and not long"
 
-ci-long: install debian-packages
+ci-long: install long-packages
 	$(PYTEST) -m long
 
 perf: install

@@ -7,7 +7,31 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["OnNote", "OnProgress", "Progress", "RateMeter", "ignore_note", "ignore_progress"]
+__all__ = [
+    "LiveFigures",
+    "OnNote",
+    "OnProgress",
+    "Progress",
+    "RateMeter",
+    "ignore_note",
+    "ignore_progress",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveFigures:
+    """What a measurement that goes on has to tell; what is not known is None or empty.
+
+    ``recent_ms`` are some of the runs since the last time, ``half_width`` that of the interval
+    of the median as a share of it. ``cpu_mhz`` is the mean clock, ``temp_c`` the warmest zone,
+    ``limited`` says whether something holds the clock down.
+    """
+
+    recent_ms: tuple[float, ...] = ()
+    half_width: float | None = None
+    cpu_mhz: float | None = None
+    temp_c: float | None = None
+    limited: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +40,7 @@ class Progress:
 
     ``total`` is None where it is not known; ``unit`` is ``"B"`` for bytes, else a plural noun.
     A step is over when ``done == total``. ``rate_per_s`` is how many units a second are done
-    now, None where nobody has measured it.
+    now, None where nobody has measured it. ``live`` is what a measurement has found so far.
     """
 
     step: str
@@ -24,6 +48,7 @@ class Progress:
     total: int | None = None
     unit: str = ""
     rate_per_s: float | None = None
+    live: LiveFigures | None = None
 
     @property
     def left_s(self) -> float | None:

@@ -104,11 +104,15 @@ def releases(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame
 
 
 def gc(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:
-    """Remove releases and engines that nobody needs."""
-    budget = None
+    """Remove releases and engines that nobody needs, or one release that is named."""
+    budget = only = None
+    if meta.get("bundle") is not None:
+        only = asking.sha256(meta, "bundle")
     if meta.get("budget_bytes") is not None:
         budget = asking.whole(meta, "budget_bytes", 0, 1 << 50)
     agent.path.repair()  # it must not lead to what goes now
-    found = agent.releases.collect(budget)
+    found = agent.releases.collect(budget, only)
     found["freed_bytes"] += later.finishing.collect_engines(agent)
+    if agent.root.has_folder("samples"):
+        found["freed_bytes"] += agent.packs.clear()
     return Frame(found)

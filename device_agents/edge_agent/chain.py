@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import array
-import gc
 import os
 import time
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from edge_agent import runtimes
+from edge_agent.loops import MAX_SAMPLES, Call, Measurement, measure_one_stream
+from edge_agent.pacing import Pace
 from edge_agent.runtimes.base import Part, RawTensor, RuntimeFailed
 from edgesdk.wire.manifest import part_file_name
 
-__all__ = ["Chain", "Measurement", "RuntimeGone", "find_runtime", "options_of"]
+__all__ = ["Chain", "RuntimeGone", "find_runtime", "options_of"]
 
-_BLOCK = 1 << 16
-_REPORT_NS = 500_000_000
 _MAX_REASON = 600
-#: One reply holds eight bytes for each run.
-MAX_SAMPLES = 4 << 20
 
 
 class RuntimeGone(Exception):
@@ -86,28 +82,28 @@ def _nobody(way: int, runtime: str) -> None:
     """Tell nobody."""
 
 
-class Measurement:
-    """What one benchmark collected: nanoseconds per run, and per run and part.
+def _is_open(record: Dict[str, Any]) -> bool:
+    """Say whether a part leaves the first extent of all it takes and gives open."""
+    shapes = [value.get("shape") for value in record["inputs"] + record["outputs"]]
+    return all(shape and type(shape[0]) is not int for shape in shapes)
 
-    ``parts`` is what the runtimes' own calls took; ``samples`` are with all hand-over.
-    """
 
-    def __init__(self, limit: int, parts: int) -> None:
-        first = min(limit, _BLOCK) if limit else _BLOCK
-        self.samples = array.array("Q", bytes(8 * first))
-        self.parts = [array.array("Q", bytes(8 * first)) for _ in range(parts)]
-        self.runs = 0
-        self.wall_ns = 0
+def _stacked(vectors: List[Dict[str, RawTensor]]) -> Dict[str, RawTensor]:
+    """Give several vectors as one, along the first extent."""
+    found = {}
+    for name, first in vectors[0].items():
+        values = [vector[name] for vector in vectors]
+        if any(value.shape[1:] != first.shape[1:] for value in values):
+            raise RuntimeFailed("the inputs {!r} are of several shapes".format(name))
+        shape = [sum(value.shape[0] for value in values)] + first.shape[1:]
+        found[name] = RawTensor(first.dtype, shape, b"".join(v.data for v in values))
+    return found
 
-    def grow(self) -> None:
-        """Make room for another block."""
-        for samples in [self.samples] + self.parts:
-            samples.frombytes(bytes(8 * _BLOCK))
 
-    def cut(self) -> None:
-        """Drop what was not used."""
-        for samples in [self.samples] + self.parts:
-            del samples[self.runs :]
+def _each(calls: List[Call]) -> None:
+    """Make several calls, one after the other."""
+    for function, arguments in calls:
+        function(*arguments)
 
 
 class Chain:
@@ -126,6 +122,9 @@ class Chain:
         self.parts = []  # type: List[Part]
         self.records = []  # type: List[Dict[str, Any]]
         self.module_files = []  # type: List[str]
+        #: Whether every part takes several inferences in one call.
+        self.is_open = True
+        self._loads = []  # type: List[Callable[[], Part]]
 
     def load(
         self,
@@ -189,6 +188,8 @@ class Chain:
             way, files = _with_spare(way, files, len(self.records))
         options = options_of(way, threads, cache_dir, alone=self._alone)
         part = module.load(files, way, options)
+        self._loads.append(lambda: module.load(files, way, options))
+        self.is_open = self.is_open and _is_open(way)
         detail = part.describe()
         if reasons:
             detail = dict(detail, fell_back=list(reasons))
@@ -204,18 +205,58 @@ class Chain:
             }
         )
 
-    def _feeds(self, part: Part, values: Dict[str, Any]) -> Any:
+    def twin(self) -> Chain:
+        """Another chain of the same parts, that may run while this one does."""
+        chain = Chain(self.inputs, self.outputs, len(self.parts))
+        for part, load in zip(self.parts, self._loads):
+            chain.parts.append(part.twin() or load())
+        chain.records, chain.module_files = self.records, self.module_files
+        chain._loads, chain.is_open = self._loads, self.is_open
+        return chain
+
+    def feeds(self, part: Part, values: Dict[str, Any]) -> Any:
+        """What a part takes, out of all the values there are."""
         missing = [name for name in part.input_names if name not in values]
         if missing:
             raise RuntimeFailed("nothing gives the tensor {!r}".format(missing[0]))
         return part.prepare(values)
+
+    def calls(self, vectors: List[Dict[str, RawTensor]], batch: int = 1) -> List[Call]:
+        """Give the call of each vector, with that many inferences in each.
+
+        One part: the runtime's own call. Several inferences are one call with longer tensors
+        where the parts leave their first extent open, else one call after the other.
+        """
+        count = len(vectors)
+        if batch > 1 and self.is_open:
+            groups = [[vectors[(i + j) % count] for j in range(batch)] for i in range(count)]
+            return self.calls([_stacked(group) for group in groups])
+        found = []  # type: List[Call]
+        for values in vectors:
+            feeds = self.feeds(self.parts[0], values)
+            one = self.parts[0].bind(feeds)
+            found.append(one if len(self.parts) == 1 else (self._through, (values, feeds)))
+        if batch == 1:
+            return found
+        return [
+            (_each, ([found[(i + j) % count] for j in range(batch)],)) for i in range(count)
+        ]
+
+    def _through(self, vector: Dict[str, RawTensor], feeds: Any) -> None:
+        """Run all parts, the first on what was prepared for it."""
+        values = dict(vector)  # type: Dict[str, Any]
+        for number, part in enumerate(self.parts):
+            if number:
+                feeds = part.prepare(values)
+            function, arguments = part.bind(feeds)
+            values.update(part.named(function(*arguments)))
 
     def run(self, inputs: Dict[str, RawTensor]) -> Tuple[Dict[str, Any], List[int]]:
         """Run every part once; give the bundle's outputs and nanoseconds per part."""
         values = dict(inputs)  # type: Dict[str, Any]
         spent = []
         for part in self.parts:
-            feeds = self._feeds(part, values)
+            feeds = self.feeds(part, values)
             function, arguments = part.bind(feeds)
             start = time.perf_counter_ns()
             result = function(*arguments)
@@ -233,108 +274,21 @@ class Chain:
         warmup_runs: int,
         runs: int,
         duration_s: float,
-        report: Callable[[str, int, Optional[int]], None],
+        report: Callable[..., None],
     ) -> Measurement:
         """Run the vectors in turn until ``runs`` or ``duration_s`` is reached.
 
         The clock is read right before and right after the runtime's own call (one part), or
         around all parts with their hand-over (several). Garbage collection is off meanwhile.
         """
-        loop = self._measure_one if len(self.parts) == 1 else self._measure_all
-        gc.collect()
-        gc.disable()
-        try:
-            if warmup_runs:
-                warm = Measurement(warmup_runs, len(self.parts))
-                loop(vectors, warm, warmup_runs, 0, report=report, step="warm up")
-            found = Measurement(runs, len(self.parts))
-            stop_ns = int(duration_s * 1e9)
-            limit = min(runs or MAX_SAMPLES, MAX_SAMPLES)
-            loop(vectors, found, limit, stop_ns, report=report, step="run")
-        finally:
-            gc.enable()
-        found.cut()
-        if len(self.parts) == 1:
-            found.parts = [found.samples]
-        return found
-
-    def _measure_one(
-        self,
-        vectors: List[Dict[str, RawTensor]],
-        found: Measurement,
-        limit: int,
-        duration_ns: int,
-        *,
-        report: Callable[[str, int, Optional[int]], None],
-        step: str,
-    ) -> None:
-        part = self.parts[0]
-        bound = [part.bind(self._feeds(part, values)) for values in vectors]
-        count = len(bound)
-        clock = time.perf_counter_ns
-        samples = found.samples
-        total = limit if not duration_ns else None
-        index = 0
-        began = clock()
-        stop = began + duration_ns if duration_ns else began + (1 << 62)
-        tick = min(stop, began + _REPORT_NS)
-        while index < limit:
-            function, arguments = bound[index % count]
-            if index == len(samples):
-                found.grow()
-            start = clock()
-            function(*arguments)
-            end = clock()
-            samples[index] = end - start
-            index += 1
-            if end >= tick:
-                if end >= stop:
-                    break
-                report(step, index, total)
-                tick = min(stop, clock() + _REPORT_NS)
-        found.runs = index
-        found.wall_ns = clock() - began
-
-    def _measure_all(
-        self,
-        vectors: List[Dict[str, RawTensor]],
-        found: Measurement,
-        limit: int,
-        duration_ns: int,
-        *,
-        report: Callable[[str, int, Optional[int]], None],
-        step: str,
-    ) -> None:
-        parts = self.parts
-        first = [self._feeds(parts[0], values) for values in vectors]
-        count = len(vectors)
-        clock = time.perf_counter_ns
-        total = limit if not duration_ns else None
-        index = 0
-        began = clock()
-        stop = began + duration_ns if duration_ns else began + (1 << 62)
-        tick = min(stop, began + _REPORT_NS)
-        while index < limit:
-            if index == len(found.samples):
-                found.grow()
-            values = dict(vectors[index % count])  # type: Dict[str, Any]
-            feeds = first[index % count]
-            start = clock()
-            for number, part in enumerate(parts):
-                if number:
-                    feeds = part.prepare(values)
-                function, arguments = part.bind(feeds)
-                called = clock()
-                result = function(*arguments)
-                found.parts[number][index] = clock() - called
-                values.update(part.named(result))
-            last = clock()
-            found.samples[index] = last - start
-            index += 1
-            if last >= tick:
-                if last >= stop:
-                    break
-                report(step, index, total)
-                tick = min(stop, clock() + _REPORT_NS)
-        found.runs = index
-        found.wall_ns = clock() - began
+        warm_up = Pace(
+            least=warmup_runs, most=warmup_runs, duration_ns=0, report=report, step="warm up"
+        )
+        pace = Pace(
+            least=min(runs or MAX_SAMPLES, MAX_SAMPLES),
+            most=MAX_SAMPLES,
+            duration_ns=int(duration_s * 1e9),
+            report=report,
+            step="run",
+        )
+        return measure_one_stream(self, vectors, warm_up if warmup_runs else None, pace)

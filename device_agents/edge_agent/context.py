@@ -44,7 +44,7 @@ class Context:
 
     def event(self, meta: Dict[str, Any]) -> None:
         """Tell the host how far the work is; only known fields of ``meta`` go out."""
-        kept = {k: meta[k] for k in ("event", "step", "done", "total") if k in meta}
+        kept = {k: meta[k] for k in ("event", "step", "done", "total", "live") if k in meta}
         self._send_event(kept)
 
     def is_cancelled(self) -> bool:

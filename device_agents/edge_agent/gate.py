@@ -29,11 +29,12 @@ def gate(agent: Agent, op: str, meta: Dict[str, Any]) -> None:
     named = [meta.get("bundle")]  # type: List[Any]
     if op == "rollback":
         named.append(agent.slots.bundle("previous"))
-    release = meta.get("release")
-    if isinstance(release, str) and release in SLOTS:
-        release = agent.slots.bundle(release)
-    if release != agent.slots.bundle("current"):
-        named.append(release)
+    for field in ("release", "against"):
+        release = meta.get(field)
+        if isinstance(release, str) and release in SLOTS:
+            release = agent.slots.bundle(release)
+        if release != agent.slots.bundle("current"):
+            named.append(release)
     for bundle in named:
         if is_sha256(bundle):  # else there is none, or the operation itself says what is wrong
             agent.policy.demand(bundle, _name_of(agent, op, bundle))

@@ -21,8 +21,9 @@ __all__ = ["Part", "has", "import_all"]
 _NAMES = {
     name: "edge_agent." + name
     for name in (
-        *("activation", "assemble", "child", "describing", "finishing", "lanes", "line_gate"),
-        *("loading", "measuring", "memory", "policy_ops", "probe", "profiling", "runtimes"),
+        *("activation", "assemble", "benching", "child", "describing", "evaluating"),
+        *("finishing", "lanes", "line_gate", "loading", "measuring", "memory", "pairing"),
+        *("policy_ops", "probe", "profiling", "runtimes"),
         *("serving", "signing", "signing_keys", "watch"),
     )
 }

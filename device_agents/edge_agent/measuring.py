@@ -1,8 +1,7 @@
-"""The operations that need a worker: check, run and bench."""
+"""The operations that need a worker: check and run; `edge_agent.benching` has bench."""
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
@@ -12,7 +11,6 @@ from edge_agent.compare import compare, same_twice, tolerance_of
 from edge_agent.loading import Loaded
 from edge_agent.refusals import Refused
 from edge_agent.slots import utc_now
-from edge_agent.telemetry import Sampler, static_conditions
 from edgesdk.wire import codes
 from edgesdk.wire.frames import Frame
 from edgesdk.wire.limits import MAX_BODY_BYTES, MAX_TENSOR_BYTES
@@ -22,14 +20,20 @@ if TYPE_CHECKING:
     from edge_agent.agent import Agent
     from edge_agent.context import Context
 
-__all__ = ["bench", "check", "check_vectors", "load_release", "run", "stored_vector"]
+__all__ = [
+    "MAX_TIMEOUT_S",
+    "check",
+    "check_vectors",
+    "infer_once",
+    "load_release",
+    "run",
+    "slice_tensors",
+    "stored_vector",
+]
 
 _CHECK_TIMEOUT_S = 300.0
 _RUN_TIMEOUT_S = 120.0
-_MAX_TIMEOUT_S = 86_400.0
-#: A benchmark's worker reports twice a second; one inference may take this long.
-_SILENCE_S = 300.0
-_MAX_RUNS = 4 << 20
+MAX_TIMEOUT_S = 86_400.0
 
 
 def load_release(
@@ -58,7 +62,7 @@ def load_release(
         )
 
 
-def _infer(
+def infer_once(
     loaded: Loaded,
     specs: List[Dict[str, Any]],
     body: bytes,
@@ -90,7 +94,7 @@ def _infer(
     return reply, cold_ms
 
 
-def _slice(specs: List[Dict[str, Any]], body: Any) -> Tuple[List[Dict[str, Any]], bytes]:
+def slice_tensors(specs: List[Dict[str, Any]], body: Any) -> Tuple[List[Dict[str, Any]], bytes]:
     """Cut the tensors of ``specs`` out of ``body`` into bytes of their own."""
     view = memoryview(body)
     moved, pieces, offset = [], [], 0
@@ -107,14 +111,14 @@ def _slice(specs: List[Dict[str, Any]], body: Any) -> Tuple[List[Dict[str, Any]]
 def run(agent: Agent, ctx: Context, meta: Dict[str, Any], body: bytes) -> Frame:
     """Run a release once on the inputs in ``body``."""
     bundle, manifest = agent.releases.need(asking.text(meta, "release"))
-    timeout_s = asking.number(meta, "timeout_s", 0.001, _MAX_TIMEOUT_S, default=_RUN_TIMEOUT_S)
+    timeout_s = asking.number(meta, "timeout_s", 0.001, MAX_TIMEOUT_S, default=_RUN_TIMEOUT_S)
     specs = asking.tensors(meta.get("tensors"), body, manifest["inputs"], bundle[:12])
     deadline = time.monotonic() + timeout_s
     with agent.worker_turn(ctx, bundle, manifest):
         loaded = load_release(agent, ctx, bundle, manifest, timeout_s=timeout_s)
         left_s = deadline - time.monotonic()
         with agent.probation.around(bundle, loads=False):
-            reply, _ = _infer(loaded, specs, body, left_s, allowed_s=timeout_s)
+            reply, _ = infer_once(loaded, specs, body, left_s, allowed_s=timeout_s)
     kept = {key: reply.meta[key] for key in ("tensors", "run_ms", "parts")}
     return Frame(kept, reply.body)
 
@@ -128,9 +132,7 @@ def check(agent: Agent, ctx: Context, meta: Dict[str, Any], body: bytes) -> Fram
     One that passes is timed as well, see `edge_agent.probe`; `activate` judges that.
     """
     bundle, manifest = agent.releases.need(asking.sha256(meta, "bundle"))
-    timeout_s = asking.number(
-        meta, "timeout_s", 0.001, _MAX_TIMEOUT_S, default=_CHECK_TIMEOUT_S
-    )
+    timeout_s = asking.number(meta, "timeout_s", 0.001, MAX_TIMEOUT_S, default=_CHECK_TIMEOUT_S)
     bound = probe.bound_of(agent, bundle, manifest, asking.microseconds(meta, "max_latency_us"))
     if not asking.flag(meta, "force"):
         known = agent.releases.passed(bundle)
@@ -188,10 +190,10 @@ def _run_vectors(
     total = len(manifest["checks"])
     for index, vector in enumerate(manifest["checks"]):
         blob = agent.store.blobs.read(vector["blob"]["sha256"], limit=vector["blob"]["bytes"])
-        specs, inputs = _slice(vector["inputs"], blob)
+        specs, inputs = slice_tensors(vector["inputs"], blob)
         if len(inputs) > MAX_TENSOR_BYTES:
             raise Refused(codes.BAD_REQUEST, "check vector {} is too large".format(index))
-        reply, cold = _infer(
+        reply, cold = infer_once(
             loaded, specs, inputs, deadline - time.monotonic(), allowed_s=timeout_s
         )
         cold_ms = cold if cold is not None else cold_ms
@@ -199,7 +201,7 @@ def _run_vectors(
         outputs = _judge(vector, seen, reply.body, blob)
         if not vector["expected"]:  # the host could not run the part
             left_s = deadline - time.monotonic()
-            again, _ = _infer(loaded, specs, inputs, left_s, allowed_s=timeout_s)
+            again, _ = infer_once(loaded, specs, inputs, left_s, allowed_s=timeout_s)
             outputs = same_twice(
                 reply.meta["tensors"], reply.body, again.meta["tensors"], again.body
             )
@@ -273,73 +275,6 @@ def _other_tensor(
     }
 
 
-# -- bench -----------------------------------------------------------------------------------
-
-
-def _bench_spec(meta: Dict[str, Any]) -> Dict[str, Any]:
-    spec = meta.get("spec")
-    if not isinstance(spec, dict):
-        raise Refused(codes.BAD_REQUEST, "spec is missing")
-    runs = asking.whole(spec, "runs", 0, _MAX_RUNS, default=0)
-    duration_s = asking.number(spec, "duration_s", 0, _MAX_TIMEOUT_S, default=0.0)
-    if not runs and not duration_s:
-        raise Refused(codes.BAD_REQUEST, "spec names neither runs nor duration_s")
-    return {
-        "warmup_runs": asking.whole(spec, "warmup_runs", 0, 1 << 20, default=0),
-        "runs": runs,
-        "duration_s": duration_s,
-        "threads": asking.whole(spec, "threads", 0, 1024, default=0) or None,
-        "fresh": asking.flag(spec, "fresh"),
-        "sample_conditions": asking.flag(spec, "sample_conditions", default=True),
-    }
-
-
-def bench(agent: Agent, ctx: Context, meta: Dict[str, Any], body: bytes) -> Frame:
-    """Measure a release on its own check vectors, run after run, in its worker."""
-    bundle, manifest = agent.releases.need(asking.text(meta, "release"))
-    spec = _bench_spec(meta)
-    timeout_s = asking.number(meta, "timeout_s", 0.001, _MAX_TIMEOUT_S, default=_SILENCE_S)
-    started = utc_now()
-    cold_ms = first_ms = None
-    vectors = [stored_vector(agent, vector) for vector in manifest["checks"]]
-    with agent.worker_turn(ctx, bundle, manifest):
-        loaded = load_release(
-            agent,
-            ctx,
-            bundle,
-            manifest,
-            threads=spec["threads"],
-            fresh=spec["fresh"],
-            timeout_s=timeout_s,
-        )
-        was_new = loaded.fresh
-        with agent.probation.around(bundle, loads=False):
-            if was_new:
-                first = manifest["checks"][0]["blob"]
-                blob = agent.store.blobs.read(first["sha256"], limit=first["bytes"])
-                specs, inputs = _slice(manifest["checks"][0]["inputs"], blob)
-                reply, cold_ms = _infer(loaded, specs, inputs, timeout_s)
-                first_ms = reply.meta["run_ms"]
-            reply, conditions = _measure(loaded, ctx, spec, vectors, timeout_s)
-    for part in reply.meta["parts"]:
-        planned = manifest["parts"][part["index"]]["backend"]
-        part["backend"] = loaded.runtimes[part["index"]].get("backend") or planned
-    result = {
-        "runs": reply.meta["runs"],
-        "warmup_runs": spec["warmup_runs"],
-        "cold_start_ms": cold_ms,
-        "load_ms": loaded.load_ms if was_new else None,
-        "first_run_ms": first_ms,
-        "peak_rss_bytes": reply.meta["peak_rss_bytes"],
-        "wall_s": reply.meta["wall_s"],
-        "started": started,
-        "conditions": conditions,
-        "runtimes": loaded.runtimes,
-        "parts": reply.meta["parts"],
-    }
-    return Frame(result, reply.body)
-
-
 def stored_vector(agent: Agent, vector: Dict[str, Any]) -> Dict[str, Any]:
     """Say where the inputs of a check vector lie, for a worker to read."""
     sha256 = vector["blob"]["sha256"]
@@ -349,27 +284,3 @@ def stored_vector(agent: Agent, vector: Dict[str, Any]) -> Dict[str, Any]:
         "path": os.path.join(agent.store.blobs.path, sha256),
         "tensors": vector["inputs"],
     }
-
-
-def _measure(
-    loaded: Loaded,
-    ctx: Context,
-    spec: Dict[str, Any],
-    vectors: List[Dict[str, Any]],
-    timeout_s: float,
-) -> Tuple[Frame, Dict[str, Any]]:
-    request = {key: spec[key] for key in ("warmup_runs", "runs", "duration_s")}
-    static = static_conditions()
-    sampler = Sampler() if spec["sample_conditions"] else None
-    try:
-        reply = loaded.worker.request(
-            {"op": "bench"},
-            json.dumps(dict(request, vectors=vectors)).encode("utf-8"),
-            timeout_s=timeout_s,
-            doing="running the benchmark",
-            on_event=ctx.event,
-            each_event_s=timeout_s,
-        )
-    finally:
-        samples = sampler.finish() if sampler is not None else []
-    return reply, {"static": static, "samples": samples}

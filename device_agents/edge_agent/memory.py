@@ -34,7 +34,8 @@ class Memory:
         files = sum(size for _, _, size in part_files(manifest))
         return self._seen.get(bundle, _BARE_WORKER_BYTES + 2 * files)
 
-    def has_room(self, bundle: str, manifest: Dict[str, Any]) -> bool:
-        """Say whether a worker of ``bundle`` fits beside all that runs now."""
+    def has_room(self, bundle: str, manifest: Dict[str, Any], *, besides: int = 0) -> bool:
+        """Say whether a worker of ``bundle`` fits beside all that runs now, and ``besides``."""
         available = self._available()
-        return available is None or available >= self.need(bundle, manifest) + _RESERVE_BYTES
+        wanted = self.need(bundle, manifest) + besides + _RESERVE_BYTES
+        return available is None or available >= wanted

@@ -332,24 +332,39 @@ class Releases:
             "state": self._slots.state_of(bundle),
         }
 
-    def collect(self, budget_bytes: Optional[int]) -> Dict[str, Any]:
+    def collect(
+        self, budget_bytes: Optional[int], only: Optional[str] = None
+    ) -> Dict[str, Any]:
         """Remove releases that no slot holds, oldest first, and blobs nobody needs.
 
         What a device on probation would return to stays.
 
-        With a budget only as many go as it takes for the blobs to fit in it.
+        With a budget only as many go as it takes for the blobs to fit in it. With ``only`` that
+        one goes and no other, from the place of a candidate too.
+
+        Raises:
+            Refused: ``only`` is current, previous, or what the device would return to.
         """
         with self._store.lock:
+            if only is not None:
+                self._slots.withdraw(only)
+                if self._slots.is_needed(only):
+                    raise Refused(
+                        codes.BAD_REQUEST,
+                        "cannot remove {}: a slot holds it".format(only[:12]),
+                        bundle=only,
+                    )
             kept = {}  # type: Dict[str, Dict[str, int]]
             for bundle in self.ids():
                 manifest = self.manifest(bundle)
                 kept[bundle] = {} if manifest is None else dict(deployed_blobs(manifest))
             removed = []
             for bundle in sorted(kept, key=self._number):
-                if self._slots.is_needed(bundle):
+                if self._slots.is_needed(bundle) or only not in (None, bundle):
                     continue
                 held = {k: v for blobs in kept.values() for k, v in blobs.items()}
-                if budget_bytes is not None and sum(held.values()) <= budget_bytes:
+                fits = budget_bytes is not None and sum(held.values()) <= budget_bytes
+                if fits and only is None:
                     break
                 going = "old-" + bundle
                 self._folder.remove(going)

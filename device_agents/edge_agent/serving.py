@@ -42,7 +42,7 @@ _TIMEOUT_S = 30.0
 _MAX_TIMEOUT_S = 3600.0
 _CURRENT = {"release": "current"}
 #: A host that measures wants the device to itself.
-_ALONE = ("bench", "profile")
+_ALONE = ("bench", "pair", "profile")
 
 
 #: Objects, by raising, to a release that is about to answer: its id, its manifest.

@@ -222,6 +222,12 @@ class Slots:
                 entry = {"bundle": bundle, "since": utc_now(), "confirmed": False}
                 self._switch(candidate=entry)
 
+    def withdraw(self, bundle: str) -> None:
+        """Leave no candidate where it is ``bundle``; other slots keep what they hold."""
+        with self.lock:
+            if self.bundle("candidate") == bundle:
+                self._switch(candidate=None)
+
     def _last_good(self, *, watched: bool) -> Optional[str]:
         """Where a device returns to from what becomes current next.
 

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import json
 import os
 import platform
 import resource
 import select
 import signal
-import statistics
 import sys
 import threading
 import time
-from typing import Any, Dict, List, NoReturn, Optional
+from typing import Any, Callable, Dict, List, NoReturn, Optional
 
 from edge_agent import runtimes
 from edge_agent.chain import Chain, RuntimeGone, find_runtime, options_of
@@ -129,6 +129,7 @@ class _Worker:
             "load": self._load,
             "run": self._run,
             "bench": self._bench,
+            "evaluate": self._evaluate,
             "profile": self._profile,
             "finish": self._finish,
         }
@@ -226,6 +227,9 @@ class _Worker:
                     )
                 ) from exc
         self._chain = chain
+        # what is loaded stays: a collection before each block need not look at it again
+        gc.collect()
+        gc.freeze()
         self.send(
             {
                 "ok": True,
@@ -273,33 +277,19 @@ class _Worker:
         self.send(reply, *pieces)
 
     def _bench(self, frame: Frame) -> None:
+        from edge_agent.timing import make_benchmark
+
         chain, meta = self._loaded(), load_json(frame.body)
-        found = chain.measure(
-            [_read_vector(vector) for vector in meta["vectors"]],
-            warmup_runs=meta["warmup_runs"],
-            runs=meta["runs"],
-            duration_s=meta["duration_s"],
-            report=self._report,
-        )
-        whole = sum(found.samples) or 1
-        parts = [
-            {
-                "index": index,
-                "runtime": chain.records[index]["runtime"],
-                "median_ms": statistics.median(samples) / 1e6 if found.runs else None,
-                "share": sum(samples) / whole,
-            }
-            for index, samples in enumerate(found.parts)
-        ]
-        samples = found.samples
-        reply = {
-            "ok": True,
-            "runs": found.runs,
-            "wall_s": found.wall_ns / 1e9,
-            "peak_rss_bytes": peak_rss_bytes(),
-            "parts": parts,
-        }
-        self.send(reply, _little_endian(samples))
+        makers = [_reader(vector) for vector in meta["vectors"]]
+        found, reply = make_benchmark(chain, meta, makers, self._report)
+        reply = dict(reply, ok=True, peak_rss_bytes=peak_rss_bytes())
+        self.send(reply, _little_endian(found.samples))
+
+    def _evaluate(self, frame: Frame) -> None:
+        from edge_agent.evaluator import evaluate_pack
+
+        reply, body = evaluate_pack(self._loaded(), frame.meta, frame.body, self._report)
+        self.send(reply, body)
 
     def _profile(self, frame: Frame) -> None:
         from edge_agent.offload import profile_parts, time_chain
@@ -331,13 +321,22 @@ class _Worker:
         )
         self.send(dict(found, ok=True))
 
-    def _report(self, step: str, done: int, total: Optional[int]) -> None:
-        self.send({"event": "progress", "step": step, "done": done, "total": total})
+    def _report(
+        self, step: str, done: int, total: Optional[int], live: Optional[Dict[str, Any]] = None
+    ) -> None:
+        event = {"event": "progress", "step": step, "done": done, "total": total}
+        self.send(dict(event, **live) if live else event)
+
+
+def _reader(vector: Dict[str, Any]) -> Callable[[], Dict[str, RawTensor]]:
+    """Read the bytes of a vector; give what makes tensors of them."""
+    with open(vector["path"], "rb") as stream:
+        data = stream.read()
+    return lambda: _named_tensors(vector["tensors"], data)
 
 
 def _read_vector(vector: Dict[str, Any]) -> Dict[str, RawTensor]:
-    with open(vector["path"], "rb") as stream:
-        return _named_tensors(vector["tensors"], stream.read())
+    return _reader(vector)()
 
 
 def _little_endian(samples: Any) -> bytes:

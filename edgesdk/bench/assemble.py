@@ -10,7 +10,9 @@ import edgesdk
 from edgesdk.bench.conditions import describe_conditions
 from edgesdk.bench.measurements import Measurements, RuntimeRecord
 from edgesdk.bench.offload_values import Offload
+from edgesdk.bench.procedure import throughput
 from edgesdk.bench.statistics import make_latency, throughput_per_s
+from edgesdk.bench.trust import grade_measured
 from edgesdk.bench.values import (
     Accuracy,
     Baseline,
@@ -96,6 +98,7 @@ def assemble_report(
     )
     now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     samples = measured.samples_ms if measured else ()
+    conditions = describe_conditions(measured, spec, cpu_count=device.cpu_count)
     return BenchmarkReport(
         schema="edgesdk.report/1",
         created=created or now,
@@ -115,15 +118,17 @@ def assemble_report(
         cold_start_ms=measured.cold_start_ms if measured else None,
         load_ms=measured.load_ms if measured else None,
         first_run_ms=measured.first_run_ms if measured else None,
-        throughput_per_s=throughput_per_s(samples),
+        throughput_per_s=throughput(measured, spec),
         peak_rss_bytes=measured.peak_rss_bytes if measured else None,
-        conditions=describe_conditions(measured, spec, cpu_count=device.cpu_count),
+        conditions=conditions,
         placement=placement,
         accuracy=accuracy,
         baseline=baseline,
         contest=contest,
         repeat=tuple(repeat),
         offload=offload,
+        trust=grade_measured(measured, conditions, spec, cpu_count=device.cpu_count),
+        procedure=measured.procedure if measured else None,
     )
 
 

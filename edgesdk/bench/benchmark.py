@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgesdk.bench.accuracy import Judged, Run, judge_outputs
-from edgesdk.bench.assemble import assemble_report, device_record, make_baseline
+from edgesdk.bench.assemble import NO_ACCURACY, assemble_report, device_record, make_baseline
+from edgesdk.bench.link_time import with_link_time
+from edgesdk.bench.measurements import Measurements
 from edgesdk.bench.offload import ask_offload
 from edgesdk.bench.offload_values import Offload
-from edgesdk.bench.run import take_measurements
+from edgesdk.bench.run import OnLive, ignore_live, take_measurements
 from edgesdk.bench.values import BenchmarkReport, BenchSpec, Contest
 from edgesdk.devices.facts import read_facts
+from edgesdk.errors import EdgeError
 from edgesdk.progress import OnProgress, ignore_progress
 
 if TYPE_CHECKING:
@@ -21,7 +26,11 @@ if TYPE_CHECKING:
     from edgesdk.devices.session import Session
     from edgesdk.profiles.values import TargetProfile
 
-__all__ = ["run_benchmark"]
+__all__ = ["ADAPTIVE", "run_benchmark"]
+
+#: What is measured where nothing else is said: until the runs get no faster, then 400 runs and
+#: as many more as the median needs to be known to within 1 %, for which 2 s must do.
+ADAPTIVE = BenchSpec(settle=True, until=0.01, patience_s=2.0)
 
 
 def run_benchmark(
@@ -41,6 +50,8 @@ def run_benchmark(
     latency: bool = True,
     repeat: tuple[str, ...] = (),
     offload: Offload | None = None,
+    on_broken: Callable[[EdgeError], None] | None = None,
+    on_live: OnLive = ignore_live,
     on_progress: OnProgress = ignore_progress,
 ) -> BenchmarkReport:
     """Measure a bundle that the device holds, judge its outputs, and make the report.
@@ -51,7 +62,7 @@ def run_benchmark(
         session: The device, which holds the bundle and, where there is one, the baseline.
         bundle: What is measured.
         device: How the device is called and reached.
-        spec: How often and how long; the default where it is None.
+        spec: How often and how long; `ADAPTIVE` where it is None.
         profile: The target, which says what of it is an accelerator.
         deployment: The receipt, where the bundle was deployed in this session.
         data: Labelled data to evaluate on the device.
@@ -63,6 +74,9 @@ def run_benchmark(
         latency: Whether to measure latency at all, or only to judge the outputs.
         repeat: Commands that would repeat this, for the report.
         offload: What ran where, where that was asked before.
+        on_broken: Told what broke the measurement off after some counted runs; the report
+            then has what had arrived, and says so. None raises it.
+        on_live: Told twice a second how a measurement stands.
         on_progress: Told of runs and samples.
 
     Raises:
@@ -70,7 +84,8 @@ def run_benchmark(
         LinkError: The link broke.
         DataError: The labelled data does not go with the outputs.
     """
-    spec = spec if spec is not None else BenchSpec()
+    spec = spec if spec is not None else ADAPTIVE
+    facts = read_facts(session)
     backends = () if profile is None else profile.backends
     accelerators = frozenset(backend.id for backend in backends if backend.accelerator)
     beside = None
@@ -91,17 +106,32 @@ def run_benchmark(
         )
     measured = None
     if latency:
-        measured = take_measurements(session, bundle=bundle, spec=spec, on_progress=on_progress)
-    accuracy = judge_outputs(
-        session,
-        bundle,
-        check=_check_of(deployment),
-        data=data,
-        reference=reference,
-        known=known,
-        on_progress=on_progress,
-    )
-    if offload is None and latency:
+        measured = take_measurements(
+            session,
+            bundle=bundle,
+            spec=spec,
+            around=True,
+            keep_partial=on_broken is not None,
+            on_live=on_live,
+            on_progress=on_progress,
+        )
+    broken = None if measured is None else measured.broken
+    if broken is None:
+        measured = _with_link(session, bundle, device, measured)
+        accuracy = judge_outputs(
+            session,
+            bundle,
+            check=_check_of(deployment),
+            data=data,
+            reference=reference,
+            known=known,
+            on_progress=on_progress,
+        )
+    else:
+        assert on_broken is not None
+        on_broken(broken)
+        accuracy = NO_ACCURACY
+    if offload is None and latency and broken is None:
         offload = ask_offload(
             session, bundle, profile=profile, threads=spec.threads, on_progress=on_progress
         )
@@ -112,7 +142,7 @@ def run_benchmark(
         device=device_record(
             name=device.name,
             url=str(device.url),
-            facts=read_facts(session),
+            facts=facts,
             agent_version=session.hello.agent_version,
             agent_sha256=session.hello.agent_sha256,
         ),
@@ -128,3 +158,15 @@ def run_benchmark(
 
 def _check_of(deployment: Deployment | None) -> SelfCheck | None:
     return None if deployment is None else deployment.self_check
+
+
+def _with_link(
+    session: Session, bundle: Bundle, device: Device, measured: Measurements | None
+) -> Measurements | None:
+    """Add what a request takes beside the inference, where that was taken apart."""
+    procedure = None if measured is None else measured.procedure
+    if measured is None or procedure is None or procedure.around is None:
+        return measured
+    slow_line = device.url.scheme == "serial"
+    around = with_link_time(session, bundle, procedure.around, slow_line=slow_line)
+    return replace(measured, procedure=replace(procedure, around=around))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from edgesdk.bench.measurements import Measurements
+from edgesdk.bench.procedure_values import Procedure
 from edgesdk.bench.values import BenchSpec, Conditions, ConditionSample
 
 __all__ = ["describe_conditions", "mean_clock_mhz", "warmest_c"]
@@ -14,6 +15,11 @@ _CLOCK_SPREAD = 0.05
 _WARMING_C = 10.0
 #: A single stream needs one core for itself; load beyond this share of the cores is company.
 _BUSY_SHARE = 0.5
+#: Less is what any system does beside.
+_COMPANY_CORES = 0.1
+_SWAPPED_BYTES = 8 << 20
+#: Of the arrivals, those that may wait when the time is up: chance brings some at once.
+_LEFT_SHARE = 0.05
 
 
 def mean_clock_mhz(sample: ConditionSample) -> float | None:
@@ -54,8 +60,11 @@ def _notes(
             f"the device is emulated ({emulator}): a board takes other times, "
             "and another backend may be the faster one there"
         )
+    procedure = measured.procedure
+    if procedure is not None:
+        yield from _of_procedure(procedure, spec)
     done = len(measured.samples_ms)
-    if spec.runs and done < spec.runs:
+    if spec.runs and done < spec.runs and measured.broken is None:
         yield f"the time limit of {spec.duration_s or 0:g} s ended it after {done} runs"
     for name, value in measured.static.items():
         values = value if isinstance(value, tuple) else (value,)
@@ -77,9 +86,42 @@ def _notes(
         load = samples[0].load1
         if load > cpu_count * _BUSY_SHARE:
             yield f"other work ran at the start: a load of {load:.2f} on {cpu_count} cores"
+    swap = [s.swap_used_bytes for s in samples if s.swap_used_bytes is not None]
+    if swap and swap[-1] - swap[0] > _SWAPPED_BYTES:
+        yield f"memory was short: {(swap[-1] - swap[0]) >> 20} MiB more were swapped out"
     yield from _precisions(measured)
     if spec.sample_conditions and not samples:
         yield "the device tells nothing about clock, temperature or load"
+
+
+def _of_procedure(procedure: Procedure, spec: BenchSpec) -> Iterator[str]:
+    """Say what was odd in how the runs came about."""
+    if procedure.incomplete:
+        yield f"incomplete: {procedure.incomplete}"
+    for name, count in procedure.odd_outputs.items():
+        yield f"output {name} holds {count} elements that are NaN or infinite"
+    if procedure.clock_went_back:
+        yield (
+            f"the device's clock went back {procedure.clock_went_back} times; those runs are "
+            "left out"
+        )
+    if procedure.warm_up is not None and procedure.warm_up.settled is False:
+        yield f"it was not warm when counting began: {procedure.warm_up.how}"
+    width = procedure.half_width
+    if spec.until is not None and width is not None and width > spec.until:
+        yield (
+            f"the time was up before the median was known to within {spec.until:.2%}: "
+            f"it is to within {width:.2%}"
+        )
+    if procedure.others_cpu is not None and procedure.others_cpu > _COMPANY_CORES:
+        yield f"other processes took {procedure.others_cpu:.2f} cores while it was measured"
+    served = procedure.served
+    done = procedure.inferences // spec.batch
+    if served is not None and served.waiting_at_end > max(spec.streams, done * _LEFT_SHARE):
+        yield (
+            f"the device does not keep up with {spec.rate_per_s:g} arrivals per second: "
+            f"{served.waiting_at_end} waited when the time was up"
+        )
 
 
 def _precisions(measured: Measurements) -> Iterator[str]:

@@ -16,15 +16,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from edgesdk.bench.procedure_values import Procedure
 from edgesdk.bench.values import MAX_SAMPLES, ConditionSample, Scalar
-from edgesdk.errors import ProtocolError
+from edgesdk.errors import EdgeError, ProtocolError
 from edgesdk.wire.frames import Frame
 
 __all__ = [
     "Detail",
     "Measurements",
     "RuntimeRecord",
+    "items_of",
+    "mapping_of",
+    "number_of",
     "plain_detail",
+    "read_condition_samples",
     "read_measurements",
     "read_runtimes",
 ]
@@ -69,6 +74,9 @@ class Measurements:
     runtimes: tuple[RuntimeRecord, ...]
     part_median_ms: dict[int, float]
     part_share: dict[int, float]
+    procedure: Procedure | None = None
+    broken: EdgeError | None = None
+    """What broke the measurement off; then this is what had arrived until then."""
 
 
 def read_measurements(frame: Frame, *, device: str) -> Measurements:
@@ -86,8 +94,8 @@ def read_measurements(frame: Frame, *, device: str) -> Measurements:
             hint=_OTHER_AGENT,
             device=device,
         )
-    conditions = _mapping(meta.get("conditions"))
-    parts = [_mapping(part) for part in _items(meta.get("parts"))]
+    conditions = mapping_of(meta.get("conditions"))
+    parts = [mapping_of(part) for part in items_of(meta.get("parts"))]
     started = meta.get("started")
     return Measurements(
         samples_ms=tuple(ns / 1e6 for (ns,) in struct.iter_unpack("<Q", frame.body)),
@@ -99,7 +107,7 @@ def read_measurements(frame: Frame, *, device: str) -> Measurements:
         wall_s=_time(meta, "wall_s", device),
         started=started if isinstance(started, str) and _UTC.match(started) else None,
         static=plain_detail(conditions.get("static")),
-        condition_samples=_condition_samples(conditions.get("samples")),
+        condition_samples=read_condition_samples(conditions.get("samples")),
         runtimes=tuple(read_runtimes(meta.get("runtimes"))),
         part_median_ms=_by_index(parts, "median_ms"),
         part_share={i: s for i, s in _by_index(parts, "share").items() if s <= 1.0},
@@ -113,7 +121,7 @@ def plain_detail(value: object) -> Detail:
     than 64 entries are left out; long text is cut.
     """
     flat: Detail = {}
-    for key, entry in _mapping(value).items():
+    for key, entry in mapping_of(value).items():
         name = str(key)[:_MAX_TEXT]
         if isinstance(entry, Mapping):
             for inner, deep in list(entry.items())[:_MAX_ENTRIES]:
@@ -147,15 +155,17 @@ def _scalar(value: object) -> Scalar:
     return value[:_MAX_TEXT] if isinstance(value, str) else None
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
+def mapping_of(value: object) -> Mapping[str, Any]:
+    """Keep an object; anything else is an empty one."""
     return value if isinstance(value, Mapping) else {}
 
 
-def _items(value: object) -> list[Any]:
+def items_of(value: object) -> list[Any]:
+    """Keep a list; anything else is an empty one."""
     return value if isinstance(value, list) else []
 
 
-def _number(value: object) -> float | None:
+def number_of(value: object) -> float | None:
     """Keep a finite number that is not negative."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
@@ -174,7 +184,7 @@ def _refuse(name: str, value: object, device: str) -> ProtocolError:
 
 def _time(meta: Mapping[str, Any], name: str, device: str) -> float | None:
     value = meta.get(name)
-    number = _number(value)
+    number = number_of(value)
     if value is not None and number is None:
         raise _refuse(name, value, device)
     return number
@@ -192,7 +202,7 @@ def _count(meta: Mapping[str, Any], name: str, device: str) -> int | None:
 def _by_index(parts: list[Mapping[str, Any]], field: str) -> dict[int, float]:
     found = {}
     for part in parts:
-        index, number = part.get("index"), _number(part.get(field))
+        index, number = part.get("index"), number_of(part.get(field))
         if type(index) is int and number is not None:
             found[index] = number
     return found
@@ -201,8 +211,8 @@ def _by_index(parts: list[Mapping[str, Any]], field: str) -> dict[int, float]:
 def read_runtimes(value: object) -> list[RuntimeRecord]:
     """Read which library ran which part; what makes no sense is left out."""
     records = []
-    for entry in _items(value):
-        record = _mapping(entry)
+    for entry in items_of(value):
+        record = mapping_of(entry)
         part, runtime, version = (record.get(key) for key in ("part", "runtime", "version"))
         backend = record.get("backend")
         if type(part) is int and isinstance(runtime, str):
@@ -218,28 +228,45 @@ def read_runtimes(value: object) -> list[RuntimeRecord]:
     return records
 
 
-def _condition_samples(value: object) -> tuple[ConditionSample, ...]:
+def read_condition_samples(value: object) -> tuple[ConditionSample, ...]:
+    """Read what the device said of itself meanwhile; what makes no sense is left out."""
     samples = []
-    for entry in _items(value)[:_MAX_CONDITION_SAMPLES]:
-        record = _mapping(entry)
-        t_s = _number(record.get("t_s"))
+    for entry in items_of(value)[:_MAX_CONDITION_SAMPLES]:
+        record = mapping_of(entry)
+        t_s = number_of(record.get("t_s"))
         if t_s is None:
             continue
-        clocks = [_number(mhz) for mhz in _items(record.get("cpu_mhz"))[:1024]]
-        memory = record.get("mem_available_bytes")
+        clocks = [number_of(mhz) for mhz in items_of(record.get("cpu_mhz"))[:1024]]
+        governor = record.get("governor")
         samples.append(
             ConditionSample(
                 t_s=t_s,
                 cpu_mhz=tuple(mhz for mhz in clocks if mhz is not None),
                 temp_c=_temperatures(record.get("temp_c")),
-                load1=_number(record.get("load1")),
+                load1=number_of(record.get("load1")),
                 throttled=_throttled(record.get("throttled")),
-                mem_available_bytes=memory
-                if type(memory) is int and 0 <= memory <= _MAX_INT
-                else None,
+                mem_available_bytes=_bytes(record.get("mem_available_bytes")),
+                governor=governor[:_MAX_TEXT] if isinstance(governor, str) else None,
+                others_cpu=number_of(record.get("others_cpu")),
+                swap_used_bytes=_bytes(record.get("swap_used_bytes")),
+                engine_mhz=_amounts(record.get("engine_mhz")),
+                power_w=_amounts(record.get("power_w")),
             )
         )
     return tuple(samples)
+
+
+def _bytes(value: object) -> int | None:
+    return value if type(value) is int and 0 <= value <= _MAX_INT else None
+
+
+def _amounts(value: object) -> dict[str, float]:
+    found = {}
+    for name, amount in list(mapping_of(value).items())[:_MAX_ENTRIES]:
+        known = number_of(amount)
+        if known is not None:
+            found[str(name)[:_MAX_TEXT]] = known
+    return found
 
 
 def _throttled(value: object) -> tuple[str, ...] | None:
@@ -252,7 +279,7 @@ def _throttled(value: object) -> tuple[str, ...] | None:
 
 def _temperatures(value: object) -> dict[str, float]:
     zones = {}
-    for zone, degrees in list(_mapping(value).items())[:_MAX_ENTRIES]:
+    for zone, degrees in list(mapping_of(value).items())[:_MAX_ENTRIES]:
         if isinstance(degrees, bool) or not isinstance(degrees, int | float):
             continue
         if abs(degrees) <= _MAX_DEGREES:

@@ -3,17 +3,18 @@
 These classes are the contract of ``report.json``: `edgesdk.report.schema` derives the JSON
 Schema from them and `edgesdk.report.read` checks files against it, so a field, its type, its
 limits and its sentence of documentation are written once, here (and all here, which is why the
-module is long; what each runtime ran where is in `edgesdk.bench.offload_values`). Every field
-is always present; what was not measured is null, never left out and never zero. Nothing here
-computes or does I/O, and the module imports nothing heavy: pydantic only looks at it when a
-file is read or the schema is asked for.
+module is long; what each runtime ran where, what was asked for and how it went are in modules
+beside this one). Every field is always present; what was not measured is null, never left out
+and never zero. Nothing here computes or does I/O, and the module imports nothing heavy:
+pydantic only looks at it when a file is read or the schema is asked for.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal, TypeAlias, get_args
 
+from edgesdk.bench.compare_values import Comparison
 from edgesdk.bench.fields import (
     CONFIG,
     Amount,
@@ -27,6 +28,9 @@ from edgesdk.bench.fields import (
     UtcTime,
 )
 from edgesdk.bench.offload_values import Offload
+from edgesdk.bench.procedure_values import Procedure
+from edgesdk.bench.spec_values import MAX_SAMPLES, BenchSpec
+from edgesdk.bench.trust_values import Trust
 
 __all__ = [
     "MAX_SAMPLES",
@@ -63,12 +67,11 @@ __all__ = [
     "TargetRecord",
     "TensorRecord",
     "Verdict",
+    "contestant_name",
 ]
 
 #: The only schema this version writes.
 REPORT_SCHEMA = "edgesdk.report/1"
-#: No run counts more samples: they fit one reply of an agent and one report file.
-MAX_SAMPLES = 4_000_000
 
 Verdict: TypeAlias = Literal[
     "accelerated",
@@ -91,8 +94,9 @@ VERDICTS: dict[Verdict, str] = {
 }
 
 #: What a contest was decided by: a clear difference in time; the order of the profile, as there
-#: was none; a faster one's loss of accuracy; or one alone was left.
-DecidedBy: TypeAlias = Literal["time", "order", "accuracy", "alone"]
+#: was none; a faster one's loss of accuracy; or one alone was left. Refused: the bundle that
+#: was asked for lost, so nothing was kept.
+DecidedBy: TypeAlias = Literal["time", "order", "accuracy", "alone", "refused"]
 DevicePath: TypeAlias = Literal["local", "ssh", "serial", "virtual"]
 ModelFormat: TypeAlias = Literal["onnx", "tflite"]
 PercentileName: TypeAlias = Literal["p50_ms", "p90_ms", "p99_ms"]
@@ -102,36 +106,6 @@ PERCENTILES: tuple[tuple[PercentileName, float], ...] = (
     ("p90_ms", 0.9),
     ("p99_ms", 0.99),
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BenchSpec:
-    """What was asked for: how often, how long, and under which circumstances."""
-
-    __pydantic_config__ = CONFIG
-
-    warmup_runs: Count = 10
-    """Runs that are made first and not counted."""
-    runs: Annotated[int, Limits(ge=0, le=MAX_SAMPLES)] = 400
-    """Runs to count; 0 means as many as fit into duration_s."""
-    duration_s: Annotated[float, Limits(gt=0.0)] | None = 60.0
-    """Measuring stops after this time at the latest; null means no limit but runs."""
-    threads: Annotated[int, Limits(ge=1)] | None = None
-    """Threads of the runtime; null leaves the bundle's own setting."""
-    fresh: bool = True
-    """Start a new worker first, so that cold start and load are measured."""
-    sample_conditions: bool = True
-    """Sample clocks, temperature and load while measuring."""
-
-    def __post_init__(self) -> None:
-        if self.runs == 0 and self.duration_s is None:
-            raise ValueError("runs is 0 and duration_s is null, so measuring would never end")
-        if self.warmup_runs < 0 or not 0 <= self.runs <= MAX_SAMPLES:
-            raise ValueError(f"warmup_runs must not be negative, runs be 0 to {MAX_SAMPLES}")
-        if self.duration_s is not None and not 0 < self.duration_s < float("inf"):
-            raise ValueError("duration_s must be a positive number")
-        if self.threads is not None and self.threads < 1:
-            raise ValueError("threads must be at least 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,6 +303,14 @@ class ConditionSample:
     throttled: tuple[Text, ...] | None
     """What limits the clock; empty where nothing does, null where nothing tells."""
     mem_available_bytes: Count | None
+    governor: Text | None = None
+    others_cpu: Amount | None = None
+    """Cores that other processes took since the sample before."""
+    swap_used_bytes: Count | None = None
+    engine_mhz: dict[str, Amount] = field(default_factory=dict)
+    """Clocks of what is no CPU, by the kernel's name of it."""
+    power_w: dict[str, Amount] = field(default_factory=dict)
+    """Watts by sensor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -487,9 +469,17 @@ class Ratio:
             raise ValueError("lower is above upper")
 
 
+def contestant_name(backend: str, precision: str) -> str:
+    """Say what a contestant is called: its backend, and the precision if several compete."""
+    return f"{backend} {precision}".strip()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contestant:
-    """One backend of a contest: the bundle in which it goes before the others, measured."""
+    """A backend of a contest, or a backend in one of several precisions, measured.
+
+    In its bundle the backend goes before the others.
+    """
 
     __pydantic_config__ = CONFIG
 
@@ -517,6 +507,15 @@ class Contestant:
     """What labelled data gave, where that was looked at to choose."""
     why_out: Text
     """Why it dropped out; empty where it did not."""
+    precision: Text = ""
+    """What it competes in; empty where all have the same precision."""
+    cosine: float | None = None
+    """To the unquantized model, at the worst output of the check vectors on the device."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in the contest."""
+        return contestant_name(self.backend, self.precision)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -526,9 +525,9 @@ class Contest:
     __pydantic_config__ = CONFIG
 
     contestants: Annotated[tuple[Contestant, ...], Limits(min_length=1)]
-    """In the order of the target profile."""
+    """In the order in which a tie goes: that of the profile; the most exact precision first."""
     winner: Text
-    """The backend whose bundle was kept."""
+    """The backend whose bundle was kept, with its precision where several competed."""
     decided_by: DecidedBy
     why: Text
     """The decision in words."""
@@ -538,7 +537,7 @@ class Contest:
     """What emulated the device: who is faster there may be slower on a board."""
 
     def __post_init__(self) -> None:
-        if self.winner not in {each.backend for each in self.contestants}:
+        if self.winner not in {each.name for each in self.contestants}:
             raise ValueError("the winner is no contestant")
 
 
@@ -572,7 +571,8 @@ class BenchmarkReport:
     """The runtime loading all parts."""
     first_run_ms: Amount | None
     throughput_per_s: Amount | None
-    """Counted runs divided by their summed time: a single stream, no overlap."""
+    """Inferences per second: in a single stream without batches counted runs by their summed
+    time, else inferences by the time from the first run to the last."""
     peak_rss_bytes: Count | None
     """Largest resident memory of the worker process, runtime included."""
     conditions: Conditions
@@ -585,6 +585,12 @@ class BenchmarkReport:
     """Commands that make this measurement again."""
     offload: Offload | None = None
     """What each runtime said it ran where, op by op; null where nobody asked."""
+    procedure: Procedure | None = None
+    """How the counted runs came about; null where nothing was measured."""
+    trust: Trust | None = None
+    """How far the latency can be trusted, and why; null where none was measured."""
+    comparisons: tuple[Comparison, ...] = ()
+    """Against other releases on the same device, measured in turns."""
 
 
 assert set(get_args(Verdict)) == set(VERDICTS)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from edgesdk.data.dataset import Dataset
     from edgesdk.quantize.judge import LabelledJudge
+    from edgesdk.quantize.trial import OnSettled
 
 __all__ = ["convert_part"]
 
@@ -35,9 +36,12 @@ def convert_part(
     state_dir: Path | None,
     as_built: dict[str, Any],
     on_note: OnNote,
+    on_settled: OnSettled | None = None,
     on_progress: OnProgress,
 ) -> ir.Model:
     """Give the graph in the plan's precision; write what was decided into ``as_built``.
+
+    ``on_settled`` is told what a static quantization decided, see `edgesdk.quantize.modes`.
 
     Raises:
         QuantizeError: It cannot be done.
@@ -76,6 +80,7 @@ def convert_part(
         total=total,
         judge=_judge_on(judged, on_progress),
         state=state,
+        on_settled=on_settled,
         on_progress=on_progress,
     )
     state.clear()

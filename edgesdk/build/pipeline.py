@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from edgesdk.data.dataset import Dataset
 
-__all__ = ["build_bundle"]
+__all__ = ["build_bundle", "owner_of"]
 
 #: Outputs whose cosine to the float model's is below this are worth a warning.
 _FAR_COSINE = 0.98
@@ -108,7 +108,7 @@ def build_bundle(
     ):
         job = _Job(
             profile=profile,
-            owner=_owner(profile, recipe, plan),
+            owner=owner_of(profile, recipe, plan),
             recipe=recipe,
             plan=plan,
             calib=calib,
@@ -202,7 +202,7 @@ class _Job:
     on_progress: OnProgress
 
 
-def _owner(profile: TargetProfile, recipe: Recipe, plan: BuildPlan) -> BackendProfile:
+def owner_of(profile: TargetProfile, recipe: Recipe, plan: BuildPlan) -> BackendProfile:
     """Find the backend for whose kernels the graph is quantized: the best that runs a node."""
     used = {node.backend for node in plan.nodes} | {part.backend for part in plan.parts}
     ordered = [each for each in order_backends(profile, recipe) if each.id in used]

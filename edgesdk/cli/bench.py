@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgesdk.cli.compare import (
+    CompareOption,
+    CompareSecondsOption,
+    CompareSeedOption,
+    check_compare,
+    compare_documents,
+    compare_releases,
+    find_others,
+)
 from edgesdk.cli.deployjob import Job, bundle_dataset, preprocess_of, profile_of
 from edgesdk.cli.devicelink import find_device, find_release, open_session, short_id
 from edgesdk.cli.measure import (
+    BatchOption,
+    CpusOption,
     DurationOption,
     MaxCpuTimeOption,
+    RateOption,
     RunsOption,
+    ScenarioOption,
+    SeedOption,
+    StreamsOption,
     ThreadsOption,
+    UntilOption,
     WarmupOption,
     bench_spec,
     measure_release,
@@ -23,8 +40,10 @@ from edgesdk.cli.modelinput import lint_data, note_findings
 from edgesdk.cli.options import DataOption, DeviceArgument, FormatOption, InventoryOption
 from edgesdk.cli.output import Format, Output
 from edgesdk.cli.progress import busy
+from edgesdk.cli.recording import LabelOption, NoHistoryOption, check_labels, record_run
+from edgesdk.cli.replay import LikeOption, MarginOption, refuse_with_like, replay
 from edgesdk.cli.report import show_outcome
-from edgesdk.cli.runfolder import BUNDLE, find_bundle, prepare_run_folder, run_folder
+from edgesdk.cli.runfolder import held_bundle, prepare_run_folder, run_folder
 from edgesdk.errors import FindingsError, InputError
 from edgesdk.settings import Settings, resolve_settings
 
@@ -51,17 +70,32 @@ def bench(
         ),
     ] = None,
     release: Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--release", help="current, previous, candidate, or the id of a bundle there."
+            "--release",
+            help="current, previous, candidate, or the id of a bundle there. Default: current.",
         ),
-    ] = "current",
+    ] = None,
     data: DataOption = None,
     runs: RunsOption = None,
     duration: DurationOption = None,
     warmup: WarmupOption = None,
+    until: UntilOption = None,
+    scenario: ScenarioOption = None,
+    streams: StreamsOption = None,
+    batch: BatchOption = None,
+    rate: RateOption = None,
+    seed: SeedOption = None,
     threads: ThreadsOption = None,
+    cpus: CpusOption = None,
     max_cpu_time: MaxCpuTimeOption = None,
+    compare: CompareOption = None,
+    compare_seconds: CompareSecondsOption = None,
+    compare_seed: CompareSeedOption = None,
+    like: LikeOption = None,
+    margin: MarginOption = None,
+    label: LabelOption = None,
+    no_history: NoHistoryOption = False,
     out_dir: Annotated[
         Path | None,
         typer.Option(
@@ -76,19 +110,74 @@ def bench(
 ) -> None:
     """Measure a release that is on a device.
 
-    Nothing on the device changes. The bundle's folder is needed here for what the device does
-    not know: the plan, and what the outputs should be.
+    Nothing that is current on the device changes. The bundle's folder is needed here for what
+    the device does not know: the plan, and what the outputs should be. --like repeats a
+    measurement, bringing its bundle where that is not there, and says whether it agrees.
     """
     from edgesdk.bench.gate import require_accelerator
     from edgesdk.report.files import write_report
 
     out = Output("bench", fmt)
     settings = resolve_settings({"inventory": inventory})
+    check_labels(label)
+    if like is not None:
+        refuse_with_like(
+            {
+                "--release": release,
+                "--data": data,
+                "--runs": runs,
+                "--duration": duration,
+                "--warmup": warmup,
+                "--until": until,
+                "--scenario": scenario,
+                "--streams": streams,
+                "--batch": batch,
+                "--rate": rate,
+                "--seed": seed,
+                "--threads": threads,
+                "--cpus": cpus,
+                "--max-cpu-time": max_cpu_time,
+                "--compare": compare,
+                "--compare-seconds": compare_seconds,
+                "--compare-seed": compare_seed,
+            }
+        )
+        replay(
+            out,
+            settings,
+            like=like,
+            device=device,
+            bundle=bundle,
+            margin=margin,
+            out_dir=out_dir,
+            labels=label,
+            no_history=no_history,
+        )
+        return
+    if margin is not None:
+        raise InputError(
+            "cannot use --margin alone: it says how far a repetition may be off",
+            hint="name the report that is repeated with --like",
+        )
     found = find_device(settings, device)
-    spec = bench_spec(runs=runs, duration=duration, warmup=warmup, threads=threads)
+    spec = bench_spec(
+        runs=runs,
+        duration=duration,
+        warmup=warmup,
+        threads=threads,
+        until=until,
+        scenario=scenario,
+        streams=streams,
+        batch=batch,
+        rate=rate,
+        seed=seed,
+        cpus=cpus,
+    )
     limit = read_max_cpu_time(max_cpu_time)
+    wanted = check_compare(compare, compare_seconds, compare_seed)
     with open_session(settings, found) as session:
-        chosen = find_release(session, release)
+        chosen = find_release(session, release or "current")
+        others = find_others(session, chosen, wanted)
         held = _find_bundle(settings, chosen, bundle)
         profile = profile_of(settings, held)
         if limit is not None:
@@ -107,11 +196,25 @@ def bench(
         assert job.folder is not None
         prepare_run_folder(job.folder)
         report = measure_release(session, job, found, spec=spec)
+        if others:
+            beside = compare_releases(
+                session, held.id, others, spec=spec, seconds=compare_seconds, seed=compare_seed
+            )
+            report = replace(report, comparisons=beside)
     with busy("draw the report"):
         written = write_report(report, job.folder)
+    recorded = record_run(settings, report, folder=held.folder, labels=label, off=no_history)
     refused = None if limit is None else _refusal(report, limit)
     if refused is None:
-        out.document({"bundle": {"id": held.id}, "report": report, "folder": job.folder})
+        out.document(
+            {
+                "bundle": {"id": held.id},
+                "report": report,
+                "folder": job.folder,
+                "comparisons": compare_documents(report.comparisons),
+                "run": recorded,
+            }
+        )
     out.line(
         f"{held.name} {held.precision} on {found.name} "
         f"(bundle {short_id(held.id)}, {len(report.latency.samples_ms)} runs)\n"
@@ -135,26 +238,6 @@ def _refusal(report: BenchmarkReport, limit: float) -> FindingsError | None:
 
 
 def _find_bundle(settings: Settings, release: Release, folder: Path | None) -> Bundle:
-    from edgesdk.bundle.store import is_bundle_folder, read_bundle
-
-    if folder is None:
-        folder = find_bundle(settings, release.bundle)
-        if folder is None:
-            raise InputError(
-                f"cannot measure {short_id(release.bundle)}: its bundle is not under "
-                f"{settings.runs_dir}",
-                hint="name the bundle's folder with --bundle",
-                bundle=release.bundle,
-            )
-    elif not is_bundle_folder(folder) and is_bundle_folder(folder / BUNDLE):
-        folder = folder / BUNDLE
-    held = read_bundle(folder)
-    if held.id != release.bundle:
-        raise InputError(
-            f"cannot measure {short_id(release.bundle)} with {folder}: that is bundle "
-            f"{short_id(held.id)}",
-            hint="edgesdk releases shows which bundles the device holds",
-            bundle=release.bundle,
-            given=held.id,
-        )
+    held = held_bundle(settings, release.bundle, folder)
+    assert held is not None
     return held

@@ -8,16 +8,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from edgesdk.cli.progress import progress_bars
-from edgesdk.errors import BuildError
+from edgesdk.errors import BuildError, InputError
 
 if TYPE_CHECKING:
-    from edgesdk.bench.contest import ContestResult, Entrant
+    from edgesdk.bench.contest import ContestResult
+    from edgesdk.bench.course import Entrant
     from edgesdk.bench.values import BenchSpec
     from edgesdk.bundle.store import Bundle
     from edgesdk.cli.deployjob import Job
     from edgesdk.cli.modelinput import BuildInputs
     from edgesdk.cli.output import Output
-    from edgesdk.deploy.activate import Standing
+    from edgesdk.deploy.activate import Proven, Standing
     from edgesdk.deploy.delta_bases import Bases
     from edgesdk.deploy.values import Deployment
     from edgesdk.devices.inventory import Device
@@ -35,6 +36,7 @@ __all__ = [
     "contender_record",
     "hold_contest",
     "plan_competition",
+    "plan_verdict",
     "show_contest",
 ]
 
@@ -58,29 +60,38 @@ def build_competitors(
     Raises:
         BuildError: None can be built; it is what was wrong with the first.
     """
-    from edgesdk.bench.contest import Entrant
-
     found: list[Competitor] = []
     first_error: BuildError | None = None
     for each in contenders:
         plan = each.plan
         if plan is None:
-            entrant = Entrant(backend=each.backend, bundle=None, why_out=each.why_out)
+            entrant = _entrant(each, why_out=each.why_out)
             found.append(Competitor(entrant=entrant))
             continue
-        nodes = plan.nodes_by_backend
         try:
             bundle, floats = build(each, plan)
         except BuildError as exc:
             first_error = first_error or exc
-            entrant = Entrant(backend=each.backend, bundle=None, nodes=nodes, why_out=str(exc))
+            entrant = _entrant(each, why_out=str(exc))
             found.append(Competitor(entrant=entrant))
             continue
-        entrant = Entrant(backend=each.backend, bundle=bundle, nodes=nodes)
+        entrant = _entrant(each, bundle)
         found.append(Competitor(entrant=entrant, floats=floats))
     if first_error is not None and all(each.entrant.bundle is None for each in found):
         raise first_error
     return tuple(found)
+
+
+def _entrant(contender: Contender, bundle: Bundle | None = None, why_out: str = "") -> Entrant:
+    from edgesdk.bench.course import Entrant
+
+    return Entrant(
+        backend=contender.backend,
+        bundle=bundle,
+        precision=contender.precision,
+        nodes={} if contender.plan is None else contender.plan.nodes_by_backend,
+        why_out=why_out,
+    )
 
 
 def hold_contest(
@@ -116,14 +127,13 @@ def hold_contest(
             data=job.data,
             reference=reference,
             max_drop=job.max_drop,
+            score_all=any(each.entrant.precision for each in job.competitors),
             force_target=force_target,
             check_timeout_s=check_timeout_s,
             bases=bases,
             on_progress=opened.enter_context(progress_bars()),
         )
-    won = next(
-        each for each in job.competitors if each.entrant.backend == result.contest.winner
-    )
+    won = next(each for each in job.competitors if each.entrant.name == result.contest.winner)
     assert won.entrant.bundle is not None
     return _settle(job, won.entrant.bundle, won.floats, result)
 
@@ -146,9 +156,9 @@ def _settle(
 
 
 def activate_winner(
-    session: Session, result: ContestResult, device: Device, *, standing: Standing
+    session: Session, winner: Proven, device: Device, *, standing: Standing
 ) -> Deployment:
-    """Make the winner current; it was proven in the contest.
+    """Make a bundle current that was proven in a contest.
 
     Raises:
         DeviceError: The device refuses.
@@ -159,7 +169,7 @@ def activate_winner(
     with progress_bars() as on_progress:
         return activate_bundle(
             session,
-            result.winner,
+            winner,
             device=device,
             standing=standing,
             on_progress=on_progress,
@@ -243,3 +253,33 @@ def plan_competition(inputs: BuildInputs) -> tuple[Contender, ...]:
 
     contenders = plan_contest(inputs.opened, inputs.profile, inputs.recipe, known=inputs.plan)
     return contenders if any(each.plan is not None for each in contenders) else ()
+
+
+def plan_verdict(inputs: BuildInputs, *, backends: bool) -> tuple[Contender, ...]:
+    """Plan the precisions that a device shall choose from, and its backends where asked for.
+
+    Raises:
+        InputError: The model arrives in a precision of its own.
+        BuildError: Nothing can be built of it.
+    """
+    from edgesdk.model.tflite import OpenedTflite
+    from edgesdk.plan.precisions import plan_precisions
+    from edgesdk.quantize.prepare import is_quantized
+
+    opened = inputs.opened
+    if isinstance(opened, OpenedTflite) or is_quantized(opened.ir):
+        raise InputError(
+            f"cannot choose a precision for {opened.source.name}: the model arrives with its "
+            "own, so there is no float model to compare with",
+            hint="leave --precision out to deploy it as it is, or give the float model it was "
+            "made from",
+        )
+    labelled = inputs.labelled if inputs.labelled is not None else inputs.calib
+    return plan_precisions(
+        opened,
+        inputs.profile,
+        inputs.recipe,
+        calibrated=inputs.calib is not None,
+        labelled=labelled is not None and labelled.labels is not None,
+        backends=backends,
+    )

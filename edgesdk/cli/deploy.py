@@ -20,18 +20,28 @@ from edgesdk.cli.deployjob import Job, Wanted, prepare_job
 from edgesdk.cli.deploysend import (
     CpuTimeGate,
     Sending,
+    hold_verdict,
+    read_standing,
     require_daemon,
     send_bundle,
+    send_floats,
     send_winner,
     settle,
 )
 from edgesdk.cli.deployshow import show_deployment
 from edgesdk.cli.devicelink import find_device, note_wait, open_session
 from edgesdk.cli.measure import (
+    BatchOption,
+    CpusOption,
     DurationOption,
     MaxCpuTimeOption,
+    RateOption,
     RunsOption,
+    ScenarioOption,
+    SeedOption,
+    StreamsOption,
     ThreadsOption,
+    UntilOption,
     WarmupOption,
     bench_spec,
     measure_release,
@@ -56,6 +66,7 @@ from edgesdk.cli.options import (
 from edgesdk.cli.output import Format, Output
 from edgesdk.cli.progress import busy
 from edgesdk.cli.quantities import read_seconds
+from edgesdk.cli.recording import LabelOption, NoHistoryOption, check_labels, record_run
 from edgesdk.cli.report import show_outcome
 from edgesdk.cli.runfolder import write_receipt
 from edgesdk.cli.signing import allow_older, sign_job
@@ -64,7 +75,6 @@ from edgesdk.settings import resolve_settings
 
 if TYPE_CHECKING:
     from edgesdk.bench.values import BenchmarkReport, BenchSpec
-    from edgesdk.deploy.activate import Standing
     from edgesdk.deploy.values import Deployment
     from edgesdk.devices.inventory import Device
     from edgesdk.devices.session import Session
@@ -103,6 +113,14 @@ def deploy(  # long, because every line of it is an option
         typer.Option(
             "--baseline",
             help="Deploy and measure the float model first; it stays as 'previous'.",
+        ),
+    ] = False,
+    accept_slower: Annotated[
+        bool,
+        typer.Option(
+            "--accept-slower",
+            help="With --baseline: deploy it although the float model is faster there, or no "
+            "slower and more accurate.",
         ),
     ] = False,
     backend: BackendOption = None,
@@ -161,7 +179,16 @@ def deploy(  # long, because every line of it is an option
     runs: RunsOption = None,
     duration: DurationOption = None,
     warmup: WarmupOption = None,
+    until: UntilOption = None,
+    scenario: ScenarioOption = None,
+    streams: StreamsOption = None,
+    batch: BatchOption = None,
+    rate: RateOption = None,
+    seed: SeedOption = None,
     threads: ThreadsOption = None,
+    cpus: CpusOption = None,
+    label: LabelOption = None,
+    no_history: NoHistoryOption = False,
     out_dir: Annotated[
         Path | None,
         typer.Option(
@@ -181,15 +208,29 @@ def deploy(  # long, because every line of it is an option
     and --max-cpu-time where that is given; 'edgesdk rollback' goes back. Then the release is on
     probation: where it fails, the device returns to the one before by itself. Where the target
     lets backends compete, a bundle for each is measured in turns, and the fastest is kept.
+    With --precision auto precisions compete as well, within the loss that is allowed.
     """
     from edgesdk.deploy.hold import hold_device
 
     out = Output("deploy", fmt)
     settings = resolve_settings({"inventory": inventory, "targets_dir": targets_dir})
     found = find_device(settings, device)
-    spec = bench_spec(runs=runs, duration=duration, warmup=warmup, threads=threads)
+    spec = bench_spec(
+        runs=runs,
+        duration=duration,
+        warmup=warmup,
+        threads=threads,
+        until=until,
+        scenario=scenario,
+        streams=streams,
+        batch=batch,
+        rate=rate,
+        seed=seed,
+        cpus=cpus,
+    )
     limit = read_max_cpu_time(max_cpu_time)
-    standing = _read_standing(max_latency, probation)
+    check_labels(label)
+    standing = read_standing(max_latency, probation)
     patience_s = 0.0
     if wait is not None:
         patience_s = read_seconds(wait, option="--wait", at_most_s=86_400.0)
@@ -209,6 +250,7 @@ def deploy(  # long, because every line of it is an option
             backend=backend,
             contest=not no_contest,
             bench=not no_bench,
+            accept_slower=accept_slower,
             max_cpu_time=limit,
             out_dir=out_dir,
         ),
@@ -251,29 +293,24 @@ def deploy(  # long, because every line of it is an option
     if job.competitors:  # what concerns those that did not win is no longer of interest
         note_as_built(out, job.bundle)
     _keep(job, deployment, report)
+    recorded = None
+    if report is not None:
+        recorded = record_run(
+            settings, report, folder=job.bundle.folder, labels=label, off=no_history
+        )
     out.document(
         {
             "bundle": bundle_record(job.bundle),
             "deployment": deployment.to_json(),
             "report": report,
             "folder": job.folder,
+            "run": recorded,
             "data_findings": job.findings,
         }
     )
     show_deployment(out, job, found, deployment, report)
     if gone is not None:
         raise gone
-
-
-def _read_standing(max_latency: str | None, probation: str | None) -> Standing:
-    from edgesdk.deploy.activate import Standing
-
-    latency_s = probation_s = None
-    if max_latency is not None:
-        latency_s = read_seconds(max_latency, option="--max-latency", at_most_s=3600.0)
-    if probation is not None:
-        probation_s = read_seconds(probation, option="--probation", at_most_s=30 * 86_400.0)
-    return Standing(max_latency_s=latency_s, probation_s=probation_s)
 
 
 def _carry_out(
@@ -301,17 +338,22 @@ def _carry_out(
             check_timeout_s=sending.check_timeout_s,
             bases=sending.bases,
         )
-    floats = None
-    if job.floats is not None:
-        floats = send_bundle(session, job.floats, job, device, sending)
+    verdict = hold_verdict(session, job, spec, sending) if bench else None
+    if verdict is not None and verdict.complete:
+        chosen = chosen or verdict.result
     gate = None if limit is None else CpuTimeGate(session, job, spec, limit)
     is_measured = bench or job.data is not None
-    deployment, refused = None, None
+    floats, deployment, refused = None, None, None
     try:
-        if chosen is None:
+        if verdict is not None and verdict.refusal is not None:
+            chosen = verdict.result  # what decided in the end is what the report shows
+            raise verdict.refusal
+        floats = send_floats(session, job, device, sending, verdict)
+        proven = verdict.quantized if verdict else chosen.winner if chosen else None
+        if proven is None:
             deployment = send_bundle(session, job.bundle, job, device, sending, gate)
         else:
-            deployment = send_winner(session, chosen, device, sending, gate)
+            deployment = send_winner(session, proven, device, sending, gate)
     except FindingsError as exc:
         if not is_measured:
             raise

@@ -6,7 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from edgesdk.cli.contest import Competitor, build_competitors, choice_notes, plan_competition
+from edgesdk.cli.contest import (
+    Competitor,
+    build_competitors,
+    choice_notes,
+    plan_competition,
+    plan_verdict,
+)
 from edgesdk.cli.modelinput import BuildInputs, lint_data, prepare_build, state_folder
 from edgesdk.cli.placement import idle_notes
 from edgesdk.cli.progress import progress_bars
@@ -38,6 +44,7 @@ __all__ = [
 ]
 
 _FLOAT: Final = "fp32"
+_AUTO: Final = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +64,7 @@ class Wanted:
     backend: str | None = None
     contest: bool = True
     bench: bool = True
+    accept_slower: bool = False
     max_cpu_time: float | None = None
     out_dir: Path | None = None
 
@@ -71,7 +79,8 @@ class Job:
 
     Where there are ``competitors``, ``bundle`` is the first of theirs until a contest on the
     device has decided, ``floats`` is not given yet, and ``max_drop`` is what the winner may
-    lose on ``data``.
+    lose on ``data``. With ``accept_slower`` nobody asks whether the bundle is any better than
+    ``floats``.
     """
 
     bundle: Bundle
@@ -84,6 +93,7 @@ class Job:
     notes: tuple[str, ...] = ()
     competitors: tuple[Competitor, ...] = ()
     max_drop: float | None = None
+    accept_slower: bool = False
 
 
 def prepare_job(settings: Settings, wanted: Wanted) -> Job:
@@ -164,6 +174,7 @@ def _from_bundle(settings: Settings, wanted: Wanted) -> Job:
         ("--shape", wanted.shapes),
         ("--baseline", wanted.baseline or None),
         ("--backend", wanted.backend),
+        ("--accept-slower", wanted.accept_slower or None),
     ):
         if value is not None:
             raise InputError(
@@ -220,6 +231,15 @@ def _from_model(settings: Settings, wanted: Wanted) -> Job:
         backend=wanted.backend,
     )
     require_agent(inputs.profile)
+    by_device = inputs.recipe.precision == _AUTO
+    if by_device:
+        _refuse_beside_auto(wanted)
+    if wanted.accept_slower and not wanted.baseline:
+        raise InputError(
+            "cannot use --accept-slower without --baseline: nothing is compared with the float "
+            "model",
+            hint="leave --accept-slower out, or add --baseline",
+        )
     if wanted.baseline and inputs.plan.precision in (_FLOAT, "as-is"):
         raise InputError(
             f"cannot compare with a float baseline: this build is {inputs.plan.precision}",
@@ -241,14 +261,22 @@ def _from_model(settings: Settings, wanted: Wanted) -> Job:
         before = None
         if wanted.baseline:
             before = _build(_as_float(own), into / BASELINE, state)
-        return _build(own, into / BUNDLE, state, notes.append), before
+        # times here are of no interest where the device is about to tell
+        on_note = ignore_note if by_device else notes.append
+        return _build(own, into / BUNDLE, state, on_note), before
 
     competitors: tuple[Competitor, ...] = ()
-    if wanted.contest and wanted.bench:
+    if (wanted.contest and wanted.bench) or by_device:
+        contenders = (
+            plan_verdict(inputs, backends=wanted.contest)
+            if by_device
+            else plan_competition(inputs)
+        )
         competitors = build_competitors(
-            plan_competition(inputs),
+            contenders,
             lambda each, plan: build(
-                replace(inputs, recipe=each.recipe, plan=plan), folder / CONTEST / each.backend
+                replace(inputs, recipe=each.recipe, plan=plan),
+                folder / CONTEST / each.backend / each.precision,
             ),
         )
     floats = None
@@ -272,7 +300,24 @@ def _from_model(settings: Settings, wanted: Wanted) -> Job:
         notes=tuple(dict.fromkeys(notes)),
         competitors=competitors,
         max_drop=inputs.recipe.max_drop,
+        accept_slower=wanted.accept_slower,
     )
+
+
+def _refuse_beside_auto(wanted: Wanted) -> None:
+    """Refuse what makes no sense where the device decides the precision."""
+    if not wanted.bench:
+        raise InputError(
+            "cannot use --precision auto with --no-bench: which precision is the fastest is "
+            "measured on the device",
+            hint="leave --no-bench out, or let this computer choose: edgesdk build "
+            "--precision auto, then deploy the bundle",
+        )
+    if wanted.baseline:
+        raise InputError(
+            "cannot use --baseline with --precision auto: the float model competes anyway",
+            hint="leave --baseline out; the report sets all precisions side by side",
+        )
 
 
 def _check_limit(wanted: Wanted, profile: TargetProfile | None, target: str) -> None:

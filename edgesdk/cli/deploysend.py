@@ -7,22 +7,33 @@ from typing import TYPE_CHECKING
 
 from edgesdk.cli.contest import activate_winner
 from edgesdk.cli.progress import progress_bars
+from edgesdk.cli.quantities import read_seconds
 from edgesdk.errors import InputError, RolledBackError
 
 if TYPE_CHECKING:
-    from edgesdk.bench.contest import ContestResult
     from edgesdk.bench.offload_values import Offload
+    from edgesdk.bench.precision import PrecisionVerdict
     from edgesdk.bench.values import BenchSpec
     from edgesdk.bundle.store import Bundle
     from edgesdk.cli.deployjob import Job
-    from edgesdk.deploy.activate import Standing
+    from edgesdk.deploy.activate import Proven, Standing
     from edgesdk.deploy.delta_bases import Bases
     from edgesdk.deploy.values import Deployment
     from edgesdk.devices.inventory import Device
     from edgesdk.devices.session import Session
     from edgesdk.progress import OnProgress
 
-__all__ = ["CpuTimeGate", "Sending", "send_bundle", "send_winner", "settle"]
+__all__ = [
+    "CpuTimeGate",
+    "Sending",
+    "hold_verdict",
+    "read_standing",
+    "require_daemon",
+    "send_bundle",
+    "send_floats",
+    "send_winner",
+    "settle",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,16 +83,16 @@ class CpuTimeGate:
 
 def send_winner(
     session: Session,
-    chosen: ContestResult,
+    winner: Proven,
     device: Device,
     sending: Sending,
     gate: CpuTimeGate | None,
 ) -> Deployment:
-    """Make the winner of a contest current, which was proven in it."""
+    """Make a bundle current that was proven in a contest."""
     if gate is not None:
         with progress_bars() as on_progress:
             gate.hold(on_progress)
-    return activate_winner(session, chosen, device, standing=sending.standing)
+    return activate_winner(session, winner, device, standing=sending.standing)
 
 
 def send_bundle(  # noqa: PLR0917 - private, and each is of another type
@@ -108,6 +119,68 @@ def send_bundle(  # noqa: PLR0917 - private, and each is of another type
             approve=None if gate is None else lambda: gate.hold(on_progress),
             on_progress=on_progress,
         )
+
+
+def send_floats(
+    session: Session,
+    job: Job,
+    device: Device,
+    sending: Sending,
+    verdict: PrecisionVerdict | None,
+) -> Deployment | None:
+    """Deploy the float bundle that stays as previous, which a verdict may have proven."""
+    if job.floats is None:
+        return None
+    if verdict is not None and verdict.floats is not None:
+        return send_winner(session, verdict.floats, device, sending, None)
+    return send_bundle(session, job.floats, job, device, sending)
+
+
+def hold_verdict(
+    session: Session, job: Job, spec: BenchSpec, sending: Sending
+) -> PrecisionVerdict | None:
+    """Ask the device whether the bundle is any better than the float one, where there is one.
+
+    Nothing becomes active. None where there is nothing to compare, or the user takes it anyhow.
+
+    Raises:
+        DeviceError: The device refuses the bundle.
+        LinkError: The link broke.
+    """
+    if job.floats is None or job.accept_slower:
+        return None
+    from edgesdk.bench.precision import judge_precision
+
+    with progress_bars() as on_progress:
+        return judge_precision(
+            session,
+            job.bundle,
+            job.floats,
+            spec=spec,
+            profile=job.profile,
+            data=job.data,
+            max_drop=job.max_drop,
+            force_target=sending.force_target,
+            check_timeout_s=sending.check_timeout_s,
+            bases=sending.bases,
+            on_progress=on_progress,
+        )
+
+
+def read_standing(max_latency: str | None, probation: str | None) -> Standing:
+    """Read ``--max-latency`` and ``--probation``.
+
+    Raises:
+        InputError: One is no time.
+    """
+    from edgesdk.deploy.activate import Standing
+
+    latency_s = probation_s = None
+    if max_latency is not None:
+        latency_s = read_seconds(max_latency, option="--max-latency", at_most_s=3600.0)
+    if probation is not None:
+        probation_s = read_seconds(probation, option="--probation", at_most_s=30 * 86_400.0)
+    return Standing(max_latency_s=latency_s, probation_s=probation_s)
 
 
 def require_daemon(session: Session) -> None:

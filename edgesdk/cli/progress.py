@@ -1,8 +1,8 @@
 """One drawing of `edgesdk.progress` for all commands, on stderr.
 
-On a terminal a Rich bar that goes away when the command has something to say. In a pipe nothing
-for quick steps and a plain line every ten seconds for slow ones, so that a log shows life
-without being flooded.
+On a terminal a Rich bar that goes away when the command has something to say, with what a
+measurement has found so far under it. In a pipe nothing for quick steps and a plain line every
+ten seconds for slow ones, so that a log shows life without being flooded.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
@@ -18,8 +18,11 @@ from edgesdk.cli.output import printable, size_text
 from edgesdk.progress import OnProgress, Progress
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
+
+    from edgesdk.cli.live import LiveView
 
 __all__ = ["SparseLines", "busy", "clear_bars", "progress_bars"]
 
@@ -35,10 +38,14 @@ class SparseLines:
         self._step = ""
         self._said_s = 0.0
         self._spoke = False
+        self._view: LiveView | None = None
 
     def __call__(self, progress: Progress) -> None:
         """Take one sign of life."""
         now = self._clock()
+        if progress.step != self._step:
+            self._view = None
+        self._view = _looked_at(self._view, progress)
         over = progress.total is not None and progress.done >= progress.total
         if progress.step != self._step:
             self._step, self._said_s, self._spoke = progress.step, now, False
@@ -49,6 +56,9 @@ class SparseLines:
         left = (
             "" if over or progress.left_s is None else f", {_time_text(progress.left_s)} left"
         )
+        median = "" if self._view is None else self._view.median
+        if median:
+            left += f", median {median}"
         self._file.write(f"{printable(progress.step)}: {amount(progress)}{left}\n")
         self._file.flush()
 
@@ -56,9 +66,11 @@ class SparseLines:
 class _RichBars:
     """Draws the running step as a bar; finished steps leave the screen."""
 
-    def __init__(self, bars: Bars) -> None:
+    def __init__(self, bars: Bars, below: list[str]) -> None:
         self._bars = bars
+        self._below = below
         self._tasks: dict[str, TaskID] = {}
+        self._view: LiveView | None = None
 
     def pause(self) -> None:
         """Leave the screen to somebody else, for good."""
@@ -71,12 +83,26 @@ class _RichBars:
             for other in self._tasks.values():
                 self._bars.remove_task(other)
             self._tasks.clear()
+            self._view = None
             task = self._tasks[step] = self._bars.add_task(
                 step, total=progress.total, amount=""
             )
+        self._view = _looked_at(self._view, progress)
+        self._below[:] = [] if self._view is None else self._view.lines
         self._bars.update(
             task, completed=progress.done, total=progress.total, amount=amount(progress)
         )
+
+
+def _looked_at(view: LiveView | None, progress: Progress) -> LiveView | None:
+    """Let a view take what a measurement tells; there is none where none tells anything."""
+    if progress.live is None:
+        return view
+    from edgesdk.cli.live import LiveView
+
+    view = view or LiveView()
+    view.take(progress.live)
+    return view
 
 
 def _time_text(seconds: float) -> str:
@@ -102,7 +128,8 @@ def amount(progress: Progress) -> str:
         return ""
     done = str(progress.done)
     whole = done if progress.total is None else f"{done}/{progress.total}"
-    return f"{whole} {progress.unit}".rstrip()
+    whole = f"{whole} {progress.unit}".rstrip()
+    return whole if progress.rate_per_s is None else f"{whole}, {progress.rate_per_s:.3g}/s"
 
 
 def clear_bars(on_progress: OnProgress) -> None:
@@ -126,8 +153,18 @@ def progress_bars() -> Iterator[OnProgress]:
         TimeRemainingColumn,
     )
     from rich.progress import Progress as Bars
+    from rich.text import Text
 
-    with Bars(
+    below: list[str] = []
+
+    class _BarsAndMore(Bars):
+        """Shows lines of text under the bars."""
+
+        def get_renderables(self) -> Iterable[RenderableType]:
+            yield self.make_tasks_table(self.tasks)
+            yield from (Text(f"  {line}", overflow="ellipsis", no_wrap=True) for line in below)
+
+    with _BarsAndMore(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(bar_width=30),
@@ -138,7 +175,7 @@ def progress_bars() -> Iterator[OnProgress]:
         console=Console(stderr=True),
         transient=True,
     ) as bars:
-        yield _RichBars(bars)
+        yield _RichBars(bars, below)
 
 
 @contextmanager

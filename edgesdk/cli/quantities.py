@@ -1,13 +1,18 @@
-"""Sizes and times as people write them: ``2GB``, ``512MiB``, ``20ms``, ``10min``."""
+"""Sizes, times, shares and processors as people write them: ``2GB``, ``20ms``, ``1%``."""
 
 from __future__ import annotations
 
 import math
 import re
+from typing import TYPE_CHECKING
 
-from edgesdk.errors import InputError
+from edgesdk.errors import InputError, RecipeError
+from edgesdk.near import suggest
 
-__all__ = ["read_seconds", "read_size"]
+if TYPE_CHECKING:
+    from edgesdk.bench.spec_values import Scenario
+
+__all__ = ["read_cpus", "read_scenario", "read_seconds", "read_share", "read_size"]
 
 _NUMBER = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-zµ]*)")
 _SIZES = {
@@ -38,6 +43,8 @@ _SECONDS = {
     "d": 86_400.0,
 }
 _MOST_BYTES = 1 << 50
+_CPU = re.compile(r"[0-9]{1,4}")
+_MOST_CPUS = 1024
 
 
 def _read(text: str, units: dict[str, float] | dict[str, int], option: str, like: str) -> float:
@@ -86,3 +93,80 @@ def read_seconds(text: str, *, option: str, at_most_s: float) -> float:
             value=text,
         )
     return value
+
+
+def read_share(text: str, *, option: str, ends: bool = False) -> float:
+    """Read a share between 0 and 1: ``1%`` or ``0.01``.
+
+    Args:
+        text: What the user typed.
+        option: Of which option.
+        ends: Whether ``0%`` and ``100%`` are among them.
+
+    Raises:
+        InputError: It is none; ``1`` alone is none, as it may be meant as ``1%``.
+    """
+    from edgesdk.plan.recipe import parse_share
+
+    try:
+        value = parse_share(text)
+    except RecipeError:
+        value = math.nan
+    if not (0 < value < 1 or (ends and value in (0.0, 1.0))):
+        raise InputError(
+            f"cannot use {option} {text[:40]!r}: not a share between 0 % and 100 %",
+            hint="write it like 1% or 0.01",
+            option=option,
+            value=text[:40],
+        )
+    return value
+
+
+def read_cpus(text: str, *, option: str) -> tuple[int, ...]:
+    """Read numbers of processors: ``0,1`` or ``2-5`` or ``0,4-7``.
+
+    Raises:
+        InputError: It is none, or more than 1024 of them.
+    """
+    found: set[int] = set()
+    for piece in text.split(","):
+        first, dash, last = piece.strip().partition("-")
+        if not _CPU.fullmatch(first) or (dash and not _CPU.fullmatch(last)):
+            break
+        found |= set(range(int(first), int(last or first) + 1))
+    else:
+        if 0 < len(found) <= _MOST_CPUS:
+            return tuple(sorted(found))
+    raise InputError(
+        f"cannot use {option} {text!r}: not a list of processors",
+        hint="write it like 0,1 or 2-3",
+        option=option,
+        value=text,
+    )
+
+
+def read_scenario(
+    text: str | None, *, streams: int | None, batch: int | None, rate: float | None
+) -> Scenario:
+    """Read the name of a scenario; without one, the other options say which it is.
+
+    Raises:
+        InputError: There is none of that name.
+    """
+    from edgesdk.bench.spec_values import SCENARIOS
+
+    if text is None:
+        if rate is not None:
+            return "server"
+        if batch is not None and batch > 1:
+            return "offline"
+        return "multi-stream" if streams is not None and streams > 1 else "single-stream"
+    for name in SCENARIOS:
+        if name == text:
+            return name
+    raise InputError(
+        f"cannot measure like that: there is no scenario {text!r}",
+        hint=suggest(text, list(SCENARIOS)) or f"there are {', '.join(SCENARIOS)}",
+        option="--scenario",
+        value=text,
+    )

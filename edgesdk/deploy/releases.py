@@ -21,9 +21,14 @@ __all__ = [
     "RunTiming",
     "collect_garbage",
     "list_releases",
+    "remove_release",
     "rollback",
     "run_on_device",
 ]
+
+
+#: More than any store holds.
+_WHATEVER_BYTES = 1 << 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +139,19 @@ def collect_garbage(session: Session, *, budget_bytes: int | None = None) -> Col
         freed_bytes=freed if isinstance(freed, int) else 0,
         kept=ids("kept"),
     )
+
+
+def remove_release(session: Session, bundle: str) -> bool:
+    """Remove one release that is neither current nor previous; say whether it was there.
+
+    Raises:
+        DeviceError: It is in use.
+        LinkError: The link broke.
+    """
+    # an agent that does not know `bundle` keeps to the budget, and so removes nothing
+    asks = {"bundle": bundle, "budget_bytes": _WHATEVER_BYTES}
+    removed = session.request("gc", asks, timeout_s=300.0).meta.get("removed")
+    return isinstance(removed, list) and bundle in removed
 
 
 def run_on_device(

@@ -31,12 +31,14 @@ class Contender:
         recipe: The user's, with this backend before the others of the contest.
         plan: What would be built for it; None where it is out.
         why_out: Why there is nothing of it to measure; empty where there is.
+        precision: What it competes in; empty where all have the same.
     """
 
     backend: str
     recipe: Recipe
     plan: BuildPlan | None
     why_out: str = ""
+    precision: str = ""
 
 
 def plan_contest(

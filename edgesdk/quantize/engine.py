@@ -34,7 +34,7 @@ from edgesdk.quantize.openvino_kernels import (
 from edgesdk.quantize.prepare import prepare
 from edgesdk.quantize.ranges import RangeMethod
 from edgesdk.quantize.state import State
-from edgesdk.quantize.trial import Choice, Trial, watch_for
+from edgesdk.quantize.trial import Choice, OnSettled, Settled, Trial, watch_for
 from edgesdk.quantize.values import BudgetOutcome, LeftFloat, Mean, Quantized
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def quantize_static(
     budget: Budget | None = None,
     total: int | None = None,
     state: State | None = None,
+    on_settled: OnSettled | None = None,
     on_progress: OnProgress = ignore_progress,
 ) -> Quantized:
     """Quantize ``model`` with the ranges seen in ``samples``.
@@ -112,6 +113,7 @@ def quantize_static(
         budget: What the graph may lose; nodes go back to float until it is kept.
         total: How many samples there will be, if known.
         state: Where to leave what a later run can go on from.
+        on_settled: Told what was decided, for looking into the layers of the graph.
         on_progress: Told of samples and candidates.
 
     Raises:
@@ -143,13 +145,16 @@ def quantize_static(
             # other backends of the target take what this one does not
             job.findings.append(_not_counted(exc, runtime))
             count = None
-    choice = _choose_means(job, choice)
+    choice = before = _choose_means(job, choice)
     outcome = None
     if budget is not None:
         choice, outcome = keep_budget(trial, choice, budget, state, on_progress)
         if outcome.after > budget.limit:
             job.findings.append(_budget_broken(outcome))
-    return _finish(job, choice, outcome, precision=precision, count=count, runtime=runtime)
+    done = _finish(job, choice, outcome, precision=precision, count=count, runtime=runtime)
+    if on_settled is not None:
+        on_settled(Settled(trial=trial.finished(), before=before, after=choice))
+    return done
 
 
 def _finish(

@@ -21,6 +21,7 @@ from edgesdk.quantize.prepare import is_quantized, without_qdq
 from edgesdk.quantize.prune_spec import PruneSpec
 from edgesdk.quantize.pruning import PRUNE_SAMPLES, prune_within
 from edgesdk.quantize.state import State
+from edgesdk.quantize.trial import OnSettled
 from edgesdk.quantize.uncalibrated import (
     MOMENT_SAMPLES,
     UNCALIBRATED,
@@ -103,6 +104,7 @@ def convert(
     total: int | None = None,
     judge: Judge | None = None,
     state: State | None = None,
+    on_settled: OnSettled | None = None,
     on_progress: OnProgress = ignore_progress,
 ) -> Quantized:
     """Convert a simplified float graph.
@@ -114,6 +116,8 @@ def convert(
         total: How many samples there are, if known.
         judge: Measures on labelled data; None where there is none.
         state: Where to leave what a later run can go on from.
+        on_settled: Told what a static quantization decided. Who asks for that wants to see it
+            where a limit cannot be kept too, so that is a finding then.
         on_progress: Told of every step.
 
     Raises:
@@ -125,6 +129,7 @@ def convert(
         total=total,
         judge=judge,
         state=state or State(None),
+        on_settled=on_settled,
         on_progress=on_progress,
     )
     if is_quantized(model):
@@ -164,6 +169,7 @@ class _Job:
     total: int | None
     judge: Judge | None
     state: State
+    on_settled: OnSettled | None
     on_progress: OnProgress
 
     def one(self, model: ir.Model, precision: str) -> Quantized:
@@ -280,7 +286,8 @@ class _Job:
             budget = Budget(
                 limit=limit,
                 judge=self.judge,
-                required=self.wanted.max_drop is not None or self.wanted.precision == "auto",
+                required=self.on_settled is None
+                and (self.wanted.max_drop is not None or self.wanted.precision == "auto"),
             )
         return quantize_static(
             model,
@@ -293,6 +300,7 @@ class _Job:
             budget=budget,
             total=self.total,
             state=self.state.part(precision),
+            on_settled=self.on_settled,
             on_progress=self.on_progress,
         )
 

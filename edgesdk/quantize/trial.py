@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx_ir
 
-__all__ = ["Choice", "Trial", "watch_for"]
+__all__ = ["Choice", "OnSettled", "Settled", "Trial", "watch_for"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,6 +268,24 @@ class Trial:
             names = [unit.node.name or "" for unit in self.layout(Choice()).compute]
             self._moments[equalized] = layer_moments(model, names, samples, stats)
         return self._moments[equalized]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """What a quantization decided, for looking into its layers.
+
+    Attributes:
+        trial: Makes graphs, with every sample counted as in the one that is shipped.
+        before: The choice with every node in 8 bits that can be.
+        after: The choice that was taken, with what a budget gave back to float.
+    """
+
+    trial: Trial
+    before: Choice
+    after: Choice
+
+
+OnSettled = Callable[[Settled], None]
 
 
 def _with_constants(unit: Unit, low: float, high: float) -> tuple[float, float]:

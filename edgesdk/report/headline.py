@@ -15,6 +15,7 @@ from edgesdk.bench.values import (
     PercentileName,
 )
 from edgesdk.report.offload import offload_rows
+from edgesdk.report.procedure import procedure_rows
 from edgesdk.report.summary import (
     Row,
     bytes_text,
@@ -25,6 +26,7 @@ from edgesdk.report.summary import (
     score_text,
     vectors_text,
 )
+from edgesdk.report.trust import comparison_rows, trust_rows
 
 __all__ = ["Headline", "make_headline", "remark_rows"]
 
@@ -81,6 +83,8 @@ def remark_rows(report: BenchmarkReport) -> tuple[Row, ...]:
         rows.append(("outputs", "; ".join((said, *near[:3]))))
     if report.contest is not None:
         rows.append(("contest", report.contest.why))
+    rows += [*comparison_rows(report), *trust_rows(report)]
+    rows += [(row.label, row.value) for row in procedure_rows(report)]
     rows += [("note", note) for note in report.conditions.notes]
     return tuple(Row(label=label, value=clean(value)) for label, value in rows)
 

@@ -1,4 +1,4 @@
-"""Render reports as one HTML file that needs nothing else: no network, no script.
+"""Render reports as one HTML file that needs nothing else and loads nothing.
 
 Every text passes `edgesdk.report.page.escaped`: names come from models, files and devices, and
 none of them is trusted. Numbers stand in tables; plots repeat them for the eye.
@@ -15,20 +15,26 @@ from edgesdk.bench.values import (
     BenchmarkReport,
     Verdict,
 )
+from edgesdk.report.bars import memory_plot, ops_plot, shares_plot
 from edgesdk.report.contest import contest_section
-from edgesdk.report.offload import offload_section
-from edgesdk.report.page import escaped, page, section, sentence, table
-from edgesdk.report.plots import (
-    comparison_plot,
-    latency_plot,
-    plots_available,
-    timeline_plot,
+from edgesdk.report.drawing import Drawn, plots_available
+from edgesdk.report.measured import (
+    comparison_section,
+    energy_tile,
+    procedure_section,
+    runs_text,
+    trust_note,
 )
+from edgesdk.report.offload import offload_section
+from edgesdk.report.overview import VERDICT_TITLES, overview_section
+from edgesdk.report.page import escaped, figure, page, section, sentence, table
+from edgesdk.report.plots import comparison_plot, latency_plot, timeline_plot
 from edgesdk.report.sections import (
     accuracy_section,
     built_section,
     conditions_section,
     deployment_section,
+    memory_section,
     placement_section,
     repeat_section,
     subjects_section,
@@ -53,95 +59,89 @@ _MOOD: dict[Verdict, str] = {
     "fell-back-to-cpu": "bad",
     "accuracy-suspect": "bad",
 }
-_TITLES: dict[Verdict, str] = {
-    "accelerated": "Accelerated",
-    "cpu-as-planned": "On the CPU, as planned",
-    "partly-fell-back": "Partly fell back to the CPU",
-    "placement-unknown": "Placement unknown",
-    "not-measured": "Not measured",
-    "fell-back-to-cpu": "Fell back to the CPU",
-    "accuracy-suspect": "Accuracy suspect",
-}
-_Plot = Callable[[BenchmarkReport, str], tuple[str, str] | None]
+_Plot = Callable[[BenchmarkReport, str], Drawn | None]
 
 
 def render_html(reports: Sequence[BenchmarkReport]) -> str:
-    """Render one or more reports as one self-contained page.
+    """Render one or more reports as one self-contained page, in the order they are given.
 
-    Without matplotlib the plots are left out and the page says so; the same reports always give
-    the same text.
+    Several are compared first. Without matplotlib the plots are left out and the page says so;
+    the same reports always give the same text.
     """
     first = reports[0] if reports else None
     title = f"{first.model.name} on {first.device.name}" if first else "no reports"
-    if len(reports) > 1:
+    several = len(reports) > 1
+    top = ""
+    if several:
         title = f"{len(reports)} benchmark reports"
-    overview = _overview(reports) if len(reports) > 1 else ""
+        top = _top(title, reports) + overview_section(reports)
     articles = "\n".join(
-        _article(report, index, nested=bool(overview)) for index, report in enumerate(reports)
+        _article(report, index, nested=several) for index, report in enumerate(reports)
     )
     made = f"Made by edgesdk {first.edgesdk}." if first else "Made by edgesdk."
-    return page(title, f"{overview}<main>\n{articles}\n</main>", made=made)
+    body = f"{top}{articles}" if first else "<h1>No reports</h1>"
+    return page(title, f"<main>\n{body}\n</main>", made=made)
 
 
-def _overview(reports: Sequence[BenchmarkReport]) -> str:
-    rows = [
-        (
-            f"{report.model.name}, {report.bundle.precision}",
-            report.device.name,
-            _TITLES[report.verdict],
-            ms_text(report.latency.p50_ms),
-            ms_text(report.latency.p99_ms) if report.latency.p99_ms else "not given",
-            bytes_text(report.bundle.bytes),
-        )
-        for report in reports
-    ]
-    head = ("model", "device", "verdict", "p50", "p99", "size")
-    links = " · ".join(
-        f'<a href="#report-{i}">{escaped(f"{report.model.name} on {report.device.name}")}</a>'
-        for i, report in enumerate(reports)
-    )
-    numbers = frozenset({3, 4, 5})
+def _top(title: str, reports: Sequence[BenchmarkReport]) -> str:
+    models = dict.fromkeys(report.model.name for report in reports)
+    devices = dict.fromkeys(report.device.name for report in reports)
+    dates = sorted(report.created[:10] for report in reports)
+    when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
+    named = ", ".join(models) if len(models) < 4 else f"{len(models)} models"
+    count = f"{len(devices)} device{'s'[: len(devices) != 1]}"
     return (
-        f"<header><h1>{len(reports)} benchmark reports</h1>\n"
-        f"{table('Side by side', head, rows, numbers=numbers, stack=True)}</header>\n"
-        f'<nav aria-label="Reports"><p>{links}</p></nav>\n'
+        f'<header class="top"><h1>{escaped(title)}</h1>\n'
+        f'<p class="sub">{escaped(f"{named} on {count}, {when}")}</p></header>\n'
     )
 
 
 def _article(report: BenchmarkReport, index: int, *, nested: bool) -> str:
     level = "h2" if nested else "h1"
+    number = f"{index + 1} · " if nested else ""
     device = report.device
     what = device.device_tree_model or device.cpu_model or device.machine or ""
     on = f"{device.name} ({what})" if what else device.name
     head = (
-        f'<header style="padding-left:0;padding-right:0"><{level}>{escaped(report.model.name)}'
+        f'<header class="top"><{level}>{number}{escaped(report.model.name)}'
         f" · {escaped(report.bundle.precision)}</{level}>\n"
         f'<p class="sub">built for {escaped(report.target.name)}, measured on {escaped(on)},'
         f" {escaped(report.created.replace('T', ' ').replace('Z', ' UTC'))}</p></header>\n"
     )
     sections = (
         _verdict(report),
+        trust_note(report),
         _tiles(report),
         _latency(report, index),
-        contest_section(report.contest),
+        contest_section(report.contest, f"k{index}"),
         _comparison(report, index),
+        comparison_section(report, index),
         accuracy_section(report),
         built_section(report),
         placement_section(report),
+        _time(report, index),
         offload_section(report),
+        _memory(report, index),
+        procedure_section(report),
         conditions_section(report),
         subjects_section(report),
         deployment_section(report),
         repeat_section(report),
     )
-    return f'<article id="report-{index}">\n{head}{"".join(sections)}</article>'
+    body = "".join(sections)
+    if nested:  # an outline has no gaps: what stands under the report's heading is a level down
+        body = body.replace("<h3", "<h4").replace("</h3>", "</h4>")
+        body = body.replace("<h2", "<h3").replace("</h2>", "</h3>")
+    name = escaped(f"{report.model.name} on {report.device.name}")
+    kind = ' class="nested"' if nested else ""
+    return f'<article id="report-{index}"{kind} aria-label="{name}">\n{head}{body}</article>'
 
 
 def _verdict(report: BenchmarkReport) -> str:
     reasons = "".join(f"<li>{escaped(reason)}</li>" for reason in report.verdict_reasons)
     return (
         f'<div class="verdict {_MOOD[report.verdict]}" role="note" aria-label="Verdict">'
-        f"<strong>{_TITLES[report.verdict]}</strong>"
+        f"<strong>{VERDICT_TITLES[report.verdict]}</strong>"
         f"<p>{escaped(sentence(VERDICTS[report.verdict]))}</p>"
         f"{f'<ul>{reasons}</ul>' if reasons else ''}</div>\n"
     )
@@ -173,6 +173,9 @@ def _tiles(report: BenchmarkReport) -> str:
     if base is not None and base.bundle.bytes:
         share = f"{report.bundle.bytes / base.bundle.bytes:.0%} of {other}"
     tiles.append(("size", bytes_text(report.bundle.bytes), share))
+    energy = energy_tile(report)
+    if energy is not None:
+        tiles.append(energy)
     labelled = report.accuracy.labelled
     if labelled is not None:
         said = interval_text(labelled)
@@ -187,15 +190,7 @@ def _tiles(report: BenchmarkReport) -> str:
 
 
 def _figure(title: str, plot: _Plot, report: BenchmarkReport, name: str, says: str) -> str:
-    drawn = plot(report, name)
-    if drawn is None:
-        return ""
-    svg, caption = drawn
-    note = f"<figcaption>{escaped(caption)}</figcaption>" if caption else ""
-    return (
-        f"<figure><h3>{escaped(title)}</h3>"
-        f'<div role="img" aria-label="{escaped(says)}">{svg}</div>{note}</figure>\n'
-    )
+    return figure(title, plot(report, name), says=says)
 
 
 def _latency(report: BenchmarkReport, index: int) -> str:
@@ -220,7 +215,7 @@ def _latency(report: BenchmarkReport, index: int) -> str:
         if value is not None:
             rows.append((title, ms_text(value), "", ""))
     count = len(latency.samples_ms)
-    caption = f"{count} runs, one after the other, after {report.spec.warmup_runs} to warm up"
+    caption = runs_text(report)
     median = ms_text(latency.p50_ms)
     plots = ""
     if plots_available():
@@ -250,12 +245,38 @@ def _latency(report: BenchmarkReport, index: int) -> str:
 def _key(report: BenchmarkReport) -> str:
     if report.baseline is None:
         return ""
-    names = ((report.bundle.precision, "ours"), (report.baseline.bundle.precision, "theirs"))
+    return _marks(report.bundle.precision, report.baseline.bundle.precision)
+
+
+def _marks(ours: str, theirs: str) -> str:
+    """Say what the two colours of a plot stand for."""
     marks = "".join(
         f'<span><i style="background:var(--{colour})"></i>{escaped(name)}</span>'
-        for name, colour in names
+        for name, colour in ((ours, "ours"), (theirs, "theirs"))
     )
     return f'<p class="key">{marks}</p>\n'
+
+
+def _time(report: BenchmarkReport, index: int) -> str:
+    """Draw where the time of an inference goes: backends, parts and ops."""
+    if not plots_available():
+        return ""
+    says = "shares of time by backend and part, planned and measured; tables hold the numbers"
+    shares = _figure("By backend and part", shares_plot, report, f"s{index}", says)
+    says = "the ops that took longest, their share of time planned and measured"
+    ops = _figure("Longest ops", ops_plot, report, f"p{index}", says)
+    if not shares and not ops:
+        return ""
+    key = "" if report.offload is None else _marks("measured", "planned")
+    return section("Where the time goes", key, f'<div class="pair">{shares}{ops}</div>\n')
+
+
+def _memory(report: BenchmarkReport, index: int) -> str:
+    drawn = ""
+    if plots_available():
+        says = "sizes and memory on one axis; the list holds the numbers"
+        drawn = _figure("On one axis", memory_plot, report, f"m{index}", says)
+    return memory_section(report, _key(report) + drawn if drawn else "")
 
 
 def _parts(report: BenchmarkReport) -> str:

@@ -1,101 +1,32 @@
-"""The shell of a report page: one file, no script, nothing loaded, readable on any screen.
+"""The shell of a report page: one file, nothing loaded, readable on any screen.
 
-Colours are variables, so the plots inside follow light, dark and print. The contrast of text is
-at least 4.5 to 1 on its ground in both schemes.
+The one script there may be sorts a table; its hash stands in the policy of the page, so nothing
+else runs, and without it the table has the order it was written in.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
+from edgesdk.report.drawing import Drawn
+from edgesdk.report.styles import CSS
 from edgesdk.report.summary import clean
 
-__all__ = ["escaped", "facts", "page", "section", "sentence", "table"]
-
-_CSS = """
-:root{color-scheme:light dark;--ground:#fff;--panel:#f6f8fa;--ink:#1a1f26;--muted:#57606a;
---line:#d8dee4;--ours:#0b62c4;--theirs:#b35900;--warm:#c0322b;--good:#176b34;--good-soft:#e3f4e8;
---bad:#a8201a;--bad-soft:#fdeaea;--fair:#7a4b00;--fair-soft:#fdf1d8}
-@media (prefers-color-scheme:dark){:root{--ground:#0f141a;--panel:#171d25;--ink:#e6eaef;
---muted:#9aa5b1;--line:#2d3640;--ours:#6cb0ff;--theirs:#f0a35e;--warm:#ff8078;--good:#7ddb98;
---good-soft:#12301d;--bad:#ff9c94;--bad-soft:#3c1717;--fair:#f2c46d;--fair-soft:#372a10}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--ground);color:var(--ink);
-font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif;
--webkit-text-size-adjust:100%}
-main,header,footer,nav{max-width:64rem;margin:0 auto;padding:0 1.25rem}
-header{padding-top:2rem}footer{padding-bottom:2rem;color:var(--muted);font-size:.875rem}
-h1{font-size:1.75rem;line-height:1.2;margin:0 0 .25rem;overflow-wrap:anywhere}
-h2{font-size:1.2rem;margin:2.25rem 0 .75rem;padding-top:1rem;border-top:1px solid var(--line)}
-h3{font-size:1rem;margin:1.25rem 0 .5rem}
-p{margin:.5rem 0;max-width:46rem}header p{max-width:none}a{color:var(--ours)}
-.sub,figcaption,.note{color:var(--muted)}figcaption,.note{font-size:.875rem}
-.sub{margin:0;overflow-wrap:anywhere}
-.verdict{margin:1.25rem 0;padding:.875rem 1rem;border-radius:.5rem;border-left:.3rem solid}
-.verdict strong{font-size:1.05rem}.verdict p,.verdict ul{margin:.25rem 0 0}
-.verdict ul{padding-left:1.1rem}.verdict :is(p,li){color:var(--ink);overflow-wrap:anywhere}
-.good{background:var(--good-soft);border-color:var(--good);color:var(--good)}
-.bad{background:var(--bad-soft);border-color:var(--bad);color:var(--bad)}
-.fair{background:var(--fair-soft);border-color:var(--fair);color:var(--fair)}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(8rem,1fr));gap:.625rem;margin:0}
-.tiles>div{background:var(--panel);border:1px solid var(--line);border-radius:.5rem;
-padding:.6rem .7rem;min-width:0}
-.tiles dt{color:var(--muted);font-size:.8125rem}
-.tiles dd{margin:0;font-size:1.15rem;font-weight:600;line-height:1.25;
-font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
-.tiles dd+dd{font-size:.8125rem;font-weight:400;color:var(--muted);margin-top:.15rem}
-.pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(24rem,100%),1fr));gap:1.5rem}
-figure{margin:0;min-width:0}figure h3{margin-top:0}
-figure svg{display:block;width:100%;height:auto}
-svg text{font-family:inherit}
-.key{display:inline-flex;gap:1rem;font-size:.875rem;color:var(--muted)}
-.key i{display:inline-block;width:.75rem;height:.75rem;border-radius:.15rem;margin-right:.35rem;
-vertical-align:-.05rem;print-color-adjust:exact;-webkit-print-color-adjust:exact}
-.wide{overflow-x:auto;max-width:100%}.wide+.wide{margin-top:1.25rem}
-.pair+.wide{margin-top:1.5rem}
-table{border-collapse:collapse;min-width:min(100%,36rem);max-width:100%;
-font-size:.9375rem;font-variant-numeric:tabular-nums}
-caption{text-align:left;color:var(--muted);font-size:.875rem;padding-bottom:.35rem}
-th,td{text-align:left;padding:.4rem 1.25rem .4rem 0;border-bottom:1px solid var(--line);
-vertical-align:top}
-tr>:last-child{padding-right:0}.long{overflow-wrap:anywhere}ul.notes+.wide{margin-top:1rem}
-thead th{color:var(--muted);font-weight:600;font-size:.8125rem;white-space:nowrap}
-tbody th{font-weight:500}tbody th:not(.long){white-space:nowrap}
-td.n,th.n{text-align:right;white-space:nowrap}
-dl.facts{display:grid;grid-template-columns:minmax(7rem,11rem) minmax(0,1fr);margin:0;
-font-size:.9375rem}
-dl.facts dt,dl.facts dd{margin:0;padding:.4rem .75rem .4rem 0;
-border-bottom:1px solid var(--line)}
-dl.facts dt{color:var(--muted)}dl.facts dd{overflow-wrap:anywhere}
-ul.notes{margin:.5rem 0;padding-left:1.1rem}
-pre{background:var(--panel);border:1px solid var(--line);border-radius:.5rem;padding:.75rem;
-overflow-x:auto;font:.875rem/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;
-white-space:pre-wrap;overflow-wrap:anywhere}
-code{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-size:.9em}
-@media (max-width:36rem){body{font-size:15px}h1{font-size:1.4rem}header{padding-top:1.25rem}
-main,header,footer,nav{padding-left:1rem;padding-right:1rem}
-.tiles{grid-template-columns:repeat(2,minmax(0,1fr))}.tiles dd{font-size:1.15rem}
-dl.facts{grid-template-columns:1fr}dl.facts dt{border:0;padding-bottom:0;font-size:.8125rem}
-dl.facts dd{padding-top:0}
-th,td{padding-right:.75rem}
-.stack,.stack tbody,.stack tr,.stack td,.stack tbody th{display:block;min-width:0}
-.stack thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
-.stack tr{border-bottom:1px solid var(--line);padding:.5rem 0}
-.stack td,.stack td.n,.stack tbody th,tbody th:not(.long){white-space:normal}
-.stack td,.stack td.n,.stack tbody th{border:0;padding:.1rem 0;text-align:left}
-.stack caption{display:block}.stack tbody th{font-weight:600}
-.stack td,.stack td.n{display:grid;grid-template-columns:7.5rem minmax(0,1fr)}
-.stack td:empty{display:none}.stack td,.stack tbody th{overflow-wrap:anywhere}
-.stack td::before{content:attr(data-label);color:var(--muted);font-size:.8125rem}}
-@media print{:root{--ground:#fff;--panel:#fff;--ink:#000;--muted:#444;--line:#bbb;
---ours:#0b62c4;--theirs:#b35900;--warm:#c0322b;--good:#176b34;--good-soft:#fff;--bad:#a8201a;--bad-soft:#fff;
---fair:#7a4b00;--fair-soft:#fff}
-body{font-size:10.5pt}main,header,footer{max-width:none;padding:0}nav{display:none}
-figure,.tiles>div,.verdict,table,tr,dl.facts>*{break-inside:avoid}
-.tiles{grid-template-columns:repeat(4,1fr)}h2,h3{break-after:avoid}
-.pair{grid-template-columns:1fr 1fr}article+article{break-before:page}}
-"""
+__all__ = [
+    "Cell",
+    "escaped",
+    "facts",
+    "figure",
+    "page",
+    "section",
+    "sentence",
+    "sortable_table",
+    "table",
+]
 
 
 def escaped(value: object, *, limit: int = 300) -> str:
@@ -103,6 +34,37 @@ def escaped(value: object, *, limit: int = 300) -> str:
     return html.escape(clean(value, limit=limit), quote=True)
 
 
+#: The class of tables that the script looks for.
+_SORTABLE = ' class="stack sortable"'
+#: What is not known stays at the end in both directions.
+_SORT = """
+for (const table of document.querySelectorAll("table.sortable")) {
+  const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells];
+  heads.forEach((head, place) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = head.textContent || "report";
+    head.replaceChildren(button);
+    button.addEventListener("click", () => {
+      const rising = head.getAttribute("aria-sort") !== "ascending";
+      heads.forEach(other => other.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", rising ? "ascending" : "descending");
+      const rows = [...body.rows], cell = row => row.cells[place];
+      const counts = rows.some(row => "sort" in cell(row).dataset);
+      const key = row => counts
+        ? ("sort" in cell(row).dataset ? Number(cell(row).dataset.sort) : null)
+        : cell(row).textContent;
+      const compare = (a, b) => counts ? a - b : a.localeCompare(b);
+      rows.sort((one, other) => {
+        const a = key(one), b = key(other);
+        if (a === null || b === null) return (a === null) - (b === null);
+        return rising ? compare(a, b) : compare(b, a);
+      });
+      body.replaceChildren(...rows);
+    });
+  });
+}
+"""
 #: A longer word is broken across lines: bundle ids and names of runtimes are shorter.
 _LONG_WORD = 28
 
@@ -115,13 +77,18 @@ def sentence(text: str) -> str:
 def page(title: str, body: str, *, made: str) -> str:
     """Give a whole document; ``body`` is markup, ``title`` and ``made`` are text."""
     policy = "default-src 'none'; style-src 'unsafe-inline'"
+    script = ""
+    if _SORTABLE in body:
+        digest = base64.b64encode(hashlib.sha256(_SORT.encode()).digest()).decode()
+        policy += f"; script-src 'sha256-{digest}'"
+        script = f"<script>{_SORT}</script>\n"
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escaped(title)}</title>\n<style>{_CSS}</style>\n</head>\n<body>\n"
-        f"{body}\n<footer><p>{escaped(made)}</p></footer>\n</body>\n</html>\n"
+        f"<title>{escaped(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n"
+        f"{body}\n<footer><p>{escaped(made)}</p></footer>\n{script}</body>\n</html>\n"
     )
 
 
@@ -129,6 +96,21 @@ def section(title: str, *content: str) -> str:
     """Give a titled section of markup, or nothing where there is no content."""
     kept = [piece for piece in content if piece]
     return f"<section>\n<h2>{escaped(title)}</h2>\n{''.join(kept)}</section>\n" if kept else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """A cell of a table to sort.
+
+    ``key`` is what to sort it by, the text where it is None; ``href`` is a place on the page.
+    """
+
+    text: str
+    key: float | None = None
+    href: str = ""
+
+    def __str__(self) -> str:
+        return self.text
 
 
 def table(
@@ -144,13 +126,43 @@ def table(
     With ``stack`` each row becomes a block of its own on a narrow screen. Roles are written
     out: a browser drops those of table elements that are not displayed as a table.
     """
+    kind = ' class="stack"' if stack else ""
+    return _table(caption, head, rows, numbers=numbers, kind=kind)
 
+
+def sortable_table(
+    caption: str,
+    head: Sequence[str],
+    rows: Iterable[Sequence[Cell]],
+    *,
+    numbers: frozenset[int] = frozenset(),
+) -> str:
+    """Give a table, stacked on a narrow screen, that a click on a heading sorts."""
+    return _table(caption, head, rows, numbers=numbers, kind=_SORTABLE)
+
+
+def _table(
+    caption: str,
+    head: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    numbers: frozenset[int],
+    kind: str,
+) -> str:
     def cell(tag: str, place: int, value: object, more: str) -> str:
         style = ' class="n"' if place in numbers else ""
         # a word is broken only where it is too long for a column
         if not style and max(map(len, str(value).split()), default=0) > _LONG_WORD:
             style = ' class="long"'
-        return f"<{tag}{more}{style}>{escaped(value)}</{tag}>"
+        elif isinstance(value, Cell) and not style and " " not in value.text:
+            style = ' class="word"'
+        text = escaped(value)
+        if isinstance(value, Cell):
+            if value.key is not None:
+                more += f' data-sort="{value.key!r}"'
+            if value.href:
+                text = f'<a href="{escaped(value.href)}">{text}</a>'
+        return f"<{tag}{more}{style}>{text}</{tag}>"
 
     def line(row: Sequence[object]) -> str:
         first = cell("th", 0, row[0], ' scope="row" role="rowheader"')
@@ -165,11 +177,23 @@ def table(
         return ""
     scope = ' scope="col" role="columnheader"'
     top = "".join(cell("th", i, name, scope) for i, name in enumerate(head))
-    kind = ' class="stack"' if stack else ""
     return (
         f'<div class="wide"><table role="table"{kind}><caption>{escaped(caption)}</caption>\n'
         f'<thead role="rowgroup"><tr role="row">{top}</tr></thead>\n'
         f'<tbody role="rowgroup">\n{chr(10).join(lines)}\n</tbody></table></div>\n'
+    )
+
+
+def figure(title: str, drawn: Drawn | None, *, says: str) -> str:
+    """Give a plot with its title and caption; ``says`` is for those who do not see it."""
+    if drawn is None:
+        return ""
+    note = ""
+    if drawn.caption:
+        note = f"<figcaption>{escaped(drawn.caption, limit=1500)}</figcaption>"
+    return (
+        f"<figure><h3>{escaped(title)}</h3>"
+        f'<div role="img" aria-label="{escaped(says)}">{drawn.svg}</div>{note}</figure>\n'
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -10,13 +11,19 @@ from edgesdk.bench.values import REPORT_SCHEMA, BenchmarkReport
 from edgesdk.errors import ReportError
 from edgesdk.report.schema import report_adapter
 
-__all__ = ["MAX_REPORT_BYTES", "parse_report", "read_report"]
+__all__ = ["MAX_REPORT_BYTES", "parse_report", "read_report", "read_reports"]
 
 #: A report of the longest run that may be asked for is smaller.
 MAX_REPORT_BYTES = 64 << 20
 # Each list or object costs far more memory than its two characters.
 _MAX_CONTAINERS = 200_000
 _SHOWN_PROBLEMS = 3
+_SHOWN_FAILURES = 10
+_FAMILY = REPORT_SCHEMA.partition("/")[0] + "/"
+_NO_REPORT = "edgesdk report --schema prints what a report looks like"
+_OTHER_VERSION = (
+    "another version of edgesdk wrote it: show it with that one, or measure again with this one"
+)
 
 
 def read_report(path: Path) -> BenchmarkReport:
@@ -38,6 +45,41 @@ def read_report(path: Path) -> BenchmarkReport:
     return parse_report(data, name=str(file))
 
 
+def read_reports(paths: Sequence[Path]) -> list[BenchmarkReport]:
+    """Read several reports; a file that is named twice is read once.
+
+    A folder without a ``report.json`` of its own stands for those in the folders inside it.
+
+    Raises:
+        ReportError: One or more cannot be read, or are no such reports; all are named.
+    """
+    files: dict[Path, Path] = {}
+    for path in paths:
+        found = [path / "report.json" if path.is_dir() else path]
+        if not found[0].exists():
+            found = sorted(path.glob("*/report.json")) or found
+        files.update({each.resolve(): each for each in found})
+    reports, failed = [], []
+    for file in files.values():
+        try:
+            reports.append(read_report(file))
+        except ReportError as exc:
+            failed.append(exc)
+    if len(failed) == 1:
+        raise failed[0]
+    if failed:
+        shown = "\n".join(f"  {exc}" for exc in failed[:_SHOWN_FAILURES])
+        more = len(failed) - _SHOWN_FAILURES
+        if more > 0:
+            shown += f"\n  and {more} more"
+        raise ReportError(
+            f"cannot read {len(failed)} of {len(files)} reports:\n{shown}",
+            hint="leave these out: they are no reports, or of another version of edgesdk",
+            paths=[str(exc.facts.get("path")) for exc in failed[:_SHOWN_FAILURES]],
+        )
+    return reports
+
+
 def parse_report(data: bytes, *, name: str) -> BenchmarkReport:
     """Check the bytes of a report; ``name`` is for messages.
 
@@ -46,6 +88,8 @@ def parse_report(data: bytes, *, name: str) -> BenchmarkReport:
     """
     if len(data) > MAX_REPORT_BYTES:
         raise _refusal(name, f"it is larger than {MAX_REPORT_BYTES} bytes")
+    if not data.strip():
+        raise _refusal(name, "it is empty")
     if data.count(b"[") + data.count(b"{") > _MAX_CONTAINERS:
         raise _refusal(name, f"it holds more than {_MAX_CONTAINERS} lists and objects")
     try:
@@ -58,7 +102,9 @@ def parse_report(data: bytes, *, name: str) -> BenchmarkReport:
         raise _refusal(name, f"it is not JSON: {exc}") from exc
     found = document.get("schema") if isinstance(document, dict) else None
     if found != REPORT_SCHEMA:
-        raise _refusal(name, f"its schema is {_short(found)} (expected {REPORT_SCHEMA!r})")
+        seen = f"its schema is {_short(found)} (expected {REPORT_SCHEMA!r})"
+        is_ours = isinstance(found, str) and found.startswith(_FAMILY)
+        raise _refusal(name, seen, _OTHER_VERSION if is_ours else _NO_REPORT)
     return _validate(data, name)
 
 
@@ -77,12 +123,8 @@ def _validate(data: bytes, name: str) -> BenchmarkReport:
         raise _refusal(name, "; ".join(said) + more) from exc
 
 
-def _refusal(name: str, seen: str) -> ReportError:
-    return ReportError(
-        f"cannot read report {name}: {seen}",
-        hint="edgesdk report --schema prints what a report looks like",
-        path=name,
-    )
+def _refusal(name: str, seen: str, hint: str = _NO_REPORT) -> ReportError:
+    return ReportError(f"cannot read report {name}: {seen}", hint=hint, path=name)
 
 
 def _short(value: object) -> str:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgesdk.bench.values import AccuracyResult, BenchmarkReport, DeploymentRecord, PlacementRow
+from edgesdk.bench.values import (
+    AccuracyResult,
+    BenchmarkReport,
+    DeploymentRecord,
+    PartRecord,
+    PlacementRow,
+)
 from edgesdk.report.page import escaped, facts, section, sentence, table
 from edgesdk.report.summary import accuracy_text, bytes_text
 
@@ -13,6 +19,7 @@ __all__ = [
     "built_section",
     "conditions_section",
     "deployment_section",
+    "memory_section",
     "placement_section",
     "repeat_section",
     "subjects_section",
@@ -125,9 +132,6 @@ def conditions_section(report: BenchmarkReport) -> str:
     loads = [s.load1 for s in conditions.samples if s.load1 is not None]
     if loads:
         rows.append(("load average", _span(loads, ".2f")))
-    memory = [s.mem_available_bytes for s in conditions.samples if s.mem_available_bytes]
-    if memory:
-        rows.append(("free memory, lowest", bytes_text(min(memory))))
     rows.append(("clock limited", limited[conditions.throttled]))
     return section(
         "Conditions", f'<ul class="notes">{notes}</ul>\n' if notes else "", facts(rows)
@@ -144,6 +148,36 @@ def _listed(value: object) -> str:
 
 def _said(value: object) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def memory_section(report: BenchmarkReport, plot: str) -> str:
+    """Show what the model takes of disk and memory, beside ``plot``, which is markup."""
+    base, device = report.baseline, report.device
+    peak = None
+    if report.peak_rss_bytes is not None:
+        peak = f"{bytes_text(report.peak_rss_bytes)}, runtime included"
+        if device.ram_bytes:
+            share = report.peak_rss_bytes / device.ram_bytes
+            peak += f"; {share:.1%} of the device's {bytes_text(device.ram_bytes)}"
+    free = [
+        sample.mem_available_bytes
+        for sample in report.conditions.samples
+        if sample.mem_available_bytes is not None
+    ]
+    rows: list[tuple[str, object]] = [
+        ("parts on disk", bytes_text(report.bundle.bytes)),
+        ("worker at its peak", peak),
+        ("free on the device", f"{bytes_text(min(free))} at the least" if free else None),
+    ]
+    if base is not None:
+        name = base.bundle.precision
+        rows.append((f"parts on disk, {name}", bytes_text(base.bundle.bytes)))
+        if base.peak_rss_bytes is not None:
+            rows.append((f"worker at its peak, {name}", bytes_text(base.peak_rss_bytes)))
+    listed = facts(rows)
+    if not plot:
+        return section("Memory", listed)
+    return section("Memory", f'<div class="pair"><div>{plot}</div><div>{listed}</div></div>\n')
 
 
 def subjects_section(report: BenchmarkReport) -> str:
@@ -179,6 +213,15 @@ def subjects_section(report: BenchmarkReport) -> str:
             ]
         ),
     )
+
+
+def _runtime(part: PartRecord) -> str:
+    return f"{part.runtime} {part.runtime_version or 'of unknown version'}"
+
+
+def _agent(report: BenchmarkReport) -> str | None:
+    version, python = report.device.agent_version, report.device.python
+    return None if version is None else f"agent {version} on Python {python or 'unknown'}"
 
 
 def _joined(*values: str | None) -> str | None:
@@ -233,7 +276,8 @@ def repeat_section(report: BenchmarkReport) -> str:
     """Show the commands and the settings that make this measurement again."""
     spec = report.spec
     commands = "\n".join(escaped(command, limit=2000) for command in report.repeat)
-    count = f"at most {spec.runs}" if spec.runs else "as many as fit"
+    least = "at most" if spec.until is None else "at least"
+    count = f"{least} {spec.runs}" if spec.runs else "as many as fit"
     limit = "none" if spec.duration_s is None else f"{spec.duration_s:g} s"
     return section(
         "How to repeat this",
@@ -244,7 +288,15 @@ def repeat_section(report: BenchmarkReport) -> str:
                 ("time limit", limit),
                 ("warm-up runs", spec.warmup_runs),
                 ("threads", spec.threads or "as the bundle says"),
+                ("cores", None if spec.cpus is None else ", ".join(map(str, spec.cpus))),
+                ("until", None if spec.until is None else f"± {spec.until:.2%} of the median"),
+                ("scenario", spec.scenario),
+                ("seed", spec.seed or None),
                 ("worker", "started anew" if spec.fresh else "the one that was there"),
+                ("bundle", report.bundle.id),
+                ("model sha256", report.model.sha256),
+                ("runtimes", _joined(*(_runtime(part) for part in report.parts))),
+                ("edgesdk", _joined(report.edgesdk, _agent(report))),
                 ("measured from", report.started),
                 ("measured for", None if report.wall_s is None else f"{report.wall_s:.2f} s"),
             ]

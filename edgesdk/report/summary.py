@@ -17,6 +17,7 @@ from edgesdk.bench.values import (
     Latency,
     PercentileName,
 )
+from edgesdk.report.trust import comparison_rows, trust_rows
 
 __all__ = [
     "Row",
@@ -157,17 +158,16 @@ def summary_rows(report: BenchmarkReport) -> tuple[Row, ...]:
         ("target", report.target.name),
         ("device", _device_text(report)),
         ("bundle", f"{report.bundle.id[:12]}, {bytes_text(report.bundle.bytes)}"),
-        (
-            "runs",
-            f"{len(report.latency.samples_ms)} after {report.spec.warmup_runs} to warm up",
-        ),
+        ("runs", f"{len(report.latency.samples_ms)} after {_warm_up_runs(report)} to warm up"),
     ]
     rows += [
         (name.removesuffix("_ms"), percentile_text(report.latency, name))
         for name, _ in PERCENTILES
     ]
     if report.throughput_per_s is not None:
-        rows.append(("throughput", f"{report.throughput_per_s:,.4g} inferences/s, one by one"))
+        one_by_one = report.spec.scenario == "single-stream" and report.spec.batch == 1
+        how = "one by one" if one_by_one else report.spec.scenario
+        rows.append(("throughput", f"{report.throughput_per_s:,.4g} inferences/s, {how}"))
     for label, value in (("cold start", report.cold_start_ms), ("load", report.load_ms)):
         if value is not None:
             rows.append((label, ms_text(value)))
@@ -183,8 +183,14 @@ def summary_rows(report: BenchmarkReport) -> tuple[Row, ...]:
         rows.append((f"{result.metric}, {precision}", accuracy_text(result)))
     if report.contest is not None:
         rows.append(("contest", report.contest.why))
+    rows += [*comparison_rows(report), *trust_rows(report)]
     rows += [("note", note) for note in report.conditions.notes]
     return tuple(Row(label=clean(label, limit=60), value=clean(value)) for label, value in rows)
+
+
+def _warm_up_runs(report: BenchmarkReport) -> int:
+    warm_up = None if report.procedure is None else report.procedure.warm_up
+    return report.spec.warmup_runs if warm_up is None else warm_up.runs
 
 
 def _device_text(report: BenchmarkReport) -> str:

@@ -63,11 +63,24 @@ hold        doing, wait_s (waits for another host)      holder {who, doing, for_
 release                                                 (lets go of the device)
 releases                                                releases (those in a slot with
                                                         inputs and preprocess)
-gc          budget_bytes (optional)                     removed, freed_bytes, kept
+gc          budget_bytes (optional), bundle (optional:  removed, freed_bytes, kept
+            only this one, a candidate too)
 run         release, tensors, timeout_s; body: inputs   tensors, run_ms, parts;
                                                         body: outputs
-bench       release, spec                               see `edgesdk.bench`;
-                                                        body: samples (u64 ns)
+bench       release, spec (see                          see `edgesdk.bench`;
+            `edge_agent.benching`)                      body: samples (u64 ns); its events
+                                                        carry some in ``live``
+pair        release, against, order (who goes first in  pairs, mode, why, started, conditions,
+            each pair: ``0`` for release, ``1``),       load_ms, wall_s, runtimes;
+            block_ms, duration_s, threads, cpus,        body: see `edge_agent.pairing`
+            sample_conditions, side_by_side, timeout_s
+evaluate    release, samples, tensors (each with an     samples, tensors (runs of samples with
+            axis in front that counts samples),         one shape: with first, and top where
+            outputs (names), top, timeout_s (each),     they are the places of the largest),
+            pack (SHA-256: keep these samples, or       run_ms, was_here, raw_bytes (if the
+            use those that were kept), raw_bytes        body is zlib); body: outputs
+            (if the body is zlib), squeeze (the
+            answer may be zlib); body: samples
 profile     release, runs, threads, timeout_s,          runtimes; body: JSON {chain_us, parts:
             budget_s                                    [{index, runtime, total_us, share,
                                                         how, why, ops}]}, see
@@ -129,6 +142,8 @@ OPS = (
     "gc",
     "run",
     "bench",
+    "pair",
+    "evaluate",
     "profile",
     "infer",
     "served",

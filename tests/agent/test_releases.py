@@ -242,3 +242,33 @@ def test_release_whose_bytes_rotted_is_neither_run_nor_rolled_back_to(
     assert len(refused["facts"]["missing"]) == 1, "the same bytes, and they are thrown away"
     deploy(later, old)
     assert current(later) == old.id
+
+
+def test_one_release_goes_alone_from_the_place_of_a_candidate_too(agent: AgentProcess) -> None:
+    deploy(agent, ONE)
+    deploy(agent, TWO)
+    other = EchoBundle(b"other", name="other")
+    push(agent, other)
+    push(agent, THREE)
+    reply = agent.ask("gc", bundle=THREE.id, budget_bytes=1 << 50).meta
+    assert reply["removed"] == [THREE.id]
+    assert reply["freed_bytes"] > 0
+    assert reply["kept"] == sorted([ONE.id, TWO.id, other.id])
+    slots = agent.ask("status").meta["slots"]
+    assert slots["candidate"] is None
+    assert slots["current"]["bundle"] == TWO.id
+    assert slots["previous"]["bundle"] == ONE.id
+    assert agent.ask("gc", bundle=THREE.id).meta["removed"] == []
+
+
+@pytest.mark.parametrize("held", [ONE, TWO])
+def test_one_that_a_slot_holds_does_not_go(agent: AgentProcess, held: EchoBundle) -> None:
+    deploy(agent, ONE)
+    deploy(agent, TWO)
+    push(agent, THREE)
+    reply = agent.ask("gc", bundle=held.id).meta
+    assert reply["ok"] is False
+    assert reply["detail"] == f"cannot remove {held.id[:12]}: a slot holds it"
+    assert agent.ask("gc", bundle="../x").meta["code"] == "bad-request"
+    assert current(agent) == TWO.id
+    assert agent.ask("status").meta["slots"]["candidate"]["bundle"] == THREE.id

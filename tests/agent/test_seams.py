@@ -202,7 +202,7 @@ def test_look_gives_way_to_who_comes_just_when_it_begins(inside: Inside) -> None
     assert judged == [True]
 
 
-@pytest.mark.parametrize("op", ["bench", "profile"])
+@pytest.mark.parametrize("op", ["bench", "pair", "profile"])
 def test_measurement_that_waits_for_applications_ends_with_its_host(
     inside: Inside, op: str
 ) -> None:

@@ -96,7 +96,7 @@ def test_unsigned_bundle_is_refused_before_anything_is_sent(demanding: AgentProc
     )
     for op in ("commit", "finish", "check", "activate"):
         assert_refused(demanding.ask(op, bundle=bundle.id).meta, "absent")
-    for op in ("run", "bench", "profile"):
+    for op in ("run", "bench", "pair", "profile"):
         assert_refused(demanding.ask(op, release=bundle.id).meta, "absent")
     assert demanding.ask("releases").meta["releases"] == []
 
@@ -109,6 +109,8 @@ def test_field_that_names_a_trusted_release_opens_nothing_for_another(
     for op in ("stage", "commit", "finish", "check", "activate"):
         reply = demanding.ask(op, other.data, bundle=other.id, release="current").meta
         assert_refused(reply, "absent")
+    reply = demanding.ask("pair", release="current", against=other.id, order="01").meta
+    assert_refused(reply, "absent")
 
 
 def test_signed_bundle_is_deployed(demanding: AgentProcess, mine: Key) -> None:

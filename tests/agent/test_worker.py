@@ -164,7 +164,8 @@ def test_benchmark_stops_at_its_duration(agent: AgentProcess) -> None:
     assert 0.7 <= reply.meta["wall_s"] < 5
     samples = reply.meta["conditions"]["samples"]
     assert len(samples) >= 2
-    wanted = {"t_s", "cpu_mhz", "temp_c", "load1", "throttled", "mem_available_bytes"}
+    wanted = {"t_s", "cpu_mhz", "governor", "temp_c", "load1", "others_cpu", "throttled"}
+    wanted |= {"mem_available_bytes", "swap_used_bytes"}
     assert set(samples[0]) == wanted
     nanoseconds = int.from_bytes(reply.body[:8], "little")
     assert 5_000_000 <= nanoseconds < 1_000_000_000

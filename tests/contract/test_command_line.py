@@ -115,6 +115,36 @@ def test_a_release_is_rolled_back_and_what_is_left_collected(
     assert left == {bundles[1].id, bundles[2].id}
 
 
+def test_two_releases_are_compared_in_turns_and_the_report_tells(
+    typed: Typed, device: str, tmp_path: Path
+) -> None:
+    slow = make_echo_bundle(tmp_path / "slow", part=b"slow", options={"delay_ms": 3})
+    quick = make_echo_bundle(tmp_path / "quick", part=b"quick", options={"delay_ms": 1})
+    for bundle in (slow, quick):
+        typed.ok("deploy", bundle.folder, "--no-bench", "-d", device)
+    asked = ("bench", device, "--bundle", quick.folder, "--runs", "20", "--compare")
+    folder = tmp_path / "run"
+    seed = ("--compare-seconds", "1.5", "--compare-seed", "7", "-o", folder)
+    done = typed.ok(*asked, "previous", *seed)
+    (compared,) = done["comparisons"]
+    assert (compared["theirs"], compared["verdict"], compared["seed"]) == (slow.id, "faster", 7)
+    assert 0.3 < compared["at_least"] < 0.7
+    kept = json.loads((folder / "report.json").read_text())
+    (record,) = kept["comparisons"]
+    assert (record["ours"], record["theirs"], record["starts"]) == (quick.id, slow.id, 3)
+    assert kept["trust"]["grade"] in "ABCD"
+    text = " ".join(typed.text("report", folder).split())
+    assert f"against {slow.id[:12]} faster by at least" in text
+    assert "trust " in text
+    error = typed.refused(*asked, "current")
+    assert "with itself" in error["problem"]
+    error = typed.refused(*asked, "previous", "--compare", slow.id[:12])
+    assert "twice" in error["problem"]
+    assert typed.refused(*asked, "previous", "--compare-seconds", "0.5")["exit_code"] == 2
+    assert typed.refused("bench", device, "--compare-seed", "1")["exit_code"] == 2
+    assert "cannot find release" in typed.refused(*asked, "ab" * 32)["problem"]
+
+
 # what happens on the way there
 
 

@@ -22,6 +22,10 @@ CASES: dict[str, list[str]] = {
     "help-bundle-export": ["bundle", "export", "--help"],
     "help-devices-facts": ["devices", "facts", "--help"],
     "help-agent-pack": ["agent", "pack", "--help"],
+    "help-history-list": ["history", "list", "--help"],
+    "help-history-import": ["history", "import", "--help"],
+    "history-none": ["history"],
+    "gate-nothing-recorded": ["gate", "--against", "main"],
     "targets-list": ["targets", "list"],
     "targets-show-unknown": ["targets", "show", "raspbery-pi-5"],
     "settings": ["settings"],
@@ -31,6 +35,9 @@ CASES: dict[str, list[str]] = {
     "bundle-show-no-bundle": ["bundle", "show", "no-such-folder"],
     "report-none": ["report"],
     "report-contest": ["report", "report.json"],
+    "report-all": ["report", "report.json", "--all"],
+    "report-several": ["report", "runs"],
+    "report-several-foreign": ["report", "report.json", "foreign.json", "older.json"],
     "deploy-contest-of-a-bundle": ["deploy", "bundle", "--backend", "ort-cpu"],
     "plan-contest": ["plan", "net.onnx", "-t", "contest-board", "--targets-dir", "targets"],
     "plan-unknown-backend": ["plan", "net.onnx", "-t", "imx8m-plus", "--backend", "ort-cp"],
@@ -89,9 +96,15 @@ def make_files(folder: Path) -> None:
     import onnx.parser
 
     from edgesdk.report.files import encode_report
-    from tests.unit.report.fixtures import make_contest, vary
+    from tests.unit.report.fixtures import make_contest, make_several, vary
 
     (folder / "report.json").write_bytes(encode_report(vary(contest=make_contest())))
+    for number, report in enumerate(make_several()):
+        run_folder = folder / "runs" / str(number)
+        run_folder.mkdir(parents=True)
+        (run_folder / "report.json").write_bytes(encode_report(report))
+    (folder / "foreign.json").write_text('{"results": []}', encoding="utf-8")
+    (folder / "older.json").write_text('{"schema": "edgesdk.report/0"}', encoding="utf-8")
     onnx.save(onnx.parser.parse_model(NET), folder / "net.onnx")
     (folder / "targets").mkdir()
     (folder / "targets" / "contest-board.yaml").write_text(TARGET, encoding="utf-8")
@@ -106,6 +119,7 @@ def test_the_text_is_as_it_was_agreed(name: str, capsys, monkeypatch, tmp_path: 
             monkeypatch.delenv(variable)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / ".config"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / ".local" / "share"))
     monkeypatch.setenv("COLUMNS", "96")
     monkeypatch.delenv("EDGESDK_GOLDEN", raising=False)
     monkeypatch.chdir(tmp_path)

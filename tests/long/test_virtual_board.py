@@ -62,8 +62,8 @@ class Stalled(Exception):
     """What ran in the emulator stood still.
 
     Seen with qemu-user 7.2 a few times in some hundred deployments to a daemon on a line, never
-    without an emulator; the cause is unknown. So such a deployment is tried once more on a new board, and
-    what the agent's threads waited for is printed.
+    without an emulator; the cause is unknown. So such a deployment is tried once more on a new
+    board, and what the agent's threads waited for is printed.
     """
 
 

@@ -22,7 +22,7 @@ import pytest
 from edgesdk.deploy import deploy_bundle
 from edgesdk.devices import connect, resolve_device
 from edgesdk.tensors import unpack_tensors
-from tests.perf.test_latency import bare_block, build, interval
+from tests.perf.test_bare_loops import bare_block, build, interval
 
 pytestmark = pytest.mark.perf
 

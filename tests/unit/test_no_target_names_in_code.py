@@ -25,6 +25,8 @@ HOMONYMS = {
     "bench/accuracy.py": {"host"},
     "bench/values.py": {"host"},
     "bench/benchmark.py": {"host"},
+    "cli/debug.py": {"host"},
+    "cli/debugjob.py": {"host"},
 }
 
 

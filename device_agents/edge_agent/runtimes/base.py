@@ -78,6 +78,13 @@ class Part:
         """How it really runs: devices, threads, who took which nodes."""
         raise NotImplementedError
 
+    def twin(self) -> Optional[Part]:
+        """Give a part that may run while this one does; itself where that is safe.
+
+        May be left out: None has the model loaded once more.
+        """
+        return None
+
     def profile(self, asked: Profiling) -> Tuple[List[OpRecord], str]:
         """Say what it runs where, op by op, and how the times were taken. May be left out.
 

@@ -8,11 +8,13 @@ error with that text), ``die`` and ``load_die`` (a signal name), ``print`` (text
 ``tell_options`` makes it tell its options then. ``die_if``, ``hang_if``, ``slow_if`` and
 ``wrong_if`` name a file: where it is there, a run ends by SIGKILL, takes ten minutes or 50 ms,
 or gives other bytes. So a release can go bad after it has passed its check. ``die_on`` is an
-input, in hexadecimal digits, at which a run ends by SIGKILL.
+input, in hexadecimal digits, at which a run ends by SIGKILL. ``alone`` names a file that is
+locked while the part is loaded, as a device is that lets only one process have it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -77,6 +79,17 @@ def _go_bad(options: Dict[str, Any], value: Any) -> Any:
     return value
 
 
+def _lock(path: Any) -> Any:
+    """Take the lock on a file, which ends with the process."""
+    stream = open(str(path), "w")  # noqa: SIM115 - open for as long as the part is loaded
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        stream.close()
+        raise RuntimeFailed("another process has the device") from exc
+    return stream
+
+
 class EchoPart(Part):
     """Gives its input back."""
 
@@ -85,6 +98,7 @@ class EchoPart(Part):
         if len(self.input_names) != 1 or len(self.output_names) != 1:
             raise RuntimeFailed("echo takes one input and gives one output")
         self._options = options
+        self._lock = _lock(options["alone"]) if options.get("alone") else None
         self._held = bytearray(whole_number(options, "allocate_mib") << 20)
         _misbehave(options, "load_")
 
@@ -107,6 +121,10 @@ class EchoPart(Part):
     def named(self, result: Any) -> Dict[str, Any]:
         """The same value under the output's name."""
         return {self.output_names[0]: result}
+
+    def twin(self) -> Optional[Part]:
+        """Itself: it keeps nothing from run to run."""
+        return self
 
     def describe(self) -> Dict[str, Any]:
         """Nothing runs anywhere else, unless it was told to say so."""

@@ -128,6 +128,10 @@ class OnnxPart(Part):
         """Outputs come in the order asked for."""
         return dict(zip(self.output_names, result))
 
+    def twin(self) -> Optional[Part]:
+        """Itself: a session may be run by several threads at once."""
+        return self
+
     def _assigned(self) -> Optional[List[Tuple[str, str, str]]]:
         """Op, name and provider of each node; None where this version does not tell."""
         try:

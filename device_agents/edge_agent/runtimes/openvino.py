@@ -12,6 +12,7 @@ CPU would have taken.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import inspect
 import os
@@ -159,6 +160,13 @@ class OpenvinoPart(Part):
         # the same memory, without the dictionary that is made for the first one asked for
         tensor = self._request.get_output_tensor
         return {name: tensor(number).data for name, number in numbers}
+
+    def twin(self) -> Optional[Part]:
+        """The same compiled model with a request of its own."""
+        other = copy.copy(self)
+        other._request = self._compiled.create_infer_request()
+        other._sharing = _sharing(other._request)
+        return other
 
     def describe(self) -> Dict[str, Any]:
         """The device asked for, the ones that run it, threads and precision where known."""

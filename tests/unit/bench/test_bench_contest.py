@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgesdk.bench.contest import MOST_ROUNDS, ContestResult, Entrant, run_contest
+from edgesdk.bench.contest import MOST_ROUNDS, ContestResult, run_contest
+from edgesdk.bench.course import Entrant
 from edgesdk.bench.values import BenchSpec
 from edgesdk.bundle import Bundle
 from edgesdk.data.dataset import Dataset, open_dataset
@@ -72,7 +73,7 @@ class Board:
                 "commit": self.for_bundle("commit", {}),
                 "check": self.for_bundle("check", self.check),
                 "bench": self.for_bundle("bench", self.bench),
-                "run": self.for_bundle("run", self.run),
+                "evaluate": self.for_bundle("evaluate", self.evaluate),
             }
         )
 
@@ -122,13 +123,16 @@ class Board:
         }
         return Frame(meta, struct.pack(f"<{runs}Q", *ns))
 
-    def run(self, name: str, request: Frame) -> Frame:
-        number = self.runs[name]
-        self.runs[name] += 1
-        scores = np.zeros((1, 3), np.float32)
-        scores[0, number % 3 if self.right[name](number) else (number + 1) % 3] = 1
+    def evaluate(self, name: str, request: Frame) -> Frame:
+        count = request.meta["samples"]
+        scores = np.zeros((count, 1, 3), np.float32)
+        for row in scores[:, 0]:
+            number = self.runs[name]
+            self.runs[name] += 1
+            row[number % 3 if self.right[name](number) else (number + 1) % 3] = 1
         specs, body = pack_tensors({"scores": scores})
-        return Frame({"tensors": specs, "run_ms": 1.0, "parts": []}, body)
+        tensors = [{**spec, "first": 0} for spec in specs]
+        return Frame({"samples": count, "tensors": tensors, "run_ms": 1.0}, body)
 
     def entrants(self) -> list[Entrant]:
         return [
@@ -402,7 +406,58 @@ def test_where_none_keeps_its_accuracy_the_fastest_wins_and_it_is_said(
 def test_one_that_dies_on_real_data_drops_out(board: Board, data: Dataset) -> None:
     board.right = dict.fromkeys(("lite", "ort"), lambda number: number >= 0)
     died = {"code": codes.WORKER_DIED, "detail": "it died"}
-    board.refuse = lambda op, name: died if (op, name) == ("run", "lite") else None
+    board.refuse = lambda op, name: died if (op, name) == ("evaluate", "lite") else None
     result = board.hold(data=data, reference=exact())
     assert (result.contest.winner, result.contest.decided_by) == ("ort", "alone")
     assert "it died" in out_of(result)["lite"]
+
+
+# -- precisions --------------------------------------------------------------------------------
+
+
+def in_precisions(board: Board) -> list[Entrant]:
+    """Let one backend compete in two precisions, the float one first."""
+    first, second = board.entrants()
+    return [
+        dataclasses.replace(first, backend="cpu", precision="fp32"),
+        dataclasses.replace(second, backend="cpu", precision="int8"),
+    ]
+
+
+def test_one_backend_can_compete_in_several_precisions(board: Board) -> None:
+    contest = board.hold(entrants=in_precisions(board)).contest
+    assert [(c.backend, c.precision) for c in contest.contestants] == [
+        ("cpu", "fp32"),
+        ("cpu", "int8"),
+    ]
+    assert (contest.winner, contest.decided_by) == ("cpu int8", "time")
+    assert contest.why.startswith("cpu int8 is the fastest: cpu fp32 takes 2.00 times as long")
+
+
+def test_a_tie_of_precisions_goes_to_the_most_exact(tmp_path: Path) -> None:
+    board = Board(tmp_path, a=lambda number: 1.0 + 0.1 * (number % 2), b=always(1.05))
+    contest = board.hold(entrants=in_precisions(board)).contest
+    assert (contest.winner, contest.decided_by) == ("cpu fp32", "order")
+    assert "and cpu fp32 comes first (" in contest.why
+
+
+def test_for_the_record_the_slower_are_evaluated_too(board: Board, data: Dataset) -> None:
+    board.right = {"lite": lambda number: number >= 0, "ort": lambda number: number > 0}
+    result = board.hold(
+        entrants=in_precisions(board), data=data, reference=exact(), score_all=True
+    )
+    assert result.contest.winner == "cpu int8"
+    values = [e.labelled.value for e in result.contest.contestants if e.labelled is not None]
+    assert values == [0.98, 1.0]
+
+
+def test_rounds_end_where_there_were_enough(board: Board) -> None:
+    seen = []
+
+    def enough(rounds: Any) -> bool:
+        seen.append({name: len(each) for name, each in rounds.items()})
+        return len(seen) == 2
+
+    board.hold(enough=enough)
+    assert seen == [{"ort": 1, "lite": 1}, {"ort": 2, "lite": 2}]
+    assert len(board.turns) == 4

@@ -292,3 +292,33 @@ def make_sample_report() -> BenchmarkReport:
 
 def vary(**fields: Any) -> BenchmarkReport:
     return replace(make_sample_report(), **fields)
+
+
+def make_several(devices: int = 2, *, runs: int = 400) -> list[BenchmarkReport]:
+    """Give float, half and int8 of one model on some devices, of a day each."""
+    report = make_sample_report()
+    kinds = (("fp32", 9.7, 1_843_200, 0.9861), ("fp16", 6.0, 930_000, 0.9855))
+    several = []
+    for device in range(devices):
+        for place, (precision, median_ms, size, top1) in enumerate(
+            (*kinds, ("int8", 3.9, 486_912, 0.9833))
+        ):
+            several.append(
+                replace(
+                    report,
+                    created=f"2026-01-{10 + device % 20:02d}T09:30:00Z",
+                    device=replace(report.device, name=f"bench-{device + 1}"),
+                    bundle=replace(
+                        report.bundle,
+                        id=f"{device:02x}{place:02x}" * 16,
+                        precision=precision,
+                        bytes=size,
+                    ),
+                    latency=make_latency(
+                        lognormal_ms(runs, median_ms * (1 + 0.35 * device), 3 * device + place)
+                    ),
+                    accuracy=accuracy(top1, 0.96, 0.995, cosine=0.998),
+                    baseline=None,
+                )
+            )
+    return several

@@ -16,7 +16,7 @@ from edgesdk.report.html import render_html
 from edgesdk.report.markdown import render_markdown
 from edgesdk.report.read import parse_report
 from edgesdk.report.summary import summary_rows
-from tests.unit.report.fixtures import INT8, make_contest, make_contestant, vary
+from tests.unit.report.fixtures import FP32, INT8, make_contest, make_contestant, vary
 
 
 def test_contestants_stand_side_by_side_with_the_winner_named() -> None:
@@ -38,6 +38,7 @@ def test_contestants_stand_side_by_side_with_the_winner_named() -> None:
         ("order", "a tie: kept, as it comes first"),
         ("accuracy", "kept, as it keeps its accuracy"),
         ("alone", "kept, as the only one left"),
+        ("refused", "the better one; nothing was switched"),
     ],
 )
 def test_the_winner_says_what_it_was_kept_for(decided_by: str, said: str) -> None:
@@ -68,7 +69,7 @@ def test_a_page_has_the_contest_and_one_without_has_not() -> None:
         assert text in page
     assert "<p>ort-cpu is the fastest" in page
     assert "The clock was limited meanwhile." not in page
-    assert "limited meanwhile" in contest_section(make_contest(throttled=True))
+    assert "limited meanwhile" in contest_section(make_contest(throttled=True), "k")
     assert "Contest" not in render_html([vary(contest=None)])
 
 
@@ -77,8 +78,8 @@ def test_times_of_an_emulated_device_are_called_that() -> None:
     columns = contest_table(contest).columns
     assert columns[1:4] == ("median, emulated", "p95, emulated", "peak memory")
     said = "The device was emulated (qemu-user): which is faster there says nothing of a board."
-    assert said in contest_section(contest)
-    assert "emulated" not in contest_section(make_contest())
+    assert said in contest_section(contest, "k")
+    assert "emulated" not in contest_section(make_contest(), "k")
 
 
 def test_markdown_has_the_contest_as_a_table() -> None:
@@ -122,3 +123,34 @@ def test_a_contest_that_makes_no_sense_is_no_report(change: dict[str, Any]) -> N
     document["contest"] |= change
     with pytest.raises(ReportError, match="cannot read report r: contest"):
         parse_report(json.dumps(document).encode(), name="r")
+
+
+def test_precisions_stand_with_their_size_and_distance() -> None:
+    contest = make_contest(
+        contestants=(
+            make_contestant("cpu", "ort 1", 3.0, bundle=FP32, precision="fp32", cosine=1.0),
+            make_contestant("cpu", "ort 1", 1.0, bundle=INT8, precision="int8", cosine=0.9991),
+        ),
+        winner="cpu int8",
+    )
+    shown = contest_table(contest)
+    assert shown.columns[4:6] == ("size", "cosine to float")
+    assert [row[0] for row in shown.rows] == ["cpu fp32", "cpu int8"]
+    assert [row[4:6] for row in shown.rows] == [("500 KiB", "1.00000"), ("500 KiB", "0.99910")]
+    assert [row[-1] for row in shown.rows] == ["", "the fastest: kept"]
+    page = contest_section(contest, "k")
+    assert page.count("cpu int8") == 2
+    assert "cosine to float" in page
+
+
+def test_a_winner_has_to_be_one_of_the_contestants() -> None:
+    with pytest.raises(ValueError, match="the winner is no contestant"):
+        make_contest(winner="ort-cpu int8")
+
+
+def test_a_report_from_before_there_were_precisions_is_read() -> None:
+    record = json.loads(encode_report(vary(contest=make_contest())))
+    for each in record["contest"]["contestants"]:
+        del each["precision"], each["cosine"]
+    contest = parse_report(json.dumps(record).encode(), name="report.json").contest
+    assert contest == make_contest()

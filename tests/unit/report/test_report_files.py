@@ -53,7 +53,7 @@ def changed(**fields: Any) -> bytes:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"", "it is not JSON"),
+        (b"", "it is empty"),
         (b"\xff\xfe", "it is not JSON"),
         (b"[]", "its schema is None \\(expected 'edgesdk.report/1'\\)"),
         (b'{"schema": "edgesdk.report/9"}', "its schema is 'edgesdk.report/9'"),

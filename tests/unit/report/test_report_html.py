@@ -75,7 +75,7 @@ def test_the_page_needs_nothing_from_anywhere(page: str) -> None:
             if name in {"href", "src", "xlink:href"}:
                 assert (value or "").startswith("#")
     assert "@import" not in page
-    assert set(re.findall(r"url\(([^)]{2})", page)) <= {"#d", "#t", "#c"}
+    assert set(re.findall(r"url\(([^)]{2})", page)) <= {"#d", "#t", "#c", "#m"}
     assert "default-src 'none'" in page
 
 
@@ -107,10 +107,10 @@ def test_ids_are_unique_and_references_resolve(page: str) -> None:
 def test_plots_have_a_text_for_those_who_do_not_see_them(page: str) -> None:
     tags = Outline(page).tags
     labels = [a["aria-label"] for tag, a in tags if a.get("role") == "img"]
-    assert len(labels) == 3
+    assert len(labels) == 4
     assert all(labels)
     svgs = [attributes for tag, attributes in tags if tag == "svg"]
-    assert [svg["aria-hidden"] for svg in svgs] == ["true"] * 3
+    assert [svg["aria-hidden"] for svg in svgs] == ["true"] * 4
     headings = [tag for tag, _ in tags if re.fullmatch("h[1-6]", tag)]
     assert headings[0] == "h1"
     assert headings.count("h1") == 1
@@ -219,7 +219,18 @@ def test_page_says_how_the_release_stands(outcome: str, text: str) -> None:
 
 
 def test_nothing_measured_is_a_page_without_plots() -> None:
-    page = render_html([vary(latency=make_latency([]), baseline=None, deployment=None)])
+    silent = replace(make_sample_report().conditions, samples=())
+    page = render_html(
+        [
+            vary(
+                latency=make_latency([]),
+                baseline=None,
+                deployment=None,
+                peak_rss_bytes=None,
+                conditions=silent,
+            )
+        ]
+    )
     assert "<svg" not in page
     assert "needs 6 samples, has 0" in Outline(page).text
     assert render_html([]).startswith("<!DOCTYPE html>")
@@ -251,7 +262,7 @@ def test_figures_at_their_limits_can_be_drawn() -> None:
         bundle=replace(report.bundle, bytes=0),
     )
     report = parse_report(encode_report(report), name="r.json")
-    assert render_html([report]).count("<svg") == 3
+    assert render_html([report]).count("<svg") == 4
 
 
 def test_many_samples_make_a_small_plot() -> None:
@@ -259,7 +270,7 @@ def test_many_samples_make_a_small_plot() -> None:
     for plot in (latency_plot, timeline_plot, comparison_plot):
         drawn = plot(report, "x")
         assert drawn is not None
-        assert len(drawn[0]) < 60_000
+        assert len(drawn.svg) < 60_000
 
 
 def test_without_matplotlib_the_page_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

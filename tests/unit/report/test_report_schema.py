@@ -136,5 +136,5 @@ def test_what_is_not_a_report_breaks_the_schema(
 def test_every_field_that_needs_words_has_them() -> None:
     text = json.dumps(report_schema())
     assert "needs no overlap" not in text
-    assert "Counted runs divided by their summed time" in text
+    assert "counted runs by their summed" in text
     assert report_schema()["$schema"].startswith("https://json-schema.org/")

@@ -52,7 +52,7 @@ def test_markdown_is_one_table_a_report_and_escapes() -> None:
     report = make_sample_report()
     report = replace(report, model=replace(report.model, name="a|b<script>[x](y)"))
     text = render_markdown([report, make_sample_report()])
-    assert text.count("|---|---|") == 2
+    assert text.count("\n|---|---|\n") == 2
     assert "<script>" not in text.replace("\\<", "")
     assert "a\\|b" in text
 

@@ -1,10 +1,18 @@
-"""Deployed latency is the runtime's own: the agent against a bare onnxruntime loop."""
+"""Deployed latency is the runtime's own: the agent against each runtime's bare loop.
+
+Blocks of runs by the agent and by two bare loops, interleaved in random order. The two bare
+loops are the same program: where they differ by more than 1 % the run is void. `make perf` runs
+it; for the table alone::
+
+    pytest -m perf -s tests/perf/test_bare_loops.py
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import random
+import shutil
 import statistics
 import subprocess
 import sys
@@ -23,6 +31,7 @@ from edgesdk.model.open import open_model
 from edgesdk.plan import load_recipe, model_facts, plan_build
 from edgesdk.profiles.catalog import default_target
 from edgesdk.tensors import unpack_tensors
+from edgesdk.wire.manifest import part_file_name
 
 pytestmark = pytest.mark.perf
 
@@ -33,11 +42,22 @@ THREADS = 1
 Block = Callable[[int], list[int]]
 
 
-def build(out: Path, precision: str) -> Bundle:
+#: What builds for each runtime here, and the precisions that are compared.
+CASES = [
+    ("onnxruntime", "ort-cpu", "fp32"),
+    ("onnxruntime", "ort-cpu", "int8"),
+    ("openvino", "openvino-cpu", "fp32"),
+    ("openvino", "openvino-cpu", "int8"),
+    ("litert", "litert-cpu", "fp32"),
+    ("litert", "litert-cpu", "int8"),
+]
+
+
+def build(out: Path, precision: str, backend: str = "ort-cpu") -> Bundle:
     opened = open_model(DEMO / "digits_cnn.onnx")
     profile = default_target()
     calib = open_dataset(DEMO / "calib.npz", opened.source.inputs)
-    recipe = load_recipe(None, precision=precision, threads=THREADS, checks=1)
+    recipe = load_recipe(None, precision=precision, threads=THREADS, checks=1, prefer=[backend])
     plan = plan_build(model_facts(opened), profile, recipe)
     return build_bundle(opened, profile, recipe, plan, calib=calib, out=out)
 
@@ -56,13 +76,18 @@ def agent_block(session: Session) -> Block:
 
 @contextlib.contextmanager
 def bare_block(bundle: Bundle, folder: Path) -> Iterator[Block]:
-    (record,) = bundle.manifest["parts"][0]["files"]
+    (part,) = bundle.manifest["parts"]
+    paths = []
+    for record in part["files"]:
+        # side by side under the names that a runtime finds them by
+        paths.append(folder / part_file_name(0, record["role"], part["format"]))
+        shutil.copyfile(bundle.blob_path(record["sha256"]), paths[-1])
     check = bundle.manifest["checks"][0]
     inputs = folder / "inputs.npz"
     body = bundle.blob_path(check["blob"]["sha256"]).read_bytes()
     np.savez(inputs, **unpack_tensors(check["inputs"], body))
     program = [sys.executable, str(Path(__file__).with_name("bare_loop.py"))]
-    arguments = [str(bundle.blob_path(record["sha256"])), str(inputs), str(THREADS)]
+    arguments = [part["runtime"], str(paths[0]), str(inputs), str(THREADS)]
     with subprocess.Popen(
         program + arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as child:
@@ -88,9 +113,12 @@ def interval(ratios: list[float]) -> tuple[float, float, float]:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_deployed_latency_is_the_runtimes_own(precision: str, tmp_path: Path) -> None:
-    bundle = build(tmp_path / "bundle", precision)
+@pytest.mark.parametrize(("runtime", "backend", "precision"), CASES)
+def test_deployed_latency_is_the_runtimes_own(
+    runtime: str, backend: str, precision: str, tmp_path: Path
+) -> None:
+    bundle = build(tmp_path / "bundle", precision, backend)
+    assert [part["runtime"] for part in bundle.manifest["parts"]] == [runtime]
     device = resolve_device(f"local:?state={tmp_path / 'state'}", inventory=None)
     with (
         connect(device, timeout_s=30) as session,
@@ -112,7 +140,7 @@ def test_deployed_latency_is_the_runtimes_own(precision: str, tmp_path: Path) ->
     pairs = zip(medians["other"], medians["bare"], strict=True)
     same, same_low, same_high = interval([other / loop for other, loop in pairs])
     sys.stdout.write(
-        f"\n{precision}: {BLOCKS} blocks of {runs} runs, "
+        f"\n{runtime} {precision}: {BLOCKS} blocks of {runs} runs, "
         f"bare {statistics.median(medians['bare']) / 1e6:.4f} ms, "
         f"agent/bare {ratio:.4f} [{low:.4f}, {high:.4f}], "
         f"bare/bare {same:.4f} [{same_low:.4f}, {same_high:.4f}]\n"
