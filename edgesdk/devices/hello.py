@@ -1,7 +1,10 @@
-"""What an agent says of itself when it is greeted."""
+"""What both ends say of themselves in a greeting."""
 
 from __future__ import annotations
 
+import getpass
+import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +15,7 @@ from edgesdk.errors import ProtocolError
 from edgesdk.wire.limits import MAX_BODY_BYTES, MAX_CHUNK_BYTES
 from edgesdk.wire.ops import PROTOCOL_NEWEST, PROTOCOL_OLDEST
 
-__all__ = ["Hello", "read_hello", "version_error"]
+__all__ = ["Hello", "read_hello", "version_error", "who_asks"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,3 +90,12 @@ def read_hello(meta: Mapping[str, Any]) -> Hello:
         notice=clean_text(meta.get("notice", ""), limit=600),
         takes_bare=meta.get("bare") is True,
     )
+
+
+def who_asks() -> str:
+    """Name this user and computer, for others who find the device held."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # no name in the environment, none for the user's number
+        user = str(os.getuid())
+    return clean_text(f"{user}@{socket.gethostname()}", limit=128)

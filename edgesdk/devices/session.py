@@ -8,10 +8,7 @@ that broke stays broken and repeats the first cause: what came after it would on
 from __future__ import annotations
 
 import contextlib
-import getpass
-import os
 import secrets
-import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import edgesdk
-from edgesdk.devices.hello import Hello, read_hello, version_error
+from edgesdk.devices.hello import Hello, read_hello, version_error, who_asks
 from edgesdk.devices.proof import prove
 from edgesdk.devices.refusals import doing, refusal_error
 from edgesdk.devices.text import clean_text
@@ -36,15 +33,6 @@ __all__ = ["Hello", "OnEvent", "Session"]
 OnEvent = Callable[[Mapping[str, Any]], None]
 
 _FIRST_ID_BELOW = 1 << 40
-
-
-def _who() -> str:
-    """Name this user and computer, for others who find the device held."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # no name in the environment, none for the user's number
-        user = str(os.getuid())
-    return clean_text(f"{user}@{socket.gethostname()}", limit=128)
 
 
 class Session:
@@ -379,7 +367,7 @@ class Session:
             "host_version": edgesdk.__version__,
             "session": secrets.token_hex(16),
             "nonce": new_nonce(),
-            "who": _who(),
+            "who": who_asks(),
         }
         if self._lane is not None:
             asks["lane"] = self._lane
