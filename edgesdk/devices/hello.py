@@ -1,4 +1,4 @@
-"""What an agent says of itself when it is greeted, and what we say of ourselves."""
+"""What both ends say of themselves in a greeting."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgesdk.errors import ProtocolError
 from edgesdk.wire.limits import MAX_BODY_BYTES, MAX_CHUNK_BYTES
 from edgesdk.wire.ops import PROTOCOL_NEWEST, PROTOCOL_OLDEST
 
-__all__ = ["Hello", "read_hello", "version_error", "who_we_are"]
+__all__ = ["Hello", "read_hello", "version_error", "who_asks"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +92,7 @@ def read_hello(meta: Mapping[str, Any]) -> Hello:
     )
 
 
-def who_we_are() -> str:
+def who_asks() -> str:
     """Name this user and computer, for others who find the device held."""
     try:
         user = getpass.getuser()

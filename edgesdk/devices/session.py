@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import edgesdk
-from edgesdk.devices.hello import Hello, read_hello, version_error, who_we_are
+from edgesdk.devices.hello import Hello, read_hello, version_error, who_asks
 from edgesdk.devices.proof import prove
 from edgesdk.devices.refusals import doing, refusal_error
 from edgesdk.devices.text import clean_text
@@ -367,7 +367,7 @@ class Session:
             "host_version": edgesdk.__version__,
             "session": secrets.token_hex(16),
             "nonce": new_nonce(),
-            "who": who_we_are(),
+            "who": who_asks(),
         }
         if self._lane is not None:
             asks["lane"] = self._lane

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from edgesdk.cli.app import run
+from edgesdk.cli.devicelink import find_device
+from edgesdk.settings import resolve_settings
 
 
 @pytest.fixture(autouse=True)
@@ -43,3 +46,13 @@ def test_a_broken_file_is_an_input_error(own_settings, capsys) -> None:
     seen = capsys.readouterr().err
     assert "unknown key 'devise'" in seen
     assert "did you mean device?" in seen
+
+
+def test_ssh_client_of_the_settings_goes_into_urls_that_name_none(tmp_path: Path) -> None:
+    settings = resolve_settings(
+        environ={"EDGESDK_SSH_CLIENT": "paramiko"}, file=tmp_path / "none.yaml"
+    )
+    assert find_device(settings, "ssh://board").url.query["client"] == "paramiko"
+    named = find_device(settings, "ssh://board?client=openssh")
+    assert named.url.query["client"] == "openssh"
+    assert "client" not in find_device(settings, "local:").url.query

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgesdk.errors import InventoryError
-from edgesdk.transport.url import parse_device_url
+from edgesdk.transport.url import SSH_CLIENTS, parse_device_url
 
 
 @pytest.mark.parametrize(
@@ -116,3 +116,12 @@ def test_serial_urls_name_the_user_of_a_console() -> None:
             parse_device_url(text)
     with pytest.raises(InventoryError, match="it has a password in it"):
         parse_device_url("serial://root:secret@/dev/ttyUSB0")
+
+
+def test_client_of_an_ssh_url_is_one_of_those_there_are() -> None:
+    for client in SSH_CLIENTS:
+        assert parse_device_url(f"ssh://pi@board?client={client}").query["client"] == client
+    with pytest.raises(InventoryError, match="expected auto, openssh, paramiko"):
+        parse_device_url("ssh://pi@board?client=putty")
+    with pytest.raises(InventoryError, match="have no option 'client'"):
+        parse_device_url("local:?client=openssh")
