@@ -10,6 +10,7 @@
     │   ├── InventoryError             the device inventory, a device URL or name
     │   ├── BundleError                a bundle folder
     │   ├── ReportError                a report file
+    │   ├── HistoryError               the history of measurements, or an export of it
     │   ├── SettingsError              a setting from flag, environment or file
     │   └── OutputError                a place we were told to write to
     ├── BuildError                  3  the build cannot be done
@@ -55,6 +56,7 @@ __all__ = [
     "DeviceError",
     "EdgeError",
     "FindingsError",
+    "HistoryError",
     "HostKeyError",
     "InputError",
     "InventoryError",
@@ -138,6 +140,10 @@ class BundleError(InputError):
 
 class ReportError(InputError):
     """A report file cannot be used."""
+
+
+class HistoryError(InputError):
+    """The history of measurements, or an export of it, cannot be used."""
 
 
 class SettingsError(InputError):

@@ -42,8 +42,8 @@ _RESERVED = frozenset({"EDGESDK_SETTINGS", "EDGESDK_ASSETS"})
 class Option:
     """One setting: its name, type, default and a line of help.
 
-    ``default`` is text as it would stand in the file; ``{config}`` and ``{cache}`` are the
-    user's folders. ``choices`` are the only texts that are taken, where there are any.
+    ``default`` is text as it would stand in the file; ``{config}``, ``{cache}`` and ``{data}``
+    are the user's folders. ``choices`` are the only texts that are taken, where there are any.
     ``secret`` values are never shown.
     """
 
@@ -98,6 +98,18 @@ OPTIONS: tuple[Option, ...] = (
         help="how much that folder may hold, as in 500MiB; 0 keeps nothing",
     ),
     Option(
+        name="history",
+        kind="path",
+        default="{data}/history.sqlite",
+        help="file that remembers every measurement, for edgesdk history and gate",
+    ),
+    Option(
+        name="keep_history",
+        kind="bool",
+        default="yes",
+        help="whether deploy and bench write what they measured there",
+    ),
+    Option(
         name="connect_timeout_s",
         kind="seconds",
         default="30",
@@ -143,6 +155,8 @@ class Settings:
     runs_dir: Path
     cache_dir: Path
     cache_size: int
+    history: Path
+    keep_history: bool
     connect_timeout_s: float
     request_timeout_s: float
     ssh_client: str
@@ -216,6 +230,12 @@ def _cache_dir() -> Path:
     return Path(user_cache_dir("edgesdk", appauthor=False))
 
 
+def _data_dir() -> Path:
+    from platformdirs import user_data_dir
+
+    return Path(user_data_dir("edgesdk", appauthor=False))
+
+
 def _pick(
     option: Option,
     flags: Mapping[str, object],
@@ -230,7 +250,8 @@ def _pick(
     if from_file.get(option.name) is not None:
         return from_file[option.name], f"file {path}"
     default = option.default
-    for name, folder in (("{config}", _config_dir), ("{cache}", _cache_dir)):
+    folders = (("{config}", _config_dir), ("{cache}", _cache_dir), ("{data}", _data_dir))
+    for name, folder in folders:
         if default is not None and name in default:
             default = default.replace(name, str(folder()))
     return default, "default"

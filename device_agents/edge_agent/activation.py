@@ -113,4 +113,6 @@ def gc(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:
     agent.path.repair()  # it must not lead to what goes now
     found = agent.releases.collect(budget, only)
     found["freed_bytes"] += later.finishing.collect_engines(agent)
+    if agent.root.has_folder("samples"):
+        found["freed_bytes"] += agent.packs.clear()
     return Frame(found)

@@ -99,6 +99,11 @@ class Agent:
         return later.assemble.Deltas(self.store, self.releases)
 
     @later.Part
+    def packs(self) -> Any:
+        """The samples of evaluations that are kept."""
+        return later.evaluating.Packs(self.root)
+
+    @later.Part
     def serving(self) -> Any:
         """What answers applications."""
         boss = self.supervisor
@@ -150,7 +155,7 @@ class Agent:
         """Let go of workers, files and folders."""
         if self.has("finishing"):
             self.finishing.interrupt()
-        for name in ("lanes", "serving"):
+        for name in ("lanes", "serving", "packs"):
             if self.has(name):
                 getattr(self, name).close()
         self.supervisor.drop()

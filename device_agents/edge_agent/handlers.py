@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["HANDLERS", "answer"]
 
 #: Not worth a line in the log.
-_QUIET = ("put", "held", "hello", "status", "logs", "ping", "infer", "served")
+_QUIET = ("put", "held", "hello", "status", "logs", "ping", "infer", "served", "evaluate")
 
 
 def _hello(agent: Agent, ctx: Any, meta: Dict[str, Any], body: bytes) -> Frame:
@@ -183,6 +183,7 @@ HANDLERS = {
     "run": ("measuring", "run"),
     "bench": ("benching", "bench"),
     "pair": ("pairing", "pair"),
+    "evaluate": ("evaluating", "evaluate"),
     "profile": ("profiling", "profile"),
     "infer": ("serving", "infer"),
     "served": ("serving", "served"),

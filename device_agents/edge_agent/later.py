@@ -21,9 +21,9 @@ __all__ = ["Part", "has", "import_all"]
 _NAMES = {
     name: "edge_agent." + name
     for name in (
-        *("activation", "assemble", "benching", "child", "describing", "finishing", "lanes"),
-        *("line_gate", "loading", "measuring", "memory", "pairing", "policy_ops", "probe"),
-        *("profiling", "runtimes"),
+        *("activation", "assemble", "benching", "child", "describing", "evaluating"),
+        *("finishing", "lanes", "line_gate", "loading", "measuring", "memory", "pairing"),
+        *("policy_ops", "probe", "profiling", "runtimes"),
         *("serving", "signing", "signing_keys", "watch"),
     )
 }

@@ -129,6 +129,7 @@ class _Worker:
             "load": self._load,
             "run": self._run,
             "bench": self._bench,
+            "evaluate": self._evaluate,
             "profile": self._profile,
             "finish": self._finish,
         }
@@ -283,6 +284,12 @@ class _Worker:
         found, reply = make_benchmark(chain, meta, makers, self._report)
         reply = dict(reply, ok=True, peak_rss_bytes=peak_rss_bytes())
         self.send(reply, _little_endian(found.samples))
+
+    def _evaluate(self, frame: Frame) -> None:
+        from edge_agent.evaluator import evaluate_pack
+
+        reply, body = evaluate_pack(self._loaded(), frame.meta, frame.body, self._report)
+        self.send(reply, body)
 
     def _profile(self, frame: Frame) -> None:
         from edge_agent.offload import profile_parts, time_chain

@@ -6,12 +6,15 @@ with the unquantized model. Labelled data gives a metric with its interval.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from edgesdk.bench.outputs import Outputs
 from edgesdk.bench.run import BenchSession
+from edgesdk.bench.streaming import stream_samples
 from edgesdk.bench.values import (
     Accuracy,
     AccuracyResult,
@@ -20,8 +23,9 @@ from edgesdk.bench.values import (
     ReferenceOutput,
 )
 from edgesdk.bundle import Bundle
+from edgesdk.data.metrics import has_nan
 from edgesdk.errors import DataError
-from edgesdk.progress import OnProgress, Progress, ignore_progress
+from edgesdk.progress import OnProgress, Progress, RateMeter, ignore_progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,12 +41,12 @@ __all__ = [
     "evaluate_on_device",
     "judge_labelled",
     "judge_outputs",
+    "need_labels",
+    "no_samples",
+    "run_samples",
 ]
 
 Run = Callable[[dict[str, "np.ndarray"]], dict[str, "np.ndarray"]]
-
-#: Outputs are kept until they are scored together.
-_MAX_OUTPUT_BYTES = 1 << 30
 
 
 def check_on_device(
@@ -125,12 +129,10 @@ def judge_labelled(
     """
     if data is None or data.labels is None:
         return Judged()
-    from edgesdk.deploy.releases import run_on_device
-
-    def run(sample: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return run_on_device(session, bundle_id, sample)[0]
-
-    labelled = evaluate_on_device(run, data, where="device", on_progress=on_progress)
+    streamed = stream_samples(session, bundle_id, data, on_progress=on_progress)
+    if not streamed.samples:
+        raise no_samples(data)
+    labelled = _score(streamed.outputs.joined(), need_labels(data), data.spec, "device")
     if reference is None or isinstance(reference, AccuracyResult):
         return Judged(labelled=labelled, reference=reference)
     before = evaluate_on_device(reference, data, where="host", on_progress=on_progress)
@@ -228,19 +230,78 @@ def evaluate_on_device(
     Raises:
         DataError: There are no labels or samples, or no output goes with the labels.
     """
-    from edgesdk.data.metrics import score_outputs
+    labels = need_labels(dataset)
+    outputs = run_samples(
+        run, dataset, step=f"evaluate on the {where}", on_progress=on_progress
+    )
+    return _score(outputs.joined(), labels, dataset.spec, where)
 
+
+def need_labels(dataset: Dataset) -> np.ndarray:
+    """Give the labels of a data set.
+
+    Raises:
+        DataError: It has none.
+    """
     labels = dataset.labels
     if labels is None:
         raise DataError(
             f"cannot evaluate on {dataset.spec}: it has no labels",
             hint="add an array called labels, or a folder per class",
         )
-    outputs = _all_outputs(run, dataset, f"evaluate on the {where}", on_progress)
-    _, score = score_outputs(outputs, labels)
-    if not math.isfinite(score.value):
+    return labels
+
+
+def run_samples(
+    run: Run,
+    dataset: Dataset,
+    *,
+    step: str,
+    limit: int | None = None,
+    on_progress: OnProgress = ignore_progress,
+) -> Outputs:
+    """Run every sample through ``run``, the first ``limit`` where that is given.
+
+    Raises:
+        DataError: There are no samples, or the outputs are too large to keep.
+    """
+    outputs = Outputs(batch=dataset.batch, spec=dataset.spec)
+    total = dataset.count if limit is None else limit
+    meter = RateMeter()
+    done = 0
+    for done, sample in enumerate(itertools.islice(dataset.samples(), limit), start=1):
+        outputs.add_sample(done - 1, run(sample))
+        meter.note(done)
+        on_progress(
+            Progress(
+                step=step, done=done, total=total, unit="samples", rate_per_s=meter.per_s()
+            )
+        )
+    if not done:
+        raise no_samples(dataset)
+    return outputs
+
+
+def no_samples(dataset: Dataset) -> DataError:
+    """Give the error for a data set without samples."""
+    return DataError(
+        f"cannot evaluate on {dataset.spec}: it has no samples",
+        hint="give data with at least one sample, or leave --data out",
+    )
+
+
+def _score(
+    outputs: dict[str, np.ndarray],
+    labels: np.ndarray,
+    spec: str,
+    where: Literal["device", "host"],
+) -> AccuracyResult:
+    from edgesdk.data.metrics import score_outputs
+
+    name, score = score_outputs(outputs, labels)
+    if not math.isfinite(score.value) or has_nan(outputs[name]):
         raise DataError(
-            f"cannot evaluate on {dataset.spec}: the outputs hold NaN or infinity",
+            f"cannot evaluate on {spec}: the outputs hold NaN or infinity",
             hint="look at one sample with edgesdk run, or try --precision fp32",
         )
     return AccuracyResult(
@@ -252,44 +313,3 @@ def evaluate_on_device(
         samples=score.count,
         where=where,
     )
-
-
-def _all_outputs(
-    run: Run, dataset: Dataset, step: str, on_progress: OnProgress
-) -> dict[str, np.ndarray]:
-    """Run every sample and join the rows of each output that keeps its shape."""
-    import numpy as np
-
-    pieces: dict[str, list[np.ndarray]] = {}
-    total_bytes = 0
-    done = 0
-    for done, sample in enumerate(dataset.samples(), start=1):
-        for name, output in run(sample).items():
-            rows = _rows(output, dataset.batch)
-            pieces.setdefault(name, []).append(rows)
-            total_bytes += rows.nbytes
-        if total_bytes > _MAX_OUTPUT_BYTES:
-            raise DataError(
-                f"cannot evaluate on {dataset.spec}: the outputs of {done} samples exceed"
-                f" {_MAX_OUTPUT_BYTES >> 20} MiB",
-                hint="evaluate on fewer samples",
-            )
-        on_progress(Progress(step=step, done=done, total=dataset.count, unit="samples"))
-    if not done:
-        raise DataError(
-            f"cannot evaluate on {dataset.spec}: it has no samples",
-            hint="give data with at least one sample, or leave --data out",
-        )
-    return {
-        name: np.concatenate(group)
-        for name, group in pieces.items()
-        if len(group) == done and len({(p.shape[1:], p.dtype) for p in group}) == 1
-    }
-
-
-def _rows(output: np.ndarray, batch: int) -> np.ndarray:
-    """Give an output whose first axis is the batch; a model without one gets an axis of 1."""
-    import numpy as np
-
-    has_batch = output.ndim > 0 and output.shape[0] == batch
-    return np.array(output if has_batch or batch != 1 else output[np.newaxis])

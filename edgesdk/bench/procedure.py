@@ -30,6 +30,8 @@ _SETTLE = (
     "the faster of the last two windows (5 runs and 20 ms at least) was at most 2 % below the "
     "faster of the two before"
 )
+#: More inferences in a second than any report can hold: then the time makes no sense.
+_MAX_PER_S = 1e18
 
 
 def read_procedure(meta: Mapping[str, Any], spec: BenchSpec) -> Procedure:
@@ -51,7 +53,7 @@ def read_procedure(meta: Mapping[str, Any], spec: BenchSpec) -> Procedure:
         warm_up=_warm_up(meta.get("warm_up")),
         around=_around(meta.get("around")),
         inferences=inferences,
-        per_s=inferences / wall_s if wall_s else None,
+        per_s=_rate(inferences, wall_s),
         one_call=_flag(meta.get("one_call")) if spec.batch > 1 else None,
         runs_by_stream=tuple(
             count
@@ -185,11 +187,17 @@ def _around(value: object) -> Around | None:
     )
 
 
+def _rate(count: int, wall_s: float | None) -> float | None:
+    if not wall_s or count > _MAX_PER_S * wall_s:
+        return None
+    return count / wall_s
+
+
 def _served(scenario: Mapping[str, Any], runs: int, wall_s: float | None) -> Served:
     waiting = _count(scenario.get("waiting_at_end")) or 0
     return Served(
-        arrived_per_s=(runs + waiting) / wall_s if wall_s else None,
-        done_per_s=runs / wall_s if wall_s else None,
+        arrived_per_s=_rate(runs + waiting, wall_s),
+        done_per_s=_rate(runs, wall_s),
         service_ms=_ms(scenario.get("service_ns")),
         waiting_at_end=waiting,
     )

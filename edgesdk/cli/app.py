@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "debug": "Say which layers lose how much in 8 bits.",
     "bundle": "Show, verify, sign or export a bundle.",
     "bench": "Measure a release that is on a device.",
+    "evaluate": "Say how good a release is on labelled data, on the device.",
     "run": "Run one inference on a device.",
     "status": "Say what a device holds and runs.",
     "releases": "List the releases on a device.",
@@ -38,7 +39,9 @@ COMMANDS: dict[str, str] = {
     "devices": "List devices, make virtual ones, reach them, ask what they are.",
     "trust": "Say or set whose signatures a device takes.",
     "agent": "Pack the agent, or install it on a device.",
-    "report": "Show a report again, or explain its fields.",
+    "history": "List, label, export and import what was measured.",
+    "gate": "Fail a build where a release became slower.",
+    "report": "Show a report again, compare several, or explain their fields.",
     "settings": "Show every setting and where its value came from.",
 }
 

@@ -40,8 +40,10 @@ from edgesdk.cli.modelinput import lint_data, note_findings
 from edgesdk.cli.options import DataOption, DeviceArgument, FormatOption, InventoryOption
 from edgesdk.cli.output import Format, Output
 from edgesdk.cli.progress import busy
+from edgesdk.cli.recording import LabelOption, NoHistoryOption, check_labels, record_run
+from edgesdk.cli.replay import LikeOption, MarginOption, refuse_with_like, replay
 from edgesdk.cli.report import show_outcome
-from edgesdk.cli.runfolder import BUNDLE, find_bundle, prepare_run_folder, run_folder
+from edgesdk.cli.runfolder import held_bundle, prepare_run_folder, run_folder
 from edgesdk.errors import FindingsError, InputError
 from edgesdk.settings import Settings, resolve_settings
 
@@ -68,11 +70,12 @@ def bench(
         ),
     ] = None,
     release: Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--release", help="current, previous, candidate, or the id of a bundle there."
+            "--release",
+            help="current, previous, candidate, or the id of a bundle there. Default: current.",
         ),
-    ] = "current",
+    ] = None,
     data: DataOption = None,
     runs: RunsOption = None,
     duration: DurationOption = None,
@@ -89,6 +92,10 @@ def bench(
     compare: CompareOption = None,
     compare_seconds: CompareSecondsOption = None,
     compare_seed: CompareSeedOption = None,
+    like: LikeOption = None,
+    margin: MarginOption = None,
+    label: LabelOption = None,
+    no_history: NoHistoryOption = False,
     out_dir: Annotated[
         Path | None,
         typer.Option(
@@ -103,14 +110,55 @@ def bench(
 ) -> None:
     """Measure a release that is on a device.
 
-    Nothing on the device changes. The bundle's folder is needed here for what the device does
-    not know: the plan, and what the outputs should be.
+    Nothing that is current on the device changes. The bundle's folder is needed here for what
+    the device does not know: the plan, and what the outputs should be. --like repeats a
+    measurement, bringing its bundle where that is not there, and says whether it agrees.
     """
     from edgesdk.bench.gate import require_accelerator
     from edgesdk.report.files import write_report
 
     out = Output("bench", fmt)
     settings = resolve_settings({"inventory": inventory})
+    check_labels(label)
+    if like is not None:
+        refuse_with_like(
+            {
+                "--release": release,
+                "--data": data,
+                "--runs": runs,
+                "--duration": duration,
+                "--warmup": warmup,
+                "--until": until,
+                "--scenario": scenario,
+                "--streams": streams,
+                "--batch": batch,
+                "--rate": rate,
+                "--seed": seed,
+                "--threads": threads,
+                "--cpus": cpus,
+                "--max-cpu-time": max_cpu_time,
+                "--compare": compare,
+                "--compare-seconds": compare_seconds,
+                "--compare-seed": compare_seed,
+            }
+        )
+        replay(
+            out,
+            settings,
+            like=like,
+            device=device,
+            bundle=bundle,
+            margin=margin,
+            out_dir=out_dir,
+            labels=label,
+            no_history=no_history,
+        )
+        return
+    if margin is not None:
+        raise InputError(
+            "cannot use --margin alone: it says how far a repetition may be off",
+            hint="name the report that is repeated with --like",
+        )
     found = find_device(settings, device)
     spec = bench_spec(
         runs=runs,
@@ -128,7 +176,7 @@ def bench(
     limit = read_max_cpu_time(max_cpu_time)
     wanted = check_compare(compare, compare_seconds, compare_seed)
     with open_session(settings, found) as session:
-        chosen = find_release(session, release)
+        chosen = find_release(session, release or "current")
         others = find_others(session, chosen, wanted)
         held = _find_bundle(settings, chosen, bundle)
         profile = profile_of(settings, held)
@@ -155,6 +203,7 @@ def bench(
             report = replace(report, comparisons=beside)
     with busy("draw the report"):
         written = write_report(report, job.folder)
+    recorded = record_run(settings, report, folder=held.folder, labels=label, off=no_history)
     refused = None if limit is None else _refusal(report, limit)
     if refused is None:
         out.document(
@@ -163,6 +212,7 @@ def bench(
                 "report": report,
                 "folder": job.folder,
                 "comparisons": compare_documents(report.comparisons),
+                "run": recorded,
             }
         )
     out.line(
@@ -188,26 +238,6 @@ def _refusal(report: BenchmarkReport, limit: float) -> FindingsError | None:
 
 
 def _find_bundle(settings: Settings, release: Release, folder: Path | None) -> Bundle:
-    from edgesdk.bundle.store import is_bundle_folder, read_bundle
-
-    if folder is None:
-        folder = find_bundle(settings, release.bundle)
-        if folder is None:
-            raise InputError(
-                f"cannot measure {short_id(release.bundle)}: its bundle is not under "
-                f"{settings.runs_dir}",
-                hint="name the bundle's folder with --bundle",
-                bundle=release.bundle,
-            )
-    elif not is_bundle_folder(folder) and is_bundle_folder(folder / BUNDLE):
-        folder = folder / BUNDLE
-    held = read_bundle(folder)
-    if held.id != release.bundle:
-        raise InputError(
-            f"cannot measure {short_id(release.bundle)} with {folder}: that is bundle "
-            f"{short_id(held.id)}",
-            hint="edgesdk releases shows which bundles the device holds",
-            bundle=release.bundle,
-            given=held.id,
-        )
+    held = held_bundle(settings, release.bundle, folder)
+    assert held is not None
     return held

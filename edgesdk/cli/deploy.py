@@ -21,6 +21,7 @@ from edgesdk.cli.deploysend import (
     CpuTimeGate,
     Sending,
     hold_verdict,
+    read_standing,
     require_daemon,
     send_bundle,
     send_floats,
@@ -65,6 +66,7 @@ from edgesdk.cli.options import (
 from edgesdk.cli.output import Format, Output
 from edgesdk.cli.progress import busy
 from edgesdk.cli.quantities import read_seconds
+from edgesdk.cli.recording import LabelOption, NoHistoryOption, check_labels, record_run
 from edgesdk.cli.report import show_outcome
 from edgesdk.cli.runfolder import write_receipt
 from edgesdk.cli.signing import allow_older, sign_job
@@ -73,7 +75,6 @@ from edgesdk.settings import resolve_settings
 
 if TYPE_CHECKING:
     from edgesdk.bench.values import BenchmarkReport, BenchSpec
-    from edgesdk.deploy.activate import Standing
     from edgesdk.deploy.values import Deployment
     from edgesdk.devices.inventory import Device
     from edgesdk.devices.session import Session
@@ -186,6 +187,8 @@ def deploy(  # long, because every line of it is an option
     seed: SeedOption = None,
     threads: ThreadsOption = None,
     cpus: CpusOption = None,
+    label: LabelOption = None,
+    no_history: NoHistoryOption = False,
     out_dir: Annotated[
         Path | None,
         typer.Option(
@@ -226,7 +229,8 @@ def deploy(  # long, because every line of it is an option
         cpus=cpus,
     )
     limit = read_max_cpu_time(max_cpu_time)
-    standing = _read_standing(max_latency, probation)
+    check_labels(label)
+    standing = read_standing(max_latency, probation)
     patience_s = 0.0
     if wait is not None:
         patience_s = read_seconds(wait, option="--wait", at_most_s=86_400.0)
@@ -289,29 +293,24 @@ def deploy(  # long, because every line of it is an option
     if job.competitors:  # what concerns those that did not win is no longer of interest
         note_as_built(out, job.bundle)
     _keep(job, deployment, report)
+    recorded = None
+    if report is not None:
+        recorded = record_run(
+            settings, report, folder=job.bundle.folder, labels=label, off=no_history
+        )
     out.document(
         {
             "bundle": bundle_record(job.bundle),
             "deployment": deployment.to_json(),
             "report": report,
             "folder": job.folder,
+            "run": recorded,
             "data_findings": job.findings,
         }
     )
     show_deployment(out, job, found, deployment, report)
     if gone is not None:
         raise gone
-
-
-def _read_standing(max_latency: str | None, probation: str | None) -> Standing:
-    from edgesdk.deploy.activate import Standing
-
-    latency_s = probation_s = None
-    if max_latency is not None:
-        latency_s = read_seconds(max_latency, option="--max-latency", at_most_s=3600.0)
-    if probation is not None:
-        probation_s = read_seconds(probation, option="--probation", at_most_s=30 * 86_400.0)
-    return Standing(max_latency_s=latency_s, probation_s=probation_s)
 
 
 def _carry_out(

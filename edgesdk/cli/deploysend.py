@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgesdk.cli.contest import activate_winner
 from edgesdk.cli.progress import progress_bars
+from edgesdk.cli.quantities import read_seconds
 from edgesdk.errors import InputError, RolledBackError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ __all__ = [
     "CpuTimeGate",
     "Sending",
     "hold_verdict",
+    "read_standing",
     "require_daemon",
     "send_bundle",
     "send_floats",
@@ -163,6 +165,22 @@ def hold_verdict(
             bases=sending.bases,
             on_progress=on_progress,
         )
+
+
+def read_standing(max_latency: str | None, probation: str | None) -> Standing:
+    """Read ``--max-latency`` and ``--probation``.
+
+    Raises:
+        InputError: One is no time.
+    """
+    from edgesdk.deploy.activate import Standing
+
+    latency_s = probation_s = None
+    if max_latency is not None:
+        latency_s = read_seconds(max_latency, option="--max-latency", at_most_s=3600.0)
+    if probation is not None:
+        probation_s = read_seconds(probation, option="--probation", at_most_s=30 * 86_400.0)
+    return Standing(max_latency_s=latency_s, probation_s=probation_s)
 
 
 def require_daemon(session: Session) -> None:

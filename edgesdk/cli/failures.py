@@ -53,6 +53,7 @@ _USUAL_HINTS: dict[str, str] = {
     "InventoryError": "edgesdk devices list shows those you named; a URL works, too",
     "BundleError": "build it again: a bundle is never edited",
     "ReportError": "name the folder that edgesdk deploy wrote",
+    "HistoryError": "edgesdk settings shows where the history lies (history)",
     "SettingsError": "edgesdk settings lists every setting",
     "OutputError": "is there room, and may you write there?",
     "BuildError": "edgesdk plan shows what the build would do, and why",

@@ -128,7 +128,8 @@ def amount(progress: Progress) -> str:
         return ""
     done = str(progress.done)
     whole = done if progress.total is None else f"{done}/{progress.total}"
-    return f"{whole} {progress.unit}".rstrip()
+    whole = f"{whole} {progress.unit}".rstrip()
+    return whole if progress.rate_per_s is None else f"{whole}, {progress.rate_per_s:.3g}/s"
 
 
 def clear_bars(on_progress: OnProgress) -> None:

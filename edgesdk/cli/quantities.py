@@ -95,24 +95,29 @@ def read_seconds(text: str, *, option: str, at_most_s: float) -> float:
     return value
 
 
-def read_share(text: str, *, option: str) -> float:
-    """Read a share between 0 and 1, both not among them: ``1%`` or ``0.01``.
+def read_share(text: str, *, option: str, ends: bool = False) -> float:
+    """Read a share between 0 and 1: ``1%`` or ``0.01``.
+
+    Args:
+        text: What the user typed.
+        option: Of which option.
+        ends: Whether ``0%`` and ``100%`` are among them.
 
     Raises:
-        InputError: It is none.
+        InputError: It is none; ``1`` alone is none, as it may be meant as ``1%``.
     """
     from edgesdk.plan.recipe import parse_share
 
     try:
         value = parse_share(text)
     except RecipeError:
-        value = 0.0
-    if not 0 < value < 1:
+        value = math.nan
+    if not (0 < value < 1 or (ends and value in (0.0, 1.0))):
         raise InputError(
-            f"cannot use {option} {text!r}: not a share between 0 % and 100 %",
+            f"cannot use {option} {text[:40]!r}: not a share between 0 % and 100 %",
             hint="write it like 1% or 0.01",
             option=option,
-            value=text,
+            value=text[:40],
         )
     return value
 

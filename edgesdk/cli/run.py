@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from edgesdk.devices.session import Session
     from edgesdk.tensors import TensorInfo
 
-__all__ = ["app"]
+__all__ = ["app", "self_described", "what_it_takes"]
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -79,7 +79,7 @@ def run(
     found = find_device(settings, device)
     with open_session(settings, found) as session:
         chosen = find_release(session, release).bundle
-        inputs, preprocess = _what_it_takes(session, chosen, bundle)
+        inputs, preprocess = what_it_takes(session, chosen, bundle)
         arrays = _take_sample(data, inputs, preprocess, index)
         with busy("run"):
             outputs, timing = run_on_device(
@@ -101,7 +101,7 @@ def run(
         _show(out, name, array)
 
 
-def _what_it_takes(
+def what_it_takes(
     session: Session, release: str, bundle: Path | None
 ) -> tuple[tuple[TensorInfo, ...] | None, Preprocess | None]:
     """Find what a release takes: from the bundle's folder, else from what the device says."""
@@ -137,7 +137,7 @@ def _take_sample(
     from edgesdk.data.dataset import open_dataset
 
     if inputs is None:
-        inputs = _self_described(data)
+        inputs = self_described(data)
     dataset = open_dataset(data, inputs, preprocess=preprocess, limit=index + 1)
     for sample in itertools.islice(dataset.samples(), index, None):
         return sample
@@ -148,7 +148,7 @@ def _take_sample(
     )
 
 
-def _self_described(data: str) -> tuple[TensorInfo, ...]:
+def self_described(data: str) -> tuple[TensorInfo, ...]:
     """Take the arrays of an .npz for inputs of the same name; the device checks them.
 
     Raises:

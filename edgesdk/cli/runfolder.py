@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from edgesdk.errors import OutputError
+from edgesdk.errors import InputError, OutputError
 from edgesdk.settings import Settings
 
-__all__ = ["BASELINE", "BUNDLE", "CONTEST", "find_bundle", "prepare_run_folder", "run_folder"]
+if TYPE_CHECKING:
+    from edgesdk.bundle.store import Bundle
+
+__all__ = [
+    "BASELINE",
+    "BUNDLE",
+    "CONTEST",
+    "find_bundle",
+    "held_bundle",
+    "prepare_run_folder",
+    "run_folder",
+]
 
 BUNDLE = "bundle"
 BASELINE = "baseline"
 #: Bundles of a contest's backends, in a folder for each; the winner's moves to its place.
 CONTEST = "contest"
 RECEIPT = "deployment.json"
-_OWN = frozenset({BUNDLE, BASELINE, CONTEST, RECEIPT, "report.json", "report.html"})
+_REPORTS = ("report.json", "report.html", "evaluation.json")
+_OWN = frozenset({BUNDLE, BASELINE, CONTEST, RECEIPT, *_REPORTS})
 _REPORT_START_BYTES = 4096
 
 
@@ -108,4 +122,69 @@ def find_bundle(settings: Settings, bundle_id: str) -> Path | None:
                 return manifest.parent
         except BundleError:
             continue
+    return None
+
+
+def held_bundle(
+    settings: Settings,
+    bundle_id: str,
+    folder: Path | None,
+    *,
+    doing: str = "measure",
+    option: str = "--bundle",
+    needed: bool = True,
+) -> Bundle | None:
+    """Read the bundle with that id from ``folder``, the runs folder, or where it was measured.
+
+    Args:
+        settings: Where the runs folder and the history are.
+        bundle_id: Its id.
+        folder: What the user named: a bundle's folder, or that of a deployment.
+        doing: What it is wanted for, for messages.
+        option: With which option a user names it.
+        needed: Whether it is an error if it is not found; else None is given.
+
+    Raises:
+        InputError: It is not there, or the folder holds another.
+    """
+    from edgesdk.bundle.store import is_bundle_folder, read_bundle
+
+    if folder is None:
+        folder = find_bundle(settings, bundle_id) or _where_it_was(settings, bundle_id)
+        if folder is None:
+            if not needed:
+                return None
+            raise InputError(
+                f"cannot {doing} {bundle_id[:12]}: its bundle is neither under "
+                f"{settings.runs_dir} nor where it was measured before",
+                hint=f"name the bundle's folder with {option}",
+                bundle=bundle_id,
+            )
+    elif not is_bundle_folder(folder) and is_bundle_folder(folder / BUNDLE):
+        folder = folder / BUNDLE
+    held = read_bundle(folder)
+    if held.id != bundle_id:
+        raise InputError(
+            f"cannot {doing} {bundle_id[:12]} with {folder}: that is bundle {held.id[:12]}",
+            hint="edgesdk releases shows which bundles a device holds",
+            bundle=bundle_id,
+            given=held.id,
+        )
+    return held
+
+
+def _where_it_was(settings: Settings, bundle_id: str) -> Path | None:
+    """Look where the history says that the bundle lay."""
+    from edgesdk.bench.history import History
+    from edgesdk.bundle.store import read_bundle
+    from edgesdk.errors import BundleError, HistoryError
+
+    folders: tuple[str, ...] = ()
+    with contextlib.suppress(HistoryError), History(settings.history, make=False) as history:
+        folders = history.folders(bundle_id)
+    for folder in folders:
+        # a folder may be gone, or be named as no folder can be
+        with contextlib.suppress(BundleError, ValueError):
+            if read_bundle(Path(folder)).id == bundle_id:
+                return Path(folder)
     return None

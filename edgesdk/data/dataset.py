@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgesdk.data.functions import is_function_spec
 from edgesdk.data.pictures import SUFFIXES, PictureSource
-from edgesdk.data.sources import FunctionSource, NpzSource, Sample, Source, is_function_spec
+from edgesdk.data.sources import FunctionSource, NpzSource, Sample, Source
 from edgesdk.data.values import DataFinding
 from edgesdk.errors import DataError
 
@@ -122,6 +123,17 @@ class Dataset:
                 digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
             yield sample
         self._digest = digest.hexdigest()
+
+    def blocks(self, nbytes: int) -> Iterator[tuple[int, Sample]]:
+        """Give the same samples in blocks of about ``nbytes`` bytes; every call starts anew.
+
+        A block is the number of its samples, and for each input an array with an axis in front
+        that counts them. A block need not have the shapes of the one before it.
+
+        Raises:
+            DataError: A file is damaged, or a sample does not fit its input.
+        """
+        return self._source.blocks(nbytes)
 
 
 def open_dataset(

@@ -22,6 +22,7 @@ __all__ = [
     "agreement",
     "compare",
     "cosine",
+    "has_nan",
     "max_abs_error",
     "score_outputs",
     "sqnr_db",
@@ -250,6 +251,13 @@ def wilson_interval(hits: int, count: int, *, z: float = _Z95) -> tuple[float, f
     centre = (rate + spread / 2) / (1 + spread)
     half = z / (1 + spread) * math.sqrt(rate * (1 - rate) / count + spread / (4 * count))
     return (0.0 if hits == 0 else centre - half), (1.0 if hits == count else centre + half)
+
+
+def has_nan(output: np.ndarray) -> bool:
+    """Say whether an output holds a value that is not a number."""
+    import numpy as np
+
+    return output.dtype.kind == "f" and bool(np.isnan(output).any())
 
 
 def _score(output: np.ndarray, labels: np.ndarray) -> Score | None:

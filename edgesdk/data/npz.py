@@ -127,11 +127,17 @@ def read_array(path: Path, array: NpzArray, *, max_bytes: int) -> np.ndarray:
 
 
 def read_rows(
-    path: Path, arrays: Sequence[NpzArray], rows: Sequence[int], *, groups: int
+    path: Path,
+    arrays: Sequence[NpzArray],
+    rows: Sequence[int],
+    *,
+    groups: int,
+    together: int = 1,
 ) -> Iterator[list[np.ndarray]]:
     """Give ``groups`` times the next ``rows[i]`` rows of the i-th array.
 
     Rows are decompressed when they are asked for; who stops early does not pay for the rest.
+    ``together`` groups are given at once, the last time as many as are left.
 
     Raises:
         DataError: The file is damaged or ends early.
@@ -151,12 +157,14 @@ def read_rows(
             stream = stack.enter_context(archive.open(array.member))
             _skip_header(stream)
             streams.append(stream)
-        for group in range(groups):
+        for group in range(0, groups, together):
             taken = []
-            for index, (array, count) in enumerate(zip(arrays, rows, strict=True)):
+            number = min(together, groups - group)
+            for index, (array, each) in enumerate(zip(arrays, rows, strict=True)):
                 source = streams[index]
+                count = number * each
                 if source is None:
-                    taken.append(whole[index][group * count : (group + 1) * count])
+                    taken.append(whole[index][group * each : group * each + count])
                     continue
                 nbytes = count * (array.nbytes // array.shape[0])
                 data = _read_exactly(source, nbytes, path, array)

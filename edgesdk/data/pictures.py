@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgesdk.data.fit import cast_to, fit_sample
+from edgesdk.data.sources import one_by_one
 from edgesdk.data.values import DataFinding
 from edgesdk.errors import DataError
 
@@ -95,6 +96,10 @@ class PictureSource:
             where = str(paths[0])
             batch = fit_sample(self._info, np.stack(made), where)
             yield {self._info.name: cast_to(self._info, batch, where)}
+
+    def blocks(self, nbytes: int) -> Iterator[tuple[int, Sample]]:  # noqa: ARG002 - as all sources
+        """Give one sample after the other: each is made from its files anyway."""
+        return one_by_one(self.samples())
 
     def read_labels(self) -> np.ndarray | None:
         """Give the class number of each picture."""

@@ -6,11 +6,7 @@ declares. Samples are read one at a time, as often as asked, always in the same 
 
 from __future__ import annotations
 
-import importlib
-import re
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,6 +20,7 @@ from edgesdk.data.fit import (
     fit_sample,
     match_names,
 )
+from edgesdk.data.functions import import_function, users_errors
 from edgesdk.data.npz import (
     NpzArray,
     list_arrays,
@@ -32,20 +29,25 @@ from edgesdk.data.npz import (
     refuse_objects,
 )
 from edgesdk.data.values import DataFinding
-from edgesdk.errors import DataError, EdgeError
+from edgesdk.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from edgesdk.tensors import TensorInfo
 
-__all__ = ["FunctionSource", "NpzSource", "Sample", "Source", "is_function_spec"]
+__all__ = ["FunctionSource", "NpzSource", "Sample", "Source", "one_by_one"]
 
 #: One feed of the model: an array for each input.
 Sample = dict[str, "np.ndarray"]
 
 _MAX_LABEL_BYTES = 1 << 28
-_FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*\Z")
+
+
+def one_by_one(samples: Iterator[Sample]) -> Iterator[tuple[int, Sample]]:
+    """Give each sample as a block of one, for sources that do not hold several together."""
+    for sample in samples:
+        yield 1, {name: array[None] for name, array in sample.items()}
 
 
 class Source(Protocol):
@@ -63,6 +65,13 @@ class Source(Protocol):
 
     def samples(self) -> Iterator[Sample]:
         """Give the samples, from the first."""
+        ...
+
+    def blocks(self, nbytes: int) -> Iterator[tuple[int, Sample]]:
+        """Give the samples in blocks: how many, and arrays with an axis in front for them.
+
+        A block has about ``nbytes`` bytes, or is one sample.
+        """
         ...
 
     def read_labels(self) -> np.ndarray | None:
@@ -143,6 +152,31 @@ class NpzSource:
                     for info, fit, array in zip(self._inputs, shard.fits, taken, strict=True)
                 }
 
+    def blocks(self, nbytes: int) -> Iterator[tuple[int, Sample]]:
+        """Give the samples file by file, as many at once as ``nbytes`` hold."""
+        left = self.count or 0
+        for shard in self._shards:
+            groups = min(left, shard.count)
+            left -= groups
+            rows = [fit.rows for fit in shard.fits]
+            each = sum(
+                array.nbytes // max(1, array.shape[0]) * count
+                for array, count in zip(shard.arrays, rows, strict=True)
+            )
+            together = max(1, nbytes // max(1, each))
+            done = 0
+            for taken in read_rows(
+                shard.path, shard.arrays, rows, groups=groups, together=together
+            ):
+                number = min(together, groups - done)
+                done += number
+                block = {}
+                for info, fit, array in zip(self._inputs, shard.fits, taken, strict=True):
+                    shape = array.shape[1:] if fit.whole else (fit.rows, *array.shape[1:])
+                    rows_there = array.reshape(number, *shape)
+                    block[info.name] = cast_to(info, rows_there, str(shard.path))
+                yield number, block
+
     def read_labels(self) -> np.ndarray | None:
         """Give the labels of all files, one after another."""
         import numpy as np
@@ -215,7 +249,7 @@ class FunctionSource:
         self._spec = spec
         self._inputs = tuple(inputs)
         self._limit = limit
-        self._function = _import_function(spec)
+        self._function = import_function(spec, "read data from")
         self._labels: np.ndarray | None = None
         first = next(self._raw(), None)
         if first is None:
@@ -245,6 +279,10 @@ class FunctionSource:
             except ValueError as exc:
                 raise DataError(f"cannot read labels from {self._spec}: {exc}") from exc
 
+    def blocks(self, nbytes: int) -> Iterator[tuple[int, Sample]]:  # noqa: ARG002 - as all sources
+        """Give one sample after the other: they need not have one shape."""
+        return one_by_one(self.samples())
+
     def read_labels(self) -> np.ndarray | None:
         """Give the labels; needs one pass over the data if there was none yet."""
         if self._labelled and self._labels is None:
@@ -253,11 +291,11 @@ class FunctionSource:
         return self._labels
 
     def _raw(self) -> Iterator[Mapping[str, Any]]:
-        with _users_errors(self._spec):
+        with users_errors(f"read data from {self._spec}"):
             items = iter(self._function())
         number = 0
         while self._limit is None or number < self._limit:
-            with _users_errors(f"{self._spec}, sample {number}"):
+            with users_errors(f"read data from {self._spec}, sample {number}"):
                 try:
                     item = next(items)
                 except StopIteration:
@@ -277,15 +315,10 @@ class FunctionSource:
         pairs, _ = match_names(self._inputs, [str(name) for name in item], where)
         sample = {}
         for info in self._inputs:
-            with _users_errors(where):
+            with users_errors(f"read data from {where}"):
                 array = np.asarray(item[pairs[info.name]])
             sample[info.name] = fit_sample(info, array, where)
         return sample
-
-
-def is_function_spec(spec: str) -> bool:
-    """Tell whether a data source is written as ``module:function``."""
-    return len(spec) < 256 and bool(_FUNCTION.match(spec)) and not Path(spec).exists()
 
 
 def _check_labels(labels: NpzArray, rows: int, where: str) -> None:
@@ -303,42 +336,3 @@ def _check_labels(labels: NpzArray, rows: int, where: str) -> None:
             labels=list(labels.shape),
             samples=rows,
         )
-
-
-def _import_function(spec: str) -> Callable[[], Any]:
-    module_name, _, name = spec.partition(":")
-    here = str(Path.cwd())
-    added = here not in sys.path
-    if added:
-        sys.path.insert(0, here)
-    try:
-        with _users_errors(spec):
-            module = importlib.import_module(module_name)
-    finally:
-        if added:
-            sys.path.remove(here)
-    function = getattr(module, name, None)
-    if not callable(function):
-        known = [entry for entry, value in vars(module).items() if callable(value)]
-        listed = ", ".join(entry for entry in known if not entry.startswith("_")) or "none"
-        raise DataError(
-            f"cannot read data from {spec}: module {module_name!r} has no function {name!r}",
-            hint=f"functions there are: {listed}"[:300],
-        )
-    return function  # type: ignore[no-any-return]
-
-
-@contextmanager
-def _users_errors(doing: str) -> Iterator[None]:
-    """Turn what the user's own code throws into a DataError that says where."""
-    try:
-        yield
-    except EdgeError:
-        raise
-    except ModuleNotFoundError as exc:
-        raise DataError(
-            f"cannot read data from {doing}: {exc}",
-            hint="a module is looked for in the current folder and among installed packages",
-        ) from exc
-    except Exception as exc:
-        raise DataError(f"cannot read data from {doing}: {type(exc).__name__}: {exc}") from exc

@@ -113,6 +113,7 @@ _DOING: Mapping[str, str] = {
     "gc": "collect garbage on",
     "run": "run the model on",
     "bench": "benchmark the model on",
+    "evaluate": "evaluate the model on",
     "pair": "measure two releases in turns on",
     "profile": "ask what ran where on",
     "logs": "read the logs of",

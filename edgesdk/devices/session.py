@@ -272,10 +272,11 @@ class Session:
         )
         return request_id
 
-    def next_reply(self, *, timeout_s: float) -> Frame | None:
+    def next_reply(self, *, timeout_s: float, on_event: OnEvent | None = None) -> Frame | None:
         """Give the next answer to anything posted, or None when none came in time.
 
-        The answer may be a refusal: see `edgesdk.devices.refusals`.
+        The answer may be a refusal: see `edgesdk.devices.refusals`. ``on_event`` is called with
+        every sign of life before it.
 
         Raises:
             LinkError: As `request`, except that silence is the caller's to judge.
@@ -288,6 +289,8 @@ class Session:
             for frame in self._frames(max(0.0, left_s)):
                 if "event" not in frame.meta:
                     self._replies.append(frame)
+                elif on_event is not None:
+                    on_event(frame.meta)
             if timeout_s <= 0:
                 break
         return self._replies.popleft() if self._replies else None

@@ -11,7 +11,7 @@ from edgesdk.report.overview import overview_table
 from edgesdk.report.story import story_rows
 from edgesdk.report.summary import clean, summary_rows
 
-__all__ = ["render_markdown"]
+__all__ = ["escape_markdown", "markdown_table", "render_markdown"]
 
 _OPS = 10
 
@@ -21,29 +21,34 @@ def render_markdown(reports: Sequence[BenchmarkReport]) -> str:
     lines = []
     if len(reports) > 1:
         shown = overview_table(reports)
-        lines += ["## Side by side", "", *_table(shown.columns, shown.rows)]
+        lines += ["## Side by side", "", *markdown_table(shown.columns, shown.rows)]
     for report in reports:
         title = f"{clean(report.model.name)} on {clean(report.device.name)}"
         rows = [
             (row.label, row.value)
             for row in (*summary_rows(report), *story_rows(report), *offload_rows(report))
         ]
-        lines += [f"## {_escaped(title)}", "", *_table(("", ""), rows)]
+        lines += [f"## {escape_markdown(title)}", "", *markdown_table(("", ""), rows)]
         if report.contest is not None:
             shown = contest_table(report.contest)
-            lines += ["### Contest", "", *_table(shown.columns, shown.rows)]
+            lines += ["### Contest", "", *markdown_table(shown.columns, shown.rows)]
         offload = report.offload
         if offload is not None and offload.why is None:
-            lines += ["### By backend", "", *_table(BACKEND_HEAD, backend_rows(offload))]
-            lines += ["### Longest ops", "", *_table(OP_HEAD, op_rows(offload, _OPS))]
+            lines += [
+                "### By backend",
+                "",
+                *markdown_table(BACKEND_HEAD, backend_rows(offload)),
+            ]
+            lines += ["### Longest ops", "", *markdown_table(OP_HEAD, op_rows(offload, _OPS))]
     return "\n".join(lines)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Give the lines of a table, and an empty one after it; cells may hold anything."""
     return [
-        _line([_escaped(clean(name)) for name in head]),
+        _line([escape_markdown(clean(name)) for name in head]),
         f"|{'---|' * len(head)}",
-        *(_line([_escaped(clean(cell)) for cell in row]) for row in rows),
+        *(_line([escape_markdown(clean(cell)) for cell in row]) for row in rows),
         "",
     ]
 
@@ -52,7 +57,8 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |" if any(cells) else f"|{' |' * len(cells)}"
 
 
-def _escaped(text: str) -> str:
+def escape_markdown(text: str) -> str:
+    """Make text from anywhere mean nothing but itself."""
     for character in "\\`*_[]<>|#":
         text = text.replace(character, f"\\{character}")
     return text

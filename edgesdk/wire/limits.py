@@ -6,7 +6,9 @@ __all__ = [
     "MAX_CHUNK_BYTES",
     "MAX_MANIFEST_BYTES",
     "MAX_META_BYTES",
+    "MAX_PACK_SAMPLES",
     "MAX_TENSOR_BYTES",
+    "MAX_TOP",
 ]
 
 #: The JSON part of one frame.
@@ -19,5 +21,8 @@ MAX_CHUNK_BYTES = 1 << 20
 MAX_MANIFEST_BYTES = 8 << 20
 #: All tensors of one inference, inputs or outputs.
 MAX_TENSOR_BYTES = 64 << 20
+#: Samples that one ``evaluate`` takes, and how many of the largest outputs it can name of each.
+MAX_PACK_SAMPLES = 4096
+MAX_TOP = 64
 #: Chunks that came over one lane before others in front of them, kept in the agent's memory.
 MAX_AHEAD_BYTES = 16 << 20

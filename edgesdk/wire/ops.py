@@ -74,6 +74,13 @@ pair        release, against, order (who goes first in  pairs, mode, why, starte
             each pair: ``0`` for release, ``1``),       load_ms, wall_s, runtimes;
             block_ms, duration_s, threads, cpus,        body: see `edge_agent.pairing`
             sample_conditions, side_by_side, timeout_s
+evaluate    release, samples, tensors (each with an     samples, tensors (runs of samples with
+            axis in front that counts samples),         one shape: with first, and top where
+            outputs (names), top, timeout_s (each),     they are the places of the largest),
+            pack (SHA-256: keep these samples, or       run_ms, was_here, raw_bytes (if the
+            use those that were kept), raw_bytes        body is zlib); body: outputs
+            (if the body is zlib), squeeze (the
+            answer may be zlib); body: samples
 profile     release, runs, threads, timeout_s,          runtimes; body: JSON {chain_us, parts:
             budget_s                                    [{index, runtime, total_us, share,
                                                         how, why, ops}]}, see
@@ -136,6 +143,7 @@ OPS = (
     "run",
     "bench",
     "pair",
+    "evaluate",
     "profile",
     "infer",
     "served",

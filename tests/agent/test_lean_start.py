@@ -94,7 +94,7 @@ def test_a_daemon_imports_all_of_it_at_once(agent_pyz: Path) -> None:
 #: Commands and processes of their own, which start from the file that is there then.
 OTHER_PROCESSES = {
     *("__main__", "affinity", "arrayfiles", "blobcache", "chain", "client", "confine"),
-    *("handover", "inferring", "loops", "pacing", "streams", "timing"),
+    *("evaluator", "handover", "inferring", "loops", "pacing", "streams", "timing"),
     *("litertops", "local", "offload", "onnxtrace", "openvinoops", "policy_command", "stdio"),
     *("tfliteprefix", "worker"),
 }

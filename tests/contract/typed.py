@@ -44,7 +44,7 @@ class Typed:
         assert record["schema"] == "edgesdk.error/1"
         error: dict[str, Any] = record["error"]
         assert seen == error["exit_code"]
-        assert code is None or seen == code
+        assert code is None or seen == code, err
         assert error["hint"], error
         assert err.count("error: ") == 1
         assert err.count("hint: ") == 1

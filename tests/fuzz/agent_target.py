@@ -7,6 +7,7 @@ agent lives in this process, in a folder of its own; no worker can start, so not
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import shutil
@@ -47,6 +48,11 @@ def _seeds() -> list[bytes]:
     tensors = [{"name": "x", "dtype": "int32", "shape": [2], "offset": 0, "nbytes": 8}]
     run = {"op": "run", "release": "current", "tensors": tensors, "timeout_s": 1}
     bench = {"release": "current", "spec": {"warmup": 1, "runs": 3, "duration_s": 1.0}}
+    samples = "0000000000000000ffffffff00000000"
+    pack = hashlib.sha256(bytes.fromhex(samples)).hexdigest()
+    two = [{**tensors[0], "shape": [2, 2], "nbytes": 16}]
+    evaluate = {"op": "evaluate", "release": "current", "samples": 2, "tensors": two}
+    evaluate |= {"outputs": ["y"], "top": 0, "timeout_s": 1}
     pair = {"order": "01", "block_ms": 1.0, "duration_s": 0.05, "side_by_side": True}
     sha256, data = next(iter(_NEW.blobs.items()))
     talks: list[list[list[Any]]] = [
@@ -60,6 +66,8 @@ def _seeds() -> list[bytes]:
         [[{"op": "releases"}, ""], [{"op": "gc", "budget_bytes": 100}, ""]],
         [[run, "0000000000000000"], [{**run, "op": "infer"}, "0000000000000000"]],
         [[{"op": "served", "release": "current"}, ""], [{"op": "bench", **bench}, ""]],
+        [[evaluate, samples], [{**evaluate, "pack": pack}, ""]],
+        [[{**evaluate, "pack": pack, "squeeze": True}, samples], [{"op": "gc"}, ""]],
         [[{"op": "profile", "release": "current", "runs": 2, "threads": 1}, ""]],
         [[{"op": "pair", "release": "current", "against": "previous", **pair}, ""]],
         [[{"op": "held"}, ""], [{"op": "logs", "lines": 10}, ""], [{"op": "unload"}, ""]],
@@ -113,7 +121,7 @@ def _read(item: Any) -> tuple[dict[str, Any], bytes]:
         value = meta.get(name)
         if type(value) in (int, float) and value > _LONGEST_S and name != "probation_s":
             meta[name] = _LONGEST_S
-    if op in ("infer", "run", "bench", "pair", "profile"):
+    if op in ("infer", "run", "bench", "pair", "profile", "evaluate"):
         meta.setdefault("timeout_s", _LONGEST_S)
     if not isinstance(body, str):
         body = ""

@@ -12,8 +12,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgesdk.bench import run_benchmark
+from edgesdk.bench.evaluation import evaluate_release
 from edgesdk.bundle import Bundle
+from edgesdk.data.dataset import Dataset, open_dataset
 from edgesdk.deploy import (
     collect_garbage,
     confirm_release,
@@ -25,6 +29,7 @@ from edgesdk.deploy import (
 from edgesdk.devices import Session, read_facts, read_logs, read_status, resolve_device
 from edgesdk.devices.agentpack import pack_agent
 from edgesdk.errors import EdgeError
+from edgesdk.tensors import TensorInfo
 from edgesdk.testing import ScriptedChannel, make_echo_bundle
 from edgesdk.transport.base import Channel
 from edgesdk.transport.open import open_channel
@@ -32,7 +37,7 @@ from edgesdk.wire.frames import Frame, FrameError, FrameReader, encode_frame
 from tests.fuzz.fuzzing import Target
 from tests.fuzz.mutate import mutate_json
 
-__all__ = ["reply_target"]
+__all__ = ["labelled_rows", "reply_target"]
 
 _HERE = ("edgesdk/devices/", "edgesdk/deploy/", "edgesdk/bench/")
 
@@ -99,6 +104,19 @@ def _bytes_of(body: Any) -> bytes:
         return body[: 1 << 16].encode("utf-8", "surrogatepass")
 
 
+def labelled_rows() -> Iterable[dict[str, Any]]:
+    """Rows that an echo classifies by their largest value."""
+    for number in range(5):
+        row = np.zeros(64, np.uint8)
+        row[number] = 1
+        yield {"x": row, "labels": number}
+
+
+def _labelled() -> Dataset:
+    inputs = (TensorInfo(name="x", dtype="uint8", shape=(64,)),)
+    return open_dataset(f"{__name__}:{labelled_rows.__name__}", inputs)
+
+
 def _verbs(bundle: Bundle) -> list[Callable[[Session], Any]]:
     device = resolve_device("local:")
     return [
@@ -107,6 +125,7 @@ def _verbs(bundle: Bundle) -> list[Callable[[Session], Any]]:
         lambda session: deploy_bundle(bundle, session, device=device),
         lambda session: run_on_device(session, "current", {}),
         lambda session: run_benchmark(session, bundle, device=device, deployment=None),
+        lambda session: evaluate_release(session, bundle.id, _labelled(), metrics=("top1",)),
         list_releases,
         confirm_release,
         rollback,
@@ -133,7 +152,7 @@ def _mutate(data: bytes, rng: random.Random, other: bytes) -> bytes:
 
 
 def reply_target(folder: Path) -> Target:
-    """The answers of a device to status, deployment, run, bench, releases, rollback and gc.
+    """The answers of a device to status, deployment, run, bench, evaluate, releases and more.
 
     They are noted first, of an agent that lives in ``folder``.
     """

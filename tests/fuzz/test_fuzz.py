@@ -28,6 +28,7 @@ NAMES = (
     "tensors",
     "delta",
     "report",
+    "history-line",
     "operations",
     "replies",
 )

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from edgesdk.errors import ReportError
+from edgesdk.bench.history_lines import LINE_SCHEMA, parse_line
+from edgesdk.errors import HistoryError, ReportError
 from edgesdk.report.files import encode_report
 from edgesdk.report.read import parse_report
 from edgesdk.wire.arq import Arq
@@ -255,8 +256,27 @@ def _report(data: bytes) -> None:
     assert encode_report(parse_report(again, name="again")) == again
 
 
+# -- a line of an exported history -------------------------------------------------------------
+
+
+def _history_line_seeds() -> list[bytes]:
+    report = json.loads(encode_report(make_sample_report()))
+    document = {"schema": LINE_SCHEMA, "labels": ["main"], "branch": "b", "commit": "ab" * 20}
+    return [json.dumps({**document, "report": report}).encode()]
+
+
+def _history_line(data: bytes) -> None:
+    try:
+        run, report = parse_line(data, name="line 1", parse_report=parse_report)
+    except HistoryError:
+        return
+    again = {"schema": LINE_SCHEMA, "labels": list(run.labels), "report": json.loads(report)}
+    found, _ = parse_line(json.dumps(again).encode(), name="again", parse_report=parse_report)
+    assert (found.id, found.labels) == (run.id, run.labels)
+
+
 def wire_targets() -> list[Target]:
-    """Frames, the reliable line from both ends, manifest, statement, tensors, delta, report."""
+    """What is framed and read here: the wire's formats, a report, a line of a history."""
     here = str(Path("edgesdk") / "wire")
     line = Target("line-agent", _arq_seeds, _arq(is_host=False), ("edgesdk/wire/arq",))
     found: list[Target] = [
@@ -270,5 +290,13 @@ def wire_targets() -> list[Target]:
         Target("tensors", _tensor_seeds, _tensors, (f"{here}/tensors.py",), _json_mutate),
         Target("delta", _delta_seeds, _delta, (f"{here}/delta.py",)),
         Target("report", _report_seeds, _report, ("edgesdk/report/read.py",), _json_mutate, 60),
+        Target(
+            "history-line",
+            _history_line_seeds,
+            _history_line,
+            ("edgesdk/bench/history_lines.py",),
+            _json_mutate,
+            60,
+        ),
     ]
     return found

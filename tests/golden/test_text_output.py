@@ -22,6 +22,10 @@ CASES: dict[str, list[str]] = {
     "help-bundle-export": ["bundle", "export", "--help"],
     "help-devices-facts": ["devices", "facts", "--help"],
     "help-agent-pack": ["agent", "pack", "--help"],
+    "help-history-list": ["history", "list", "--help"],
+    "help-history-import": ["history", "import", "--help"],
+    "history-none": ["history"],
+    "gate-nothing-recorded": ["gate", "--against", "main"],
     "targets-list": ["targets", "list"],
     "targets-show-unknown": ["targets", "show", "raspbery-pi-5"],
     "settings": ["settings"],
@@ -115,6 +119,7 @@ def test_the_text_is_as_it_was_agreed(name: str, capsys, monkeypatch, tmp_path: 
             monkeypatch.delenv(variable)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / ".config"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / ".local" / "share"))
     monkeypatch.setenv("COLUMNS", "96")
     monkeypatch.delenv("EDGESDK_GOLDEN", raising=False)
     monkeypatch.chdir(tmp_path)

@@ -18,6 +18,7 @@ from edgesdk.report.html import render_html
 from tests.long.browser import Browser, Tab, find_chromium
 from tests.unit.report.fixtures import make_contest, make_sample_report, make_several
 from tests.unit.report.test_report_html import hostile
+from tests.unit.report.test_report_measured import make_comparison, make_procedure, make_trust
 from tests.unit.report.test_report_offload import make_offload
 
 pytestmark = pytest.mark.long
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.long
 PHONE, DESKTOP = 360, 1200
 PLOTS = {
     "one": ["Distribution", "Over time", "Median latency", "Size and latency", "Side by side",
-            "By backend and part", "Longest ops", "On one axis"],
+            "Against b2c4d6e8f0a1", "By backend and part", "Longest ops", "On one axis"],
     "several": ["Median latency", "Accuracy and latency", "Size and latency",
                 *["Distribution", "Over time", "On one axis"] * 6],
 }  # fmt: skip
@@ -34,7 +35,14 @@ MOST_BYTES, MOST_S = 5_000_000, 2.0
 
 
 def full_report() -> BenchmarkReport:
-    return replace(make_sample_report(), offload=make_offload(), contest=make_contest())
+    return replace(
+        make_sample_report(),
+        offload=make_offload(),
+        contest=make_contest(),
+        trust=make_trust(),
+        procedure=make_procedure(),
+        comparisons=(make_comparison(),),
+    )
 
 
 @pytest.fixture(scope="module")

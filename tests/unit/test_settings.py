@@ -73,7 +73,7 @@ def test_an_unknown_key_is_refused_with_a_suggestion(write) -> None:
     file = write("invntory: x.yaml\n")
     with pytest.raises(SettingsError, match="unknown key 'invntory'") as caught:
         resolve_settings(environ={}, file=file)
-    assert caught.value.hint.startswith("did you mean inventory? settings are inventory, ")
+    assert caught.value.hint.startswith("did you mean inventory or history? settings are ")
     assert caught.value.exit_code == 2
 
 

@@ -73,7 +73,7 @@ class Board:
                 "commit": self.for_bundle("commit", {}),
                 "check": self.for_bundle("check", self.check),
                 "bench": self.for_bundle("bench", self.bench),
-                "run": self.for_bundle("run", self.run),
+                "evaluate": self.for_bundle("evaluate", self.evaluate),
             }
         )
 
@@ -123,13 +123,16 @@ class Board:
         }
         return Frame(meta, struct.pack(f"<{runs}Q", *ns))
 
-    def run(self, name: str, request: Frame) -> Frame:
-        number = self.runs[name]
-        self.runs[name] += 1
-        scores = np.zeros((1, 3), np.float32)
-        scores[0, number % 3 if self.right[name](number) else (number + 1) % 3] = 1
+    def evaluate(self, name: str, request: Frame) -> Frame:
+        count = request.meta["samples"]
+        scores = np.zeros((count, 1, 3), np.float32)
+        for row in scores[:, 0]:
+            number = self.runs[name]
+            self.runs[name] += 1
+            row[number % 3 if self.right[name](number) else (number + 1) % 3] = 1
         specs, body = pack_tensors({"scores": scores})
-        return Frame({"tensors": specs, "run_ms": 1.0, "parts": []}, body)
+        tensors = [{**spec, "first": 0} for spec in specs]
+        return Frame({"samples": count, "tensors": tensors, "run_ms": 1.0}, body)
 
     def entrants(self) -> list[Entrant]:
         return [
@@ -403,7 +406,7 @@ def test_where_none_keeps_its_accuracy_the_fastest_wins_and_it_is_said(
 def test_one_that_dies_on_real_data_drops_out(board: Board, data: Dataset) -> None:
     board.right = dict.fromkeys(("lite", "ort"), lambda number: number >= 0)
     died = {"code": codes.WORKER_DIED, "detail": "it died"}
-    board.refuse = lambda op, name: died if (op, name) == ("run", "lite") else None
+    board.refuse = lambda op, name: died if (op, name) == ("evaluate", "lite") else None
     result = board.hold(data=data, reference=exact())
     assert (result.contest.winner, result.contest.decided_by) == ("ort", "alone")
     assert "it died" in out_of(result)["lite"]

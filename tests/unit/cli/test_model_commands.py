@@ -313,3 +313,93 @@ def test_a_device_that_is_not_the_target_gets_nothing(work: Path, capsys) -> Non
 def test_a_measurement_that_would_never_start_is_a_usage_matter(capsys) -> None:
     assert run(["deploy", "small.onnx", "--duration", "-1"]) == 2
     assert "cannot measure like that: duration_s must be" in capsys.readouterr().err
+
+
+def test_evaluate_sets_the_device_beside_the_float_model(
+    deployed: dict, device: str, work: Path, capsys
+) -> None:
+    given = ["evaluate", device, "--data", "data.npz", "--model", "small.onnx", "-o", "judged"]
+    record = answer(capsys, *given, "--metric", "top-1,auc")
+    assert record["schema"] == "edgesdk.evaluate/1"
+    found = record["evaluation"]
+    assert json.loads((work / "judged" / "evaluation.json").read_bytes()) == {
+        "schema": "edgesdk.evaluation/1",
+        **found,
+    }
+    assert (found["complete"], found["samples"], found["wanted_samples"]) == (True, 20, 20)
+    assert [each["metric"] for each in found["metrics"]] == ["top-1", "auc-macro"]
+    # what deploy said of the same data, on the device and here
+    labelled = deployed["report"]["accuracy"]["labelled"]
+    assert found["metrics"][0]["value"] == labelled["value"]
+    before = deployed["report"]["accuracy"]["labelled_reference"]
+    assert found["reference"][0]["value"] == before["value"]
+    difference = found["differences"][0]
+    assert difference["value"] == pytest.approx(labelled["value"] - before["value"])
+    assert difference["lower"] <= difference["value"] <= difference["upper"]
+
+
+def test_evaluate_shows_a_table_for_people(deployed: dict, device: str, capsys) -> None:
+    given = ["evaluate", device, "--data", "data.npz", "--model", "small.onnx", "-o", "shown"]
+    assert run([*given, "--limit", "12"]) == 0
+    shown = capsys.readouterr().out
+    assert "12 samples" in shown
+    assert "95 % interval, paired" in shown
+    assert "top-1: 12 rows, interval by Wilson" in shown
+    assert "samples a second" in shown
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        (["--data", "calib.npz"], "it has no labels"),
+        (["--data", "short.npz"], "there are [5] of them and 20 samples"),
+        (["--data", "high.npz"], "labels go from 7 to 7 and the output has 3 classes"),
+        (["--data", "wide.npz"], "'image'"),
+        (["--data", "small.onnx"], "cannot read data from small.onnx"),
+        (["--data", "data.npz", "--metric", "top9"], "there is no such metric"),
+        (["--data", "data.npz", "--metric", "map"], "no output is called like boxes"),
+        (["--data", "data.npz", "--detections", "boxes"], "not a role and an output"),
+        (["--data", "data.npz", "--metric", ","], "no metric is named"),
+        (
+            ["--data", "data.npz", "--model", "other.onnx", "--bundle", "run"],
+            "was built from another model",
+        ),
+        (["--data", "data.npz", "--release", "previous-one"], "cannot find release"),
+    ],
+)
+def test_evaluate_refuses_what_does_not_go_together(
+    deployed: dict, device: str, work: Path, capsys, more: list[str], text: str
+) -> None:
+    images = np.load(work / "data.npz")["image"]
+    np.savez(work / "short.npz", image=images, labels=np.zeros(5, int))
+    np.savez(work / "high.npz", image=images, labels=np.full(20, 7))
+    np.savez(work / "wide.npz", image=images[:, :1], labels=np.zeros(20, int))
+    model = onnx.load(work / "small.onnx")
+    model.doc_string = "another one"
+    onnx.save(model, work / "other.onnx")
+    error = answer(capsys, "evaluate", device, *more, "-o", "refused", code=2)["error"]
+    assert text in error["problem"]
+
+
+def test_evaluate_keeps_what_a_device_said_before_it_went(
+    deployed: dict, device: str, work: Path, capsys, monkeypatch
+) -> None:
+    from edgesdk.bench import streaming
+    from edgesdk.errors import ChannelClosed
+
+    take = streaming._Stream._take_answer
+    taken = []
+
+    def take_one(stream: streaming._Stream) -> None:
+        if taken:
+            raise ChannelClosed("cannot read from the device: it is gone", device="it")
+        taken.append(take(stream))
+
+    monkeypatch.setattr(streaming._Stream, "_take_answer", take_one)
+    given = ["evaluate", device, "--data", "data.npz", "-o", "cut"]
+    error = answer(capsys, *given, code=4)["error"]
+    assert "it is gone (after 1 of 20 samples)" in error["problem"]
+    assert "evaluation.json" in error["hint"]
+    found = json.loads((work / "cut" / "evaluation.json").read_bytes())
+    assert (found["complete"], found["samples"]) == (False, 1)
+    assert found["metrics"][0]["rows"] == 1

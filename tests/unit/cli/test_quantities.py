@@ -50,6 +50,13 @@ def test_shares_are_read(text: str, share: float) -> None:
     assert read_share(text, option="--until") == pytest.approx(share)
 
 
+@pytest.mark.parametrize(("text", "share"), [("0%", 0.0), ("0", 0.0), ("100%", 1.0)])
+def test_a_limit_may_be_nothing_or_all(text: str, share: float) -> None:
+    assert read_share(text, option="--max-regression", ends=True) == share
+    with pytest.raises(InputError):
+        read_share("1", option="--max-regression", ends=True)
+
+
 @pytest.mark.parametrize("text", ["", "0", "100%", "-1%", "nan", "inf", "one", "1%%"])
 def test_what_is_no_share_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="not a share between 0 % and 100 %"):
