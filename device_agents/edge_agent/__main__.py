@@ -173,6 +173,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from edge_agent.starting import StartFailed
 
     later.import_all()
+    later.memory.give_back()
     logins = None
     if arguments.console is not None:
         try:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import array
 import json
-import statistics
 import sys
 import threading
 import time
@@ -24,6 +23,7 @@ from edge_agent import asking, later
 from edge_agent.benching import cpus_of
 from edge_agent.limits import run_limit_s
 from edge_agent.measuring import load_release, stored_vector
+from edge_agent.middle import middle_of
 from edge_agent.refusals import Cancelled, Refused
 from edge_agent.sampling import Sampler, static_conditions
 from edge_agent.slots import utc_now
@@ -130,14 +130,14 @@ class _Side:
     def warm_up(self, block_ns: float, timeout_s: float) -> None:
         """Run until warm, and find out how many runs make a block."""
         self.ask(0, 1, 0.0, timeout_s)
-        median = statistics.median(self.ask(_WARMUP_RUNS, 0, _WARMUP_S, timeout_s))
+        median = middle_of(self.ask(_WARMUP_RUNS, 0, _WARMUP_S, timeout_s))
         runs = round(block_ns / max(1.0, median))
         self.runs = max(_FEWEST_RUNS, min(_MOST_RUNS, runs))
 
     def block(self, timeout_s: float) -> Tuple[int, int]:
         """Measure a block; give its median and its number of runs."""
         samples = self.ask(1 + self.runs // _COLD_SHARE, self.runs, 0.0, timeout_s)
-        return int(statistics.median(samples)), len(samples)
+        return int(middle_of(samples)), len(samples)
 
 
 class _Course:
@@ -215,7 +215,7 @@ def pair(agent: Agent, ctx: Context, meta: Dict[str, Any], body: bytes) -> Frame
         "why": why,
         "started": started,
         "wall_s": time.monotonic() - began,
-        "load_ms": [statistics.median(side.load_ms) for side in sides],
+        "load_ms": [middle_of(side.load_ms) for side in sides],
         "runtimes": [side.loaded.runtimes if side.loaded else [] for side in sides],
         "conditions": conditions,
     }

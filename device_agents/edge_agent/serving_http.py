@@ -12,7 +12,6 @@ and takes bodies without a length.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import re
 import socket
 import threading
@@ -63,6 +62,8 @@ def parse_address(text: str, *, anywhere: bool) -> Tuple[str, int]:
     Raises:
         ValueError: It is neither, or lies outside this device and ``anywhere`` is not set.
     """
+    import ipaddress  # only where a door is opened
+
     host, colon, port = text.rpartition(":")
     host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not colon or not port.isdigit() or int(port) > 65535:
@@ -323,6 +324,8 @@ class HttpServer:
         found = _HOST.match(host)
         if self._anywhere:
             return
+        import ipaddress
+
         name = found.group(1).strip("[]") if found is not None else ""
         with contextlib.suppress(ValueError):
             if name == "localhost" or ipaddress.ip_address(name).is_loopback:

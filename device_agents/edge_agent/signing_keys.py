@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import calendar
 import fnmatch
 import hashlib
 import time
@@ -95,6 +94,8 @@ def _options(text: str) -> Dict[str, str]:
 
 
 def _seconds(text: str) -> float:
+    import calendar  # brings the locale and dates along, which few daemons need
+
     digits = text[:-1] if text.endswith(("Z", "z")) else text
     form = _TIME_FORMS.get(len(digits))
     try:

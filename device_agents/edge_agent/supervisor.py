@@ -159,6 +159,8 @@ class Supervisor:
             self._starter.interrupt()
         if held is not None:
             held.worker.close()
+            if later.has("memory"):  # a daemon, which stays
+                later.memory.give_back()
 
     def interrupt(self) -> None:
         """Kill the worker under whoever waits for it; its request then ends as cancelled."""
