@@ -113,6 +113,7 @@ def test_gate_errs_rarely(competing: bool, tmp_path: Path) -> None:
     rounds = max(1, ROUNDS // 5 if competing else ROUNDS)
     theirs, slower = chain(19, tmp_path), chain(20, tmp_path)
     device = resolve_device(f"local:?state={tmp_path / 'state'}", inventory=None)
+    busy = os.getloadavg()[0]
     with connect(device, timeout_s=30) as session, load(competing=competing):
         for bundle in (theirs, slower):
             deploy_bundle(bundle, session, device=device, profile=None)
@@ -124,7 +125,8 @@ def test_gate_errs_rarely(competing: bool, tmp_path: Path) -> None:
     print(
         f"\n{'with a competing load' if competing else 'alone'}, {SECONDS:g} s each: "
         f"{alarms} false alarms of {len(same)} (median ratio {ratios[0]}, sd {spread[0]}); "
-        f"+5 % found in {found} of {len(more)} (median ratio {ratios[1]}, sd {spread[1]})"
+        f"+5 % found in {found} of {len(more)} (median ratio {ratios[1]}, sd {spread[1]}); "
+        f"load {busy:.1f} at the start, {os.getloadavg()[0]:.1f} at the end"
     )
     assert alarms <= math.ceil(0.05 * len(same))
     assert found >= math.floor(0.9 * len(more))
