@@ -28,7 +28,7 @@ from edgesdk.cli.deploysend import (
     send_winner,
     settle,
 )
-from edgesdk.cli.deployshow import show_deployment
+from edgesdk.cli.deployshow import keep_results, show_deployment
 from edgesdk.cli.devicelink import find_device, note_wait, open_session
 from edgesdk.cli.measure import (
     BatchOption,
@@ -292,7 +292,7 @@ def deploy(  # long, because every line of it is an option
         report = replace(report, deployment=stands)
     if job.competitors:  # what concerns those that did not win is no longer of interest
         note_as_built(out, job.bundle)
-    _keep(job, deployment, report)
+    keep_results(job, deployment, report)
     recorded = None
     if report is not None:
         recorded = record_run(
@@ -395,14 +395,3 @@ def _with_report(
         written = write_report(report, job.folder)
     show_outcome(out, report, [("report", written.html)])
     return FindingsError(str(exc), hint=exc.hint, **exc.facts, report=str(written.json))
-
-
-def _keep(job: Job, deployment: Deployment, report: BenchmarkReport | None) -> None:
-    if job.folder is None:
-        return
-    write_receipt(job.folder, deployment.to_json())
-    if report is not None:
-        from edgesdk.report.files import write_report
-
-        with busy("draw the report"):
-            write_report(report, job.folder)

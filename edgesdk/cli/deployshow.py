@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from edgesdk.cli.deltas import delta_text
 from edgesdk.cli.devicelink import probation_text, short_id
 from edgesdk.cli.output import Output, size_text
+from edgesdk.cli.progress import busy
 from edgesdk.cli.report import show_outcome
+from edgesdk.cli.runfolder import write_receipt
 
 if TYPE_CHECKING:
     from edgesdk.bench.values import BenchmarkReport
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from edgesdk.deploy.values import Deployment
     from edgesdk.devices.inventory import Device
 
-__all__ = ["show_deployment"]
+__all__ = ["keep_results", "show_deployment"]
 
 
 def show_deployment(
@@ -41,6 +43,18 @@ def show_deployment(
         checks += " when it was deployed before"
     rows = [("checked", checks), *_receipt_rows(device, deployment), ("folder", job.folder)]
     out.pairs(rows)
+
+
+def keep_results(job: Job, deployment: Deployment, report: BenchmarkReport | None) -> None:
+    """Leave receipt and report in the run folder, where there is one."""
+    if job.folder is None:
+        return
+    write_receipt(job.folder, deployment.to_json())
+    if report is not None:
+        from edgesdk.report.files import write_report
+
+        with busy("draw the report"):
+            write_report(report, job.folder)
 
 
 def _receipt_rows(device: Device, deployment: Deployment) -> list[tuple[str, object]]:
