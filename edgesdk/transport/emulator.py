@@ -97,7 +97,7 @@ def emulator_command(
     kernel_words = (
         "console=ttyS1 quiet panic=-1 mitigations=off nokaslr tsc=reliable audit=0 "
         "apparmor=0 selinux=0 ipv6.disable=1 cryptomgr.notests=1 random.trust_cpu=1 "
-        f"board.mount={mount_options} board.baud={BAUD}"
+        f"board.mount={mount_options} board.baud={BAUD} edgesdk.emulated=qemu-system"
     )
     return [
         *(str(libraries / "ld-linux-x86-64.so.2"), "--library-path", str(libraries)),

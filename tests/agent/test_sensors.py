@@ -291,3 +291,25 @@ def test_odd_files_do_not_end_a_sample(machine: Machine) -> None:
     assert sample["others_cpu"] is None
     assert sample["temp_c"] == {}
     assert "power_w" not in sample
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("quiet edgesdk.emulated=qemu-system panic=-1", "qemu-system"),
+        ("quiet panic=-1", None),
+        ("edgesdk.emulated=", None),
+        ("edgesdk.emulated=<b>", None),
+        (None, None),
+    ],
+)
+def test_a_kernel_may_say_that_its_machine_is_emulated(
+    line: str | None,
+    expected: str | None,
+    agent_modules: Modules,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    telemetry = agent_modules("edge_agent.telemetry")
+    monkeypatch.setattr(telemetry, "read_text", lambda path: line)
+    monkeypatch.setattr(telemetry.os, "readlink", lambda path: "/usr/bin/python3.11")
+    assert telemetry.emulated() == expected

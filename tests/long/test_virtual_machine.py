@@ -66,6 +66,7 @@ def test_a_model_runs_in_the_machine_over_ssh_and_another_comes_over_its_uart(
         assert part["runtime_version"].split()[-1] == board.versions["onnxruntime"]
         assert result["report"]["deployment"]["self_check_passed"]
         assert result["report"]["device"]["machine"] == "x86_64"
+        assert result["report"]["conditions"]["static"]["emulated"] == "qemu-system"
         device = resolve_device(machine.uart_url)
         bundle = make_echo_bundle(tmp_path / "echo", part=os.urandom(20_000))
         with connect(device, timeout_s=CONNECT_S) as session:
