@@ -42,7 +42,8 @@ class Way:
         if self.line is not None:
             self.line.pull_cable()
         else:
-            os.kill(session.hello.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # cut before, and gone by now
+                os.kill(session.hello.pid, signal.SIGKILL)
 
     def mend(self) -> None:
         if self.line is not None:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.perf.test_latency import DEMO, THREADS, build, interval
 
 from edgesdk.bench.accuracy import judge_labelled
 from edgesdk.bench.evaluation import evaluate_release
@@ -25,6 +24,7 @@ from edgesdk.devices import Device, Session, connect, resolve_device
 from edgesdk.tensors import TensorInfo
 from edgesdk.testing import make_echo_bundle, serial_agent
 from tests.perf.link_serial import line
+from tests.perf.test_bare_loops import DEMO, THREADS, build, interval
 from tests.perf.test_link_serial import require_calm
 
 pytestmark = pytest.mark.perf
