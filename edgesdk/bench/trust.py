@@ -165,8 +165,8 @@ def _of_count(found: Diagnosis, samples_ms: Sequence[float]) -> Iterator[TrustRe
         yield TrustReason(
             about="interval",
             weight="serious" if half > _TOO_WIDE else "minor",
-            text=f"the median is known to {half:.1%} only, either way (at most {_WIDE:.0%} is "
-            "good): measure longer",
+            text=f"as alike as neighbouring runs are, the median is known to {half:.1%} only, "
+            f"either way (at most {_WIDE:.0%} is good): measure longer",
         )
 
 
