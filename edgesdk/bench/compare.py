@@ -60,6 +60,8 @@ class _Taken:
     why: str = ""
     throttled: list[bool] = field(default_factory=list)
     emulated: str | None = None
+    #: The one processor that both were kept on, by the spec or by the agent.
+    cpu: int | None = None
     #: What a start took besides its blocks, in seconds.
     overhead_s: float = 0.0
 
@@ -236,6 +238,9 @@ def _read(frame: Frame, order: str, taken: _Taken, *, device: str) -> None:
         taken.overhead_s = max(0.0, float(wall_s) - last_s)
     conditions = meta.get("conditions")
     conditions = conditions if isinstance(conditions, Mapping) else {}
+    cpus = meta.get("cpus")
+    if isinstance(cpus, list) and len(cpus) == 1 and type(cpus[0]) is int:
+        taken.cpu = cpus[0]
     emulated = plain_detail(conditions.get("static")).get("emulated")
     taken.emulated = taken.emulated or (None if emulated is None else str(emulated))
     taken.throttled += [
@@ -290,6 +295,8 @@ def _notes(taken: _Taken, between: float) -> list[str]:
             f"from start to start the ratio moves by {between:.1%} (standard deviation): what "
             "a process happens to get, such as its place in memory, matters as much"
         )
+    if taken.cpu is not None:
+        notes.append(f"both ran on processor {taken.cpu} alone")
     if any(taken.throttled):
         notes.append("the clock was limited while it was measured")
     if taken.emulated is not None:

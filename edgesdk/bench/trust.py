@@ -25,6 +25,9 @@ _DRIFT_SERIOUS = 0.05
 #: Warm-up runs left among the samples: a larger share moves the median too.
 _WARMUP_SERIOUS = 0.1
 _OUTLIERS, _OUTLIERS_SERIOUS = 0.01, 0.05
+#: By so much more of the time than of the runs outliers change what a user gets: on a quiet
+#: machine with a sharp mode, runs that take 7 % longer already lie far above the others.
+_OUTLIERS_EXCESS = 0.05
 #: Neighbours that agree make so many samples count as one.
 _CORRELATED = 3.0
 _CLOCK_SPREAD = 0.05
@@ -128,9 +131,11 @@ def _of_samples(found: Diagnosis, samples_ms: Sequence[float]) -> Iterator[Trust
         )
     outliers = found.outliers
     if outliers is not None and outliers.share > _OUTLIERS:
+        excess = outliers.time_share - outliers.share
+        is_serious = outliers.share > _OUTLIERS_SERIOUS and excess > _OUTLIERS_EXCESS
         yield TrustReason(
             about="outliers",
-            weight="serious" if outliers.share > _OUTLIERS_SERIOUS else "minor",
+            weight="serious" if is_serious else "minor",
             text=f"{outliers.count} runs ({outliers.share:.1%}) lie far above the others (over "
             f"{outliers.above_ms:.3g} ms) and take {outliers.time_share:.1%} of the time",
         )

@@ -71,7 +71,7 @@ bench       release, spec (see                          see `edgesdk.bench`;
             `edge_agent.benching`)                      body: samples (u64 ns); its events
                                                         carry some in ``live``
 pair        release, against, order (who goes first in  pairs, mode, why, started, conditions,
-            each pair: ``0`` for release, ``1``),       load_ms, wall_s, runtimes;
+            each pair: ``0`` for release, ``1``),       load_ms, wall_s, runtimes, cpus;
             block_ms, duration_s, threads, cpus,        body: see `edge_agent.pairing`
             sample_conditions, side_by_side, timeout_s
 evaluate    release, samples, tensors (each with an     samples, tensors (runs of samples with

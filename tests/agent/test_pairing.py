@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import time
 from collections.abc import Callable
@@ -56,6 +57,19 @@ def test_release_may_be_measured_against_itself(agent: AgentProcess) -> None:
     found = records(ask(agent, bundle, bundle, order="01"))
     assert len(found) == 2
     assert min(min(ours, theirs) for _, ours, theirs, _, _ in found) >= 1_000_000
+
+
+def test_releases_of_one_thread_share_a_processor_and_others_do_not(
+    agent: AgentProcess,
+) -> None:
+    ours = max(os.sched_getaffinity(0))
+    one = EchoBundle(options={"delay_ms": 1, "threads": 1})
+    more = EchoBundle(b"more", options={"delay_ms": 1})
+    expected = [ours] if len(os.sched_getaffinity(0)) > 1 else None
+    assert ask(agent, one, one, order="01").meta["cpus"] == expected
+    assert ask(agent, one, more, order="01").meta["cpus"] is None
+    assert ask(agent, one, more, order="01", threads=1).meta["cpus"] == expected
+    assert ask(agent, one, one, order="01", cpus=[0]).meta["cpus"] == [0]
 
 
 def test_device_for_one_process_only_is_shared_by_reloading(

@@ -114,6 +114,14 @@ def test_each_doubt_about_the_samples_is_named(
     assert all(reason.text for reason in found.reasons)
 
 
+def test_many_outliers_that_cost_little_time_do_not_forbid_quoting() -> None:
+    found = judge([t * (1.2 if k % 8 == 0 else 1.0) for k, t in enumerate(steady())])
+    assert found.outliers is not None
+    assert found.outliers.share > 0.05
+    (weight,) = {reason.weight for reason in found.reasons if reason.about == "outliers"}
+    assert weight == "minor"
+
+
 def how(**changes: Any) -> Procedure:
     fields: dict[str, Any] = {
         "stopped": "runs",
