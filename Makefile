@@ -40,7 +40,8 @@ demo: install
 # a browser, 400 MB with all it needs: the report page is opened in it
 long-packages:
 	@$(MAKE) --no-print-directory debian-packages \
-		MORE="$$(command -v chromium chromium-browser google-chrome >/dev/null || echo chromium)"
+		MORE="$$(command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
+			command -v google-chrome >/dev/null || echo chromium)"
 
 debian-packages:
 	@missing="$(MORE)"; \

@@ -171,7 +171,11 @@ def _metrics(texts: list[str] | None) -> tuple[str, ...]:
 
     names = [each for text in texts or () for each in text.split(",") if each.strip()]
     if texts and not names:
-        raise InputError("cannot use --metric '': no metric is named", option="--metric")
+        raise InputError(
+            "cannot use --metric '': no metric is named",
+            hint="name one such as top1 or auc, or leave --metric out",
+            option="--metric",
+        )
     return tuple(dict.fromkeys(read_metric(name) for name in names))
 
 

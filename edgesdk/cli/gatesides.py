@@ -58,7 +58,7 @@ def choose_sides(
         InputError: One of them cannot be found or read.
     """
     from edgesdk.bench.history import History, RunFilter
-    from edgesdk.report.read import read_report
+    from edgesdk.report.read import is_report, read_report
     from edgesdk.report.summary import clean
 
     if report is not None and run is not None:
@@ -66,7 +66,7 @@ def choose_sides(
             "cannot gate two measurements: --report and --run both name one",
             hint="leave one of them out",
         )
-    is_file = _is_report(against)
+    is_file = is_report(against)
     if report is not None and is_file:  # no history is needed, so none is opened
         ours = Measured(called=str(report), report=read_report(report), run=None)
         return ours, Measured(called=against, report=read_report(Path(against)), run=None)
@@ -128,11 +128,6 @@ def _recorded(opened: History, run: HistoryRun, *, called: str) -> Measured:
     return Measured(
         called=called, report=parse_report(data, name=f"of run {run.id[:12]}"), run=run
     )
-
-
-def _is_report(text: str) -> bool:
-    path = Path(text)
-    return path.suffix == ".json" or (path / "report.json").is_file()
 
 
 def look_twice(

@@ -43,7 +43,7 @@ class _ListByDefault(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """List where nothing is said, or an option of the list comes first."""
-        if "--help" not in args and (not args or args[0].startswith("-")):
+        if not args or (args[0].startswith("-") and args[0] != "--help"):
             args = [_LIST, *args]
         return super().parse_args(ctx, args)
 
@@ -100,7 +100,10 @@ def list_runs(
     precision: PrecisionFilter = None,
     label: LabelFilter = None,
     limit: Annotated[
-        int, typer.Option("--limit", min=1, metavar="N", help="At most so many, newest first.")
+        int,
+        typer.Option(
+            "--limit", min=1, max=1_000_000, metavar="N", help="At most so many, newest first."
+        ),
     ] = 20,
     history: HistoryOption = None,
     fmt: FormatOption = Format.TEXT,

@@ -133,6 +133,8 @@ def read_cpus(text: str, *, option: str) -> tuple[int, ...]:
         first, dash, last = piece.strip().partition("-")
         if not _CPU.fullmatch(first) or (dash and not _CPU.fullmatch(last)):
             break
+        if dash and int(last) < int(first):
+            break
         found |= set(range(int(first), int(last or first) + 1))
     else:
         if 0 < len(found) <= _MOST_CPUS:

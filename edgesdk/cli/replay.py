@@ -139,11 +139,10 @@ def replay(
 
 def _wanted(settings: Settings, like: str) -> tuple[str, BenchmarkReport]:
     """Say what the measurement is called that is repeated, and read its report."""
-    from edgesdk.report.read import parse_report, read_report
+    from edgesdk.report.read import is_report, parse_report, read_report
 
-    path = Path(like)
-    if path.suffix == ".json" or path.exists():
-        return like, read_report(path)
+    if is_report(like):
+        return like, read_report(Path(like))
     from edgesdk.bench.history import History, RunFilter
 
     with History(settings.history, make=False) as history:

@@ -76,14 +76,22 @@ def _entries(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.is_dir() else [folder]
 
 
+def _is_contestant(path: Path) -> bool:
+    """Say whether it is a bundle of a contest, or folders by backend and precision of such."""
+    if path.name.startswith("."):
+        return True
+    if path.name in (BUNDLE, BASELINE) or not path.is_dir():
+        return _is_ours(path)
+    return all(_is_contestant(each) for each in path.iterdir())
+
+
 def _is_ours(path: Path) -> bool:
     from edgesdk.bundle.store import is_bundle_folder
 
     if path.name in (BUNDLE, BASELINE):
         return is_bundle_folder(path)
     if path.name == CONTEST:
-        inside = [each for folder in path.glob("*") for each in _entries(folder)]
-        return all(_is_ours(each) for each in inside if not each.name.startswith("."))
+        return all(_is_contestant(each) for each in _entries(path))
     if path.name == "report.html":
         return (path.parent / "report.json").is_file()
     try:

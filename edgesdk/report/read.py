@@ -11,7 +11,7 @@ from edgesdk.bench.values import REPORT_SCHEMA, BenchmarkReport
 from edgesdk.errors import ReportError
 from edgesdk.report.schema import report_adapter
 
-__all__ = ["MAX_REPORT_BYTES", "parse_report", "read_report", "read_reports"]
+__all__ = ["MAX_REPORT_BYTES", "is_report", "parse_report", "read_report", "read_reports"]
 
 #: A report of the longest run that may be asked for is smaller.
 MAX_REPORT_BYTES = 64 << 20
@@ -24,6 +24,15 @@ _NO_REPORT = "edgesdk report --schema prints what a report looks like"
 _OTHER_VERSION = (
     "another version of edgesdk wrote it: show it with that one, or measure again with this one"
 )
+
+
+def is_report(text: str) -> bool:
+    """Say whether it names a report: a ``.json``, or a folder with a ``report.json``."""
+    path = Path(text)
+    try:
+        return path.suffix == ".json" or (path / "report.json").is_file()
+    except OSError:  # such as a name that is too long for any file
+        return False
 
 
 def read_report(path: Path) -> BenchmarkReport:

@@ -316,3 +316,29 @@ def test_a_report_that_cannot_be_repeated_is_said(typed: Typed, tmp_path: Path) 
     error = typed.refused("bench", "local:", "--like", path, code=2)
     assert "its bundle is neither under" in error["problem"]
     assert typed.refused("bench", "--like", "no-such-run", code=2)["code"] == "history-error"
+
+
+# what a command line may hold
+
+
+def test_a_name_that_no_file_can_have_is_looked_up_as_a_label(
+    typed: Typed, recorded: list[str]
+) -> None:
+    for command in (["gate", "--against"], ["bench", "--like"]):
+        error = typed.refused(*command, "x" * 300, code=2)
+        assert error["code"] != "internal"
+        assert "report this" not in str(error)
+
+
+def test_a_folder_beside_does_not_hide_a_label(
+    typed: Typed, recorded: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "main").mkdir()
+    assert "main/report.json" not in str(typed.refused("bench", "--like", "main", code=2))
+
+
+def test_help_is_given_after_an_option_and_a_limit_has_one(typed: Typed, capsys) -> None:
+    assert run(["history", "--limit", "5", "--help"]) == 0
+    assert "--precision" in capsys.readouterr().out
+    assert run(["history", "--limit", str(10**20)]) == 2
+    assert "internal" not in capsys.readouterr().err

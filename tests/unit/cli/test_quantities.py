@@ -70,7 +70,7 @@ def test_processors_are_read(text: str, cpus: tuple[int, ...]) -> None:
     assert read_cpus(text, option="--cpus") == cpus
 
 
-@pytest.mark.parametrize("text", ["", "a", "1,", "-1", "3-1", "0-9999", "1-", "٣"])
+@pytest.mark.parametrize("text", ["", "a", "1,", "-1", "3-1", "5-2,0", "0-9999", "1-", "٣"])
 def test_what_is_no_list_of_processors_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="not a list of processors"):
         read_cpus(text, option="--cpus")
