@@ -29,7 +29,10 @@ _HOST_KEY = re.compile(r"debug1: Server host key: (\S+) (SHA256:\S+)")
 _OFFERED = re.compile(r"debug1: Offering public key: (.*) \S+ (SHA256:\S+)(.*)")
 _RESOLVED = re.compile(r"Could not resolve hostname .*?: (.*)")
 _CONNECT = re.compile(r"connect to (?:host|address) .*? port \d+: (.*)")
-_DEBUGGING = re.compile(r"debug\d: |OpenSSH_|\Z")
+#: Lines that explain no failure: debugging output, and what is told of every connection.
+_NO_REASON = re.compile(
+    r"debug\d: |OpenSSH_|Authenticated to |Transferred: |Bytes per second: |\Z"
+)
 _REFUSED_LOGIN = re.compile(r"Permission denied \((.*)\)|Too many authentication failures")
 
 
@@ -44,7 +47,7 @@ class Login:
         refused_key: The client does not trust that key.
         strict_kex: Whether the key exchange was strict; None if there was none.
         offered: The keys that were offered, as messages name them.
-        words: What the client said that is no debugging output, line by line.
+        words: What the client said that may explain a failure, line by line.
     """
 
     logged_in: bool
@@ -73,9 +76,7 @@ def read_login(path: Path) -> Login:
         refused_key="Host key verification failed." in lines,
         strict_kex=any("resetting read seqnr" in line for line in lines) if has_keys else None,
         offered=tuple(_label(match) for line in lines if (match := _OFFERED.match(line))),
-        words=tuple(
-            line for line in lines if line and not line.startswith(("debug", "OpenSSH_"))
-        ),
+        words=tuple(line for line in lines if not _NO_REASON.match(line)),
     )
 
 
@@ -94,7 +95,9 @@ def login_error(login: Login, hop: Hop, *, stderr: str) -> tuple[LinkError, bool
     """
     text = "\n".join(login.words)
     if login.refused_key:
-        return _key_error(login, hop)
+        # what it refuses stays refused: another client knows less of the reasons, such as keys
+        # that the user has revoked
+        return _key_error(login, hop), True
     if (refused := _REFUSED_LOGIN.search(text)) is not None:
         takes = refused[1] or ""
         problem = "" if "publickey" in takes or not takes else f"it takes only {takes}"
@@ -128,7 +131,7 @@ def _reason(words: Sequence[str]) -> str:
     return words[-1]
 
 
-def _key_error(login: Login, hop: Hop) -> tuple[LinkError, bool]:
+def _key_error(login: Login, hop: Hop) -> HostKeyError:
     filed_as = hop.key_alias or host_id(hop.host, hop.port)
     if login.host_key is not None:
         kind, shown = login.host_key
@@ -144,11 +147,10 @@ def _key_error(login: Login, hop: Hop) -> tuple[LinkError, bool]:
                 files=hop.known_hosts,
             )
         except HostKeyError as exc:
-            return exc, True
+            return exc
     said = [line for line in login.words if not line.startswith("@")]
-    error = HostKeyError(
+    return HostKeyError(
         f"cannot trust {hop.name}: the OpenSSH client refuses its host key: {said[0][:300]}",
         hint=f"`ssh {hop.host}` shows the whole reason",
         device=hop.name,
     )
-    return error, False

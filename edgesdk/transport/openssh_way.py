@@ -189,7 +189,8 @@ def find_way(url: DeviceUrl, program: str, known_hosts: Path | None) -> Way:
     def leg(host: str, user: str | None, port: int | None, key: str | None = None) -> Leg:
         if host.startswith("-"):
             raise InventoryError(
-                f"cannot use ProxyJump {host!r} of ~/.ssh/config: no host begins with a dash"
+                f"cannot use ProxyJump {host!r} of ~/.ssh/config: no host begins with a dash",
+                hint="write it like ProxyJump user@gateway:22",
             )
         words = ["-l", user] if user else []
         words += ["-p", str(port)] if port else []
@@ -224,7 +225,9 @@ def _require_readable(path: Path) -> None:
         path.open("rb").close()
     except OSError as exc:
         raise AuthError(
-            f"cannot use key {path}: {(exc.strerror or str(exc)).lower()}", key=str(path)
+            f"cannot use key {path}: {(exc.strerror or str(exc)).lower()}",
+            hint="name a private key that this user may read, or leave out ?key=",
+            key=str(path),
         ) from exc
 
 

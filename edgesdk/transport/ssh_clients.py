@@ -15,16 +15,13 @@ from typing import TYPE_CHECKING
 
 from edgesdk.errors import AuthError, ChannelError
 from edgesdk.transport.base import AgentImage, OnPassword
-from edgesdk.transport.url import DeviceUrl
+from edgesdk.transport.url import SSH_CLIENTS, DeviceUrl
 
 if TYPE_CHECKING:
     from edgesdk.transport.openssh import OpensshChannel
     from edgesdk.transport.ssh import SshChannel
 
-__all__ = ["DEFAULT_CLIENT", "open_ssh"]
-
-#: What is tried where a URL names no client.
-DEFAULT_CLIENT = "auto"
+__all__ = ["open_ssh"]
 
 
 def open_ssh(
@@ -41,7 +38,7 @@ def open_ssh(
     Args:
         url: An ``ssh://`` URL; its option ``client`` may name the program.
         agent: What to start.
-        timeout_s: How long all that may take.
+        timeout_s: How long all that may take, for each program that is tried.
         on_password: Asked for a password or passphrase.
         start: False leaves it at putting the agent there; the channel is then at its end.
         known_hosts: The only file that knows the host's key, for a host of our own making.
@@ -52,7 +49,7 @@ def open_ssh(
         BootstrapError: Logged in, but the agent cannot be started.
         ChannelError: The host cannot be reached, or there is no such program.
     """
-    client = url.query.get("client", DEFAULT_CLIENT)
+    client = url.query.get("client", SSH_CLIENTS[0])
     if client != "paramiko":
         from edgesdk.transport.openssh import open_openssh
         from edgesdk.transport.openssh_way import UnclearError, find_client

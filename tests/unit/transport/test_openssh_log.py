@@ -117,11 +117,24 @@ def test_host_key_that_is_refused_is_shown_with_the_command_that_enrols_it(
 
 
 def test_key_that_the_client_refuses_though_it_is_on_file_stays_refused(tmp_path: Path) -> None:
-    log = HEARD + "Something odd.\r\nHost key verification failed.\r\n"
-    error, is_sure = failure(tmp_path, log)
+    why = "Host key ED25519 SHA256:A revoked by file /home/me/.ssh/revoked"
+    error, is_sure = failure(tmp_path, f"{HEARD}{why}\r\nHost key verification failed.\r\n")
     assert isinstance(error, HostKeyError)
-    assert "Something odd." in str(error)
-    assert not is_sure
+    assert why in str(error)
+    assert is_sure, "another client would let it in"
+
+
+def test_what_is_told_of_every_connection_explains_no_loss(tmp_path: Path) -> None:
+    log = tmp_path / "0.log"
+    log.write_text(
+        'Authenticated to board ([10.0.0.7]:22) using "publickey".\n'
+        "Transferred: sent 3480, received 3328 bytes, in 0.4 seconds\n"
+        "Bytes per second: sent 9744.7, received 9319.1\n"
+        "debug1: Exit status -1\n"
+    )
+    login = read_login(log)
+    assert login.logged_in
+    assert login.words == ()
 
 
 def test_proxy_command_that_fails_is_what_the_error_names(tmp_path: Path) -> None:
