@@ -17,6 +17,7 @@ next magic and counts what it skipped; ``noise_bytes`` is how people discover a 
 from __future__ import annotations
 
 import json
+import re
 import struct
 import zlib
 from typing import Any, Dict, List, NoReturn, Optional, Tuple, Union
@@ -35,6 +36,9 @@ __all__ = [
 
 MAGIC = b"EDG1"
 BARE_MAGIC = b"EDG2"
+_ONE_MAGIC = re.compile(MAGIC)
+#: One search for both: what is full of one and has none of the other is looked through once.
+_ANY_MAGIC = re.compile(b"|".join((MAGIC, BARE_MAGIC)))
 _LENGTHS = struct.Struct(">4sII")
 _CRC = struct.Struct(">I")
 _HEADER_BYTES = _LENGTHS.size + _CRC.size
@@ -159,7 +163,7 @@ class FrameReader:
         max_body: int = MAX_BODY_BYTES,
         takes_bare: bool = False,
     ) -> None:
-        self._magics = (MAGIC, BARE_MAGIC) if takes_bare else (MAGIC,)
+        self._magic = _ANY_MAGIC if takes_bare else _ONE_MAGIC
         self._buffer = bytearray()
         self._max_meta = max_meta
         self._max_body = max_body
@@ -239,10 +243,8 @@ class FrameReader:
 
     def _find_magic(self) -> int:
         """Where the next frame may begin, or -1."""
-        if self._buffer.startswith(self._magics):
-            return 0
-        starts = [self._buffer.find(magic) for magic in self._magics]
-        return min((start for start in starts if start >= 0), default=-1)
+        found = self._magic.search(self._buffer)
+        return -1 if found is None else found.start()
 
     def _next(self) -> Optional[Frame]:
         start = self._find_magic()

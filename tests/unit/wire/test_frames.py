@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgesdk.wire.frames import (
+    BARE_MAGIC,
+    MAGIC,
     Frame,
     FrameError,
     FrameReader,
@@ -247,3 +249,17 @@ def test_bare_body_that_is_longer_than_a_chunk_takes_memory_only_as_it_comes() -
     assert reader.feed(head + bytes(1000)) == []
     assert reader.room() is None
     assert len(reader._buffer) < 2000
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("filler", [MAGIC, BARE_MAGIC])
+def test_a_body_full_of_one_magic_is_looked_through_once(filler: bytes) -> None:
+    """Where each step looks for the other one to the end, this takes minutes."""
+    size = 1 << 20
+    lengths = struct.pack(">4sII", MAGIC, 2, size)
+    spoilt = b"".join(
+        (lengths, struct.pack(">I", zlib.crc32(lengths)), b"{}", filler * (size // 4), bytes(4))
+    )
+    reader = FrameReader(takes_bare=True)
+    assert reader.feed(spoilt) == []
+    assert len(reader.feed(bytes(64) + encode_frame(Frame({"op": "ping"})))) == 1
