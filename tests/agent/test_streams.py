@@ -115,6 +115,14 @@ def test_arrivals_are_a_poisson_process(agent_modules: Modules) -> None:
     assert [again.take() for _ in range(50)] == at[:50]
 
 
+@pytest.mark.timeout(30)
+def test_a_hopeless_rate_does_not_hold_up_the_end(agent_modules: Modules) -> None:
+    """A day at a million arrivals a second, of which nobody takes any."""
+    arrivals = agent_modules("edge_agent.streams").Arrivals(1e6, 5)
+    expected = 86_400 * 1_000_000
+    assert arrivals.due_by(86_400 * 10**9) == pytest.approx(expected, rel=1e-3)
+
+
 def test_latency_of_a_server_counts_from_the_arrival(agent_modules: Modules) -> None:
     """More arrive than can be served: what waits gets later and later."""
     chain, _, vector = sleepy(agent_modules, 0.004)
