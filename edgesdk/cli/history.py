@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.core import TyperGroup
 
+from edgesdk.cli.history_rows import COLUMNS, run_record, run_row
 from edgesdk.cli.options import FormatOption
 from edgesdk.cli.output import Format, Output
 from edgesdk.cli.progress import busy
@@ -25,11 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 _LIST = "list"
-_COLUMNS = (
-    "run", "when", "model", "bundle", "precision", "device", "p50", "95 % interval", "trust",
-    "change", "labels",
-)  # fmt: skip
-_FEWEST_DIGITS = 12
 
 
 class _ListByDefault(TyperGroup):
@@ -126,11 +122,11 @@ def list_runs(
         with _open(path) as opened:
             runs = opened.runs(which, limit=limit)
             known = () if runs else opened.models()
-    out.document({"file": path, "runs": [_record(run) for run in runs]})
+    out.document({"file": path, "runs": [run_record(run) for run in runs]})
     if runs:
         out.table(
-            _COLUMNS,
-            [_row(run) for run in runs],
+            COLUMNS,
+            [run_row(run) for run in runs],
             right=("p50", "95 % interval", "change"),
         )
     elif not known:
@@ -152,7 +148,7 @@ def show(
     with _open(history) as opened:
         found = opened.find(run)
         report = parse_report(opened.report(found.id), name=f"of run {found.id[:12]}")
-    out.document({"run": _record(found), "report": report})
+    out.document({"run": run_record(found), "report": report})
     out.pairs(
         [
             ("run", found.id),
@@ -186,7 +182,7 @@ def label(
                 else:
                     opened.label(found.id, each)
         found = opened.find(found.id)
-    out.document({"run": _record(found)})
+    out.document({"run": run_record(found)})
     out.line(f"{found.id[:12]} is called {', '.join(found.labels) or 'nothing'}")
 
 
@@ -341,63 +337,3 @@ def _open(path: Path | None, *, make: bool = False) -> History:
     from edgesdk.bench.history import History
 
     return History(resolve_settings({"history": path}).history, make=make)
-
-
-def _record(run: HistoryRun) -> dict[str, object]:
-    """Give what a JSON document says of a run."""
-    return {
-        "id": run.id,
-        "created": run.created,
-        "model": run.model,
-        "target": run.target,
-        "device": run.device,
-        "bundle": run.bundle,
-        "precision": run.precision,
-        "verdict": run.verdict,
-        "trust": run.trust,
-        "samples": run.samples,
-        "p50_ms": run.p50_ms,
-        "lower_ms": run.lower_ms,
-        "upper_ms": run.upper_ms,
-        "peak_rss_bytes": run.peak_rss_bytes,
-        "branch": run.provenance.branch,
-        "commit": run.provenance.commit,
-        "labels": run.labels,
-        "before": None if run.before is None else run.before.id,
-        "change": run.change,
-        "changed": run.changed,
-    }
-
-
-def _row(run: HistoryRun) -> tuple[object, ...]:
-    from edgesdk.report.summary import clean, ms_text
-
-    interval = ""
-    if run.lower_ms is not None and run.upper_ms is not None:
-        interval = f"{ms_text(run.lower_ms).removesuffix(' ms')} to {ms_text(run.upper_ms)}"
-    change = ""
-    if run.change is not None:
-        change = f"{run.change:+.1%}" if run.changed else "not clear"
-    return (
-        run.id[:_FEWEST_DIGITS],
-        run.created.replace("T", " ").removesuffix("Z"),
-        clean(run.model, limit=40),
-        run.bundle[:_FEWEST_DIGITS],
-        clean(run.precision, limit=20),
-        clean(run.device, limit=60),
-        "-" if run.p50_ms is None else ms_text(run.p50_ms),
-        interval,
-        run.trust or "-",
-        change,
-        ", ".join(filter(None, (*run.labels, _source_text(run)))),
-    )
-
-
-def _source_text(run: HistoryRun) -> str:
-    """Say where the work stood: ``branch@commit``."""
-    from edgesdk.report.summary import clean
-
-    source = run.provenance
-    commit = f"@{source.commit[:7]}" if source.commit else ""
-    branch = "" if source.branch in run.labels else source.branch or ""
-    return clean(f"{branch}{commit}", limit=60)

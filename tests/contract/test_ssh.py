@@ -31,7 +31,7 @@ from edgesdk.transport.url import parse_device_url
 @pytest.fixture(params=["openssh", "paramiko"], autouse=True)
 def client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """What carries the connections: the same holds for either."""
-    monkeypatch.setattr(ssh_clients, "DEFAULT_CLIENT", request.param)
+    monkeypatch.setattr(ssh_clients, "SSH_CLIENTS", (request.param,))  # its first is taken
     return str(request.param)
 
 
