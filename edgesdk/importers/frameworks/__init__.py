@@ -1,0 +1,1 @@
+"""One exporter for each framework; `edgesdk.importers.job` says what each has to offer."""
