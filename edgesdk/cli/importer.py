@@ -49,9 +49,9 @@ def import_command(
     trust: TrustOption = False,
     fmt: FormatOption = Format.TEXT,
 ) -> None:
-    """Turn a framework's model into an ONNX file that gives the same numbers.
+    """Turn another framework's model into ONNX.
 
-    The framework runs in an environment of its own, made once ('edgesdk toolchains'). deploy,
+    The file is proven to give the same numbers. The framework runs in an environment of its own, made once ('edgesdk toolchains'). deploy,
     build, plan and inspect take these models too and do the same first.
     """
     from edgesdk.importers.importing import open_imported

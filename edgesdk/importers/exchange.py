@@ -73,8 +73,8 @@ def read_exported(record: Mapping[str, Any], out: Path) -> Exported:
     """
     try:
         model = str(record["model"])
-        if Path(model).name != model:
-            raise ValueError(f"its model is {model!r}")
+        if Path(model).name != model or not _is_file(out / model):
+            raise ValueError(f"{model!r} is no file of its folder")
         return Exported(
             model=out / model,
             opset=int(record["opset"]),
@@ -117,6 +117,10 @@ def _error_record(exc: CannotExport) -> dict[str, Any]:
 
 def _where(exc: BaseException) -> str:
     return "".join(traceback.format_tb(exc.__traceback__))[-_MAX_TEXT:]
+
+
+def _is_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
 
 
 def _named(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.generic]]:

@@ -89,7 +89,8 @@ def test_an_exporter_that_cannot_says_so_in_its_own_words(told: Told) -> None:
         ("exit 3", "it ended with code 3"),
         ("exit 0", "it ended with code 0"),
         ("die", "it died of SIGSEGV"),
-        ("named ../above.onnx", "makes no sense"),
+        ("gone", "makes no sense: 'made.onnx' is no file"),
+        ("linked", "makes no sense: 'made.onnx' is no file"),
     ],
 )
 def test_an_exporter_that_fails_is_an_error_that_says_how(

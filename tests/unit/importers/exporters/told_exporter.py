@@ -51,8 +51,12 @@ def export(job: Job) -> Exported:
             held.append(np.ones(1 << 24))
     if does == "noise":
         print('{"step": "not ours"}\n' + "x" * 100_000)
-    model = job.out / (word if does == "named" else "made.onnx")
-    write_model(model, 2.0)
+    model = job.out / "made.onnx"
+    if does == "linked":
+        write_model(Path(job.source).with_name("elsewhere.onnx"), 2.0)
+        model.symlink_to(Path(job.source).with_name("elsewhere.onnx"))
+    elif does != "gone":
+        write_model(model, 2.0)
     xs = [np.full((1, 3), each, np.float32) for each in (1.0, -2.0)]
     slope = 2.5 if does == "wrong" else 2.0
     layers: tuple[Layer, ...] = ()
