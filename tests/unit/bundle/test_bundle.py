@@ -255,3 +255,20 @@ def test_an_export_that_fails_leaves_no_landing_file(
     with pytest.raises(OutputError, match="No space left on device"):
         export_bundle(bundle, tmp_path / "export")
     assert list((tmp_path / "export").iterdir()) == []
+
+
+def test_a_disk_that_is_full_is_told_as_such(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"weights")
+    with BundleWriter(tmp_path / "out") as writer:
+        manifest = manifest_of(writer)
+        shutil.rmtree(writer.folder)
+        for write_one in (
+            lambda: writer.add_bytes(b"more"),
+            lambda: writer.add_file(source),
+            lambda: writer.finish(manifest),
+        ):
+            with pytest.raises(
+                OutputError, match=r"to .*out: No such file"
+            ):
+                write_one()
