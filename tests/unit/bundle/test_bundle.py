@@ -268,7 +268,5 @@ def test_a_disk_that_is_full_is_told_as_such(tmp_path: Path) -> None:
             lambda: writer.add_file(source),
             lambda: writer.finish(manifest),
         ):
-            with pytest.raises(
-                OutputError, match=r"to .*out: No such file"
-            ):
+            with pytest.raises(OutputError, match=r"to .*out: No such file"):
                 write_one()
