@@ -84,6 +84,8 @@ def build_bundle(
     """Build what ``plan`` says and write it to the folder ``out``.
 
     The same model, target, recipe, data, package versions and CPU features give the same id.
+    Where a precision of ``auto`` is for this very computer, so does the same answer to which
+    graph is slower here; that is only asked beyond chance.
 
     Args:
         opened: The model.
