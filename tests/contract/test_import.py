@@ -82,7 +82,7 @@ def test_options_of_an_import_are_refused_for_a_file_that_needs_none(
     typed.ok("import", source, "-o", tmp_path / "out.onnx", "--trust")
     error = typed.refused("inspect", tmp_path / "out.onnx", *option, code=2)
     assert f"cannot use {option[0]}" in error["problem"]
-    assert "an ONNX file" in error["problem"]
+    assert "no model that an importer takes" in error["problem"]
 
 
 def test_import_of_what_needs_none_is_refused(
