@@ -1,0 +1,128 @@
+"""A checkpoint of ``torch.save``: weights without a graph, or a pickled module.
+
+Neither is loaded unless the user trusts the file. A state dict cannot become a graph at all; a
+pickled module can, if its class can be imported, and loading it runs its code. What a pickle
+would import is read off its opcodes, so that the error can name it.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from edgesdk.importers.frameworks.torch_archive import opened_archive
+from edgesdk.importers.job import CannotExport, Job
+from edgesdk.importers.pickle_scan import PickleNames, scan_pickle
+
+__all__ = ["load_checkpoint"]
+
+_MAX_PICKLE_BYTES = 256 << 20
+#: Pickles in a row in a file from before PyTorch 1.6: a magic number, a version, the system's
+#: facts, the object and the keys of its storages.
+_LEGACY_PICKLES = 5
+#: Beginnings of what weights alone name, as PyTorch's restricted unpickler lists it.
+_WEIGHTS_NAMES = (
+    "torch._utils._rebuild_",
+    "torch._tensor._rebuild_",
+    "torch.storage.",
+    "torch.nn.parameter.",
+    "torch.Size",
+    "torch.device",
+    "torch.serialization._get_layout",
+    "collections.OrderedDict",
+    "collections.Counter",
+    "collections.defaultdict",
+    "_codecs.encode",
+)
+_WEIGHTS_CLASSES = ("Storage", "Tensor")
+_BUILD = (
+    "build the module, load its weights, and give the program: torch.export.save("
+    "torch.export.export(module.eval(), inputs), 'model.pt2'); or from Python "
+    "edgesdk.from_torch(module, inputs)"
+)
+
+
+def load_checkpoint(job: Job) -> Any:
+    """Load the module of a checkpoint that is trusted.
+
+    Raises:
+        CannotExport: It is not trusted, holds weights alone, or its class is not to be found.
+    """
+    path = Path(job.source)
+    names = _names_in(path)
+    foreign = [name for name in names.names if not _is_of_weights(name)]
+    if not foreign and not names.problem:
+        raise CannotExport(
+            f"cannot export {path.name}: it holds weights, and no graph that uses them",
+            hint=_BUILD,
+            path=str(path),
+        )
+    if not job.trust:
+        raise _refusal(path, names, foreign)
+    return _load(path)
+
+
+def _names_in(path: Path) -> PickleNames:
+    if zipfile.is_zipfile(path):
+        with opened_archive(path) as archive:
+            data = archive.read("data.pkl", at_most=_MAX_PICKLE_BYTES)
+        return scan_pickle(io.BytesIO(data))
+    with path.open("rb") as stream:
+        return scan_pickle(stream, pickles=_LEGACY_PICKLES)
+
+
+def _is_of_weights(name: str) -> bool:
+    if name.startswith(("torch.", "torch._")) and name.endswith(_WEIGHTS_CLASSES):
+        return name.count(".") <= 2
+    if name.startswith("torch.") and name.count(".") == 1:
+        return name[6:].islower()  # a dtype
+    return name.startswith(_WEIGHTS_NAMES)
+
+
+def _refusal(path: Path, names: PickleNames, foreign: list[str]) -> CannotExport:
+    shown = ", ".join(foreign[:8]) + (f" and {len(foreign) - 8} more" if foreign[8:] else "")
+    seen = f"would import {shown}" if foreign else "cannot be read to its end"
+    if names.problem:
+        seen += f" ({names.problem})"
+    return CannotExport(
+        f"cannot load {path.name} safely: it is a pickle, which runs code when it is loaded; "
+        f"this one {seen}",
+        hint=f"{_BUILD}. If the file is your own, --trust loads it and runs that code",
+        path=str(path),
+        imports=", ".join(foreign[:100]),
+    )
+
+
+def _load(path: Path) -> Any:
+    import torch
+
+    try:
+        loaded = torch.load(str(path), map_location="cpu", weights_only=False)
+    except MemoryError:
+        raise
+    except (ModuleNotFoundError, AttributeError) as exc:
+        missing = getattr(exc, "name", "") or str(exc)
+        raise CannotExport(
+            f"cannot load {path.name}: {exc}, and the pickle holds a module by its class's name "
+            "only",
+            hint="put the folder of the code that defines it into PYTHONPATH, or "
+            f"{_BUILD}",
+            missing=missing,
+        ) from exc
+    except Exception as exc:
+        raise CannotExport(
+            f"cannot load {path.name}: {type(exc).__name__}: {str(exc)[:300]}",
+            hint=f"here is PyTorch {torch.__version__}; was it saved by another version, or was "
+            "the copy interrupted?",
+            path=str(path),
+            here=str(torch.__version__),
+        ) from exc
+    if not isinstance(loaded, torch.nn.Module):
+        raise CannotExport(
+            f"cannot export {path.name}: it holds a {type(loaded).__name__}, which is no module",
+            hint=_BUILD,
+            path=str(path),
+        )
+    return loaded
