@@ -7,14 +7,13 @@ would import is read off its opcodes, so that the error can name it.
 
 from __future__ import annotations
 
-import io
 import zipfile
 from pathlib import Path
 from typing import Any
 
+from edgesdk.importers.frameworks.pickle_scan import named_globals
 from edgesdk.importers.frameworks.torch_archive import opened_archive
 from edgesdk.importers.job import CannotExport, Job
-from edgesdk.importers.pickle_scan import PickleNames, scan_pickle
 
 __all__ = ["load_checkpoint"]
 
@@ -51,26 +50,24 @@ def load_checkpoint(job: Job) -> Any:
         CannotExport: It is not trusted, holds weights alone, or its class is not to be found.
     """
     path = Path(job.source)
-    names = _names_in(path)
-    foreign = [name for name in names.names if not _is_of_weights(name)]
-    if not foreign and not names.problem:
+    foreign = [name for name in _names_in(path) if not _is_of_weights(name)]
+    if not foreign:
         raise CannotExport(
             f"cannot export {path.name}: it holds weights, and no graph that uses them",
             hint=_BUILD,
             path=str(path),
         )
     if not job.trust:
-        raise _refusal(path, names, foreign)
+        raise _refusal(path, foreign)
     return _load(path)
 
 
-def _names_in(path: Path) -> PickleNames:
+def _names_in(path: Path) -> tuple[str, ...]:
     if zipfile.is_zipfile(path):
         with opened_archive(path) as archive:
-            data = archive.read("data.pkl", at_most=_MAX_PICKLE_BYTES)
-        return scan_pickle(io.BytesIO(data))
+            return named_globals(archive.read("data.pkl", at_most=_MAX_PICKLE_BYTES))
     with path.open("rb") as stream:
-        return scan_pickle(stream, pickles=_LEGACY_PICKLES)
+        return named_globals(stream.read(_MAX_PICKLE_BYTES), pickles=_LEGACY_PICKLES)
 
 
 def _is_of_weights(name: str) -> bool:
@@ -81,14 +78,11 @@ def _is_of_weights(name: str) -> bool:
     return name.startswith(_WEIGHTS_NAMES)
 
 
-def _refusal(path: Path, names: PickleNames, foreign: list[str]) -> CannotExport:
+def _refusal(path: Path, foreign: list[str]) -> CannotExport:
     shown = ", ".join(foreign[:8]) + (f" and {len(foreign) - 8} more" if foreign[8:] else "")
-    seen = f"would import {shown}" if foreign else "cannot be read to its end"
-    if names.problem:
-        seen += f" ({names.problem})"
     return CannotExport(
         f"cannot load {path.name} safely: it is a pickle, which runs code when it is loaded; "
-        f"this one {seen}",
+        f"this one would import {shown}",
         hint=f"{_BUILD}. If the file is your own, --trust loads it and runs that code",
         path=str(path),
         imports=", ".join(foreign[:100]),
