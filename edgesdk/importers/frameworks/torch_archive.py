@@ -96,9 +96,7 @@ def _check_bounds(path: Path, infos: list[zipfile.ZipInfo]) -> None:
     size = path.stat().st_size
     if stored > size:
         raise _spoilt(path, f"its records claim {stored} bytes and the file has {size}")
-    deflated = sum(
-        info.file_size for info in infos if info.compress_type != zipfile.ZIP_STORED
-    )
+    deflated = sum(info.file_size for info in infos if info.compress_type != zipfile.ZIP_STORED)
     if deflated > _MAX_DEFLATED_BYTES:
         raise _spoilt(
             path,

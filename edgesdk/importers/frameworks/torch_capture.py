@@ -126,13 +126,16 @@ def explain_capture(exc: BaseException, name: str) -> CannotExport:
             break
     if not on_values:
         return CannotExport(
-            f"cannot trace {name}: {first_line(exc)}" + (f" (at {where}: {code})" if where else ""),
+            f"cannot trace {name}: {first_line(exc)}"
+            + (f" (at {where}: {code})" if where else ""),
             hint="torch.export has to take the module: try torch.export.export(module, inputs) "
             "by itself and follow what it says",
             where=where,
         )
     place = f"{where} decides by a value that depends on the input ({code})" if where else text
-    return CannotExport(f"cannot trace {name}: {place[:400]}", hint=hint, where=where, code=code)
+    return CannotExport(
+        f"cannot trace {name}: {place[:400]}", hint=hint, where=where, code=code
+    )
 
 
 def _users_line(exc: BaseException) -> tuple[str, str]:
@@ -156,4 +159,3 @@ def _users_line(exc: BaseException) -> tuple[str, str]:
     if found is None:
         return "", ""
     return f"{found[0]}:{found[1]}", linecache.getline(*found).strip()[:200]
-

@@ -99,23 +99,21 @@ def _load(path: Path) -> Any:
     except (ModuleNotFoundError, AttributeError) as exc:
         missing = getattr(exc, "name", "") or str(exc)
         raise CannotExport(
-            f"cannot load {path.name}: {exc}, and the pickle holds a module by its class's name "
-            "only",
-            hint="put the folder of the code that defines it into PYTHONPATH, or "
-            f"{_BUILD}",
+            f"cannot load {path.name}: {exc}; a pickle holds a module by the name of its class",
+            hint=f"put the folder of the code that defines it into PYTHONPATH, or {_BUILD}",
             missing=missing,
         ) from exc
     except Exception as exc:
         raise CannotExport(
             f"cannot load {path.name}: {type(exc).__name__}: {str(exc)[:300]}",
-            hint=f"here is PyTorch {torch.__version__}; was it saved by another version, or was "
-            "the copy interrupted?",
+            hint=f"here is PyTorch {torch.__version__}; was it saved by another version, or is "
+            "the copy cut short?",
             path=str(path),
             here=str(torch.__version__),
         ) from exc
     if not isinstance(loaded, torch.nn.Module):
         raise CannotExport(
-            f"cannot export {path.name}: it holds a {type(loaded).__name__}, which is no module",
+            f"cannot export {path.name}: it holds a {type(loaded).__name__}, no module",
             hint=_BUILD,
             path=str(path),
         )

@@ -20,12 +20,14 @@ _MAX_EXPONENT = 16
 #: What torch.export calls its symbols: s0, u3, zf1 and the like.
 _SYMBOL = re.compile(r"[a-z]{1,3}[0-9]{1,6}(_[0-9]{1,6})?")
 _CONSTANTS = frozenset({"oo", "int_oo", "true", "false", "True", "False"})
-_FUNCTIONS = frozenset(
-    "FloorDiv ModularIndexing Where PythonMod Mod CleanDiv CeilToInt FloorToInt CeilDiv LShift "
-    "RShift PowByNatural FloatPow FloatTrueDiv IntTrueDiv IsNonOverlappingAndDenseIndicator "
-    "TruncToFloat TruncToInt RoundToInt RoundDecimal ToFloat Identity "
-    "Max Min Eq Ne Lt Le Gt Ge And Or Not Abs floor ceiling sqrt".split()
-)
+#: Those of torch.utils._sympy.functions, and a few of sympy's own.
+_FUNCTIONS = frozenset({
+    "FloorDiv", "ModularIndexing", "Where", "PythonMod", "Mod", "CleanDiv", "CeilToInt",
+    "FloorToInt", "CeilDiv", "LShift", "RShift", "PowByNatural", "FloatPow", "FloatTrueDiv",
+    "IntTrueDiv", "IsNonOverlappingAndDenseIndicator", "TruncToFloat", "TruncToInt",
+    "RoundToInt", "RoundDecimal", "ToFloat", "Identity", "Max", "Min", "Eq", "Ne", "Lt", "Le",
+    "Gt", "Ge", "And", "Or", "Not", "Abs", "floor", "ceiling", "sqrt",
+})  # fmt: skip
 _OPERATORS = (
     ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow,
     ast.USub, ast.UAdd, ast.Invert, ast.Not, ast.BitAnd, ast.BitOr, ast.And, ast.Or,

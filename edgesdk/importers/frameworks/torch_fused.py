@@ -8,6 +8,7 @@ linear layers with ReLU or GELU (``aten/src/ATen/native/transformers/transformer
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 __all__ = ["fused_layers"]
@@ -23,26 +24,63 @@ def fused_layers() -> dict[Any, Any]:
     }
 
 
-def _attend(
-    query: Any,
-    heads: int,
-    projection: tuple[Any, Any],
-    output: tuple[Any, Any],
-    mask: Any,
-    mask_type: int | None,
-) -> Any:
+def _encoder_layer(*given: Any, **named: Any) -> Any:
+    import torch
     from torch.nn import functional
 
-    batch, length, width = query.shape
-    parts = functional.linear(query, *projection).chunk(3, -1)
+    # by the names of the operator's own schema
+    at = _by_name(torch.ops.aten._transformer_encoder_layer_fwd.default, given, named)
+
+    def feed_forward(value: Any) -> Any:
+        hidden = functional.linear(value, at.ffn_weight_1, at.ffn_bias_1)
+        hidden = functional.gelu(hidden) if at.use_gelu else functional.relu(hidden)
+        return functional.linear(hidden, at.ffn_weight_2, at.ffn_bias_2)
+
+    def normalized(value: Any, weight: Any, bias: Any) -> Any:
+        return functional.layer_norm(value, (at.embed_dim,), weight, bias, at.eps)
+
+    def first(value: Any) -> Any:
+        return normalized(value, at.norm_weight_1, at.norm_bias_1)
+
+    def second(value: Any) -> Any:
+        return normalized(value, at.norm_weight_2, at.norm_bias_2)
+
+    if at.norm_first:
+        value = at.src + _attend(first(at.src), at.num_heads, at)
+        return value + feed_forward(second(value))
+    value = first(at.src + _attend(at.src, at.num_heads, at))
+    return second(value + feed_forward(value))
+
+
+def _multi_head_attention(*given: Any, **named: Any) -> Any:
+    import torch
+
+    at = _by_name(torch.ops.aten._native_multi_head_attention.default, given, named)
+    if at.need_weights or at.key is not at.query or at.value is not at.query:
+        return NotImplemented
+    return _attend(at.query, at.num_head, at), torch.empty(0)
+
+
+def _by_name(operator: Any, given: tuple[Any, ...], named: dict[str, Any]) -> SimpleNamespace:
+    schema = operator._schema.arguments
+    values = {each.name: each.default_value for each in schema}
+    values.update(zip((each.name for each in schema), given, strict=False))
+    return SimpleNamespace(**{**values, **named})
+
+
+def _attend(value: Any, heads: int, at: SimpleNamespace) -> Any:
+    from torch.nn import functional
+
+    batch, length, width = value.shape
+    parts = functional.linear(value, at.qkv_weight, at.qkv_bias).chunk(3, -1)
     split = [
         part.reshape(batch, length, heads, width // heads).transpose(1, 2) for part in parts
     ]
     attended = functional.scaled_dot_product_attention(
-        *split, attn_mask=_allowed(mask, mask_type)
+        *split, attn_mask=_allowed(at.mask, at.mask_type)
     )
     joined = attended.transpose(1, 2).reshape(batch, length, width)
-    return functional.linear(joined, *output)
+    return functional.linear(joined, at.proj_weight, at.proj_bias)
 
 
 def _allowed(mask: Any, mask_type: int | None) -> Any:
@@ -54,80 +92,3 @@ def _allowed(mask: Any, mask_type: int | None) -> Any:
     if mask_type == 1:  # padding: one row for each sample
         mask = mask[:, None, None, :]
     return mask.logical_not() if mask.dtype == torch.bool else mask
-
-
-def _encoder_layer(
-    source: Any,
-    embed_dim: int,
-    num_heads: int,
-    qkv_weight: Any,
-    qkv_bias: Any,
-    proj_weight: Any,
-    proj_bias: Any,
-    use_gelu: Any,
-    norm_first: Any,
-    eps: float,
-    norm_weight_1: Any,
-    norm_bias_1: Any,
-    norm_weight_2: Any,
-    norm_bias_2: Any,
-    ffn_weight_1: Any,
-    ffn_bias_1: Any,
-    ffn_weight_2: Any,
-    ffn_bias_2: Any,
-    mask: Any = None,
-    mask_type: int | None = None,
-) -> Any:
-    from torch.nn import functional
-
-    def attention(value: Any) -> Any:
-        return _attend(
-            value,
-            num_heads,
-            (qkv_weight, qkv_bias),
-            (proj_weight, proj_bias),
-            mask,
-            mask_type,
-        )
-
-    def feed_forward(value: Any) -> Any:
-        hidden = functional.linear(value, ffn_weight_1, ffn_bias_1)
-        hidden = functional.gelu(hidden) if use_gelu else functional.relu(hidden)
-        return functional.linear(hidden, ffn_weight_2, ffn_bias_2)
-
-    def first(value: Any) -> Any:
-        return functional.layer_norm(value, (embed_dim,), norm_weight_1, norm_bias_1, eps)
-
-    def second(value: Any) -> Any:
-        return functional.layer_norm(value, (embed_dim,), norm_weight_2, norm_bias_2, eps)
-
-    if norm_first:
-        value = source + attention(first(source))
-        return value + feed_forward(second(value))
-    value = first(source + attention(source))
-    return second(value + feed_forward(value))
-
-
-def _multi_head_attention(
-    query: Any,
-    key: Any,
-    value: Any,
-    embed_dim: int,
-    num_head: int,
-    qkv_weight: Any,
-    qkv_bias: Any,
-    proj_weight: Any,
-    proj_bias: Any,
-    mask: Any = None,
-    need_weights: Any = True,
-    average_attn_weights: Any = True,
-    mask_type: int | None = None,
-) -> Any:
-    import torch
-
-    if need_weights or key is not query or value is not query:
-        return NotImplemented
-    attended = _attend(
-        query, num_head, (qkv_weight, qkv_bias), (proj_weight, proj_bias), mask, mask_type
-    )
-    return attended, torch.empty(0)

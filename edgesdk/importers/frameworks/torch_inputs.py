@@ -25,7 +25,7 @@ __all__ = [
 _SEED = 20_240
 #: What a free extent is in examples, unless the source allows no such size.
 FREE_EXTENT = 16
-#: The batches of the examples of a source whose batch is free; the second is what a device runs.
+#: The batches of the examples of a source whose batch is free; devices mostly run the second.
 EXAMPLE_BATCHES = (3, 1, 2)
 _EXAMPLES = 3
 _FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})

@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgesdk.importers.frameworks.torch_inputs import (
     InputSpec,
@@ -28,10 +28,6 @@ from edgesdk.importers.frameworks.torch_specs import (
     with_types,
 )
 from edgesdk.importers.job import CannotExport, Exported, Job
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 __all__ = ["export"]
 
@@ -151,7 +147,8 @@ def _export_live(job: Job) -> Exported:
             return _export_script(job, job.source)
     if not isinstance(job.source, torch.nn.Module):
         raise CannotExport(
-            f"cannot export {job.name}: it is a {type(job.source).__name__}, not a torch.nn.Module",
+            f"cannot export {job.name}: it is a {type(job.source).__name__}, "
+            "not a torch.nn.Module",
             hint="wrap what it computes into the forward() of a module",
         )
     return _export_module(job, job.source)
@@ -233,8 +230,8 @@ def _check_free(job: Job, found: Sequence[InputSpec], asked: Sequence[InputSpec]
             raise CannotExport(
                 f"cannot leave the batch of input {spec.name!r} of {job.name} free: the model "
                 f"computes with {own.shape[0]} of its examples only",
-                hint="look for the batch as a number in its forward() (a view or an expand), or "
-                "leave out --dynamic",
+                hint="look for the batch as a number in its forward(), as in a view or an "
+                "expand, or leave out --dynamic",
                 input=spec.name,
             )
 

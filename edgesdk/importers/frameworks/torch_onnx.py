@@ -29,7 +29,9 @@ __all__ = ["write_onnx"]
 _OPSET = 18
 _MAX_LAYERS = 2000
 _MAX_LAYER_VALUES = 1 << 24
-_MISSING = re.compile(r"No ONNX function found for (?:<OpOverload\(op='([\w.]+)', overload='(\w*)'\)>|(\S+))")
+_MISSING = re.compile(
+    r"No ONNX function found for (?:<OpOverload\(op='([\w.]+)', overload='(\w*)'\)>|(\S+))"
+)
 _SAFE_NAME = re.compile(r"[^A-Za-z0-9_.]")
 #: How the packages that take part are called.
 _PACKAGES = ("torch", "onnxscript", "onnx", "onnx-ir")
@@ -219,7 +221,9 @@ def _name_nodes(model: Any) -> None:
     for node in model.graph.all_nodes():
         scopes: Any = ()
         try:
-            scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "()"))
+            scopes = ast.literal_eval(
+                node.metadata_props.get("pkg.torch.onnx.name_scopes", "()")
+            )
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             scopes = ()
         path = str(scopes[-2]) if isinstance(scopes, list) and len(scopes) > 1 else ""
@@ -280,7 +284,10 @@ def _as_float32(tensors: Sequence[Any]) -> list[NDArray[np.generic]]:
     import torch
 
     return [
-        (each.to(torch.float32) if each.dtype.is_floating_point else each).detach().cpu().numpy()
+        (each.to(torch.float32) if each.dtype.is_floating_point else each)
+        .detach()
+        .cpu()
+        .numpy()
         for each in tensors
     ]
 

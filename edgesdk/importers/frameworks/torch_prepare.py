@@ -1,4 +1,4 @@
-"""Make an exported program fit for a device: in float32, in inference mode, of the asked shape."""
+"""Make an exported program fit for a device: float32, inference mode, the asked shape."""
 
 from __future__ import annotations
 
@@ -243,8 +243,7 @@ def _narrowed(
             asked.append(spec)
             continue
         fits = len(shape) == len(spec.shape) and all(
-            own is None or own == wanted
-            for own, wanted in zip(spec.shape, shape, strict=True)
+            own is None or own == wanted for own, wanted in zip(spec.shape, shape, strict=True)
         )
         if not fits:
             raise CannotExport(
@@ -254,9 +253,7 @@ def _narrowed(
                 input=spec.name,
                 shape=_text(spec.shape),
             )
-        asked.append(
-            InputSpec(name=spec.name, shape=shape, dtype=spec.dtype, high=spec.high)
-        )
+        asked.append(InputSpec(name=spec.name, shape=shape, dtype=spec.dtype, high=spec.high))
     return tuple(asked)
 
 

@@ -83,7 +83,7 @@ def _read_graph(archive: Archive) -> dict[str, Any]:
     if "models/model.json" not in models:
         if "serialized_exported_program.json" in archive.records:
             raise CannotExport(
-                f"cannot read {archive.path.name}: it is in the format of PyTorch 2.7 and older",
+                f"cannot read {archive.path.name}: it is in the format of PyTorch 2.7 or older",
                 hint="load it with the PyTorch that wrote it, and save it again with "
                 "torch.export.save of PyTorch 2.8 or newer",
                 path=str(archive.path),
@@ -215,7 +215,7 @@ def _other_version(path: Path, made_by: str, exc: Exception) -> CannotExport:
     import torch
 
     return CannotExport(
-        f"cannot load {path.name}: it was written by PyTorch {made_by or 'of unknown version'}, "
+        f"cannot load {path.name}: written by PyTorch {made_by or 'of unknown version'}, "
         f"here is {torch.__version__}: {last_line(exc)}",
         hint="export the model again with the PyTorch version named here",
         path=str(path),

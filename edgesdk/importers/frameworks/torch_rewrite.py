@@ -59,6 +59,7 @@ def other_types(module: Any) -> set[str]:
 
 
 def to_float32(module: Any) -> None:
+    """Make float32 of every other float type that a graph holds or asks for."""
     import torch
     from torch.utils import _pytree as pytree
 

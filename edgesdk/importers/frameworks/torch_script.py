@@ -6,13 +6,13 @@ is a language: a class's ``__setstate__`` runs while loading and ``forward`` whe
 and two of its operators, ``save`` and ``from_file``, touch files. So the source in the archive
 is searched for those names first; without them TorchScript computes and does nothing else.
 
-**Why it is traced again.** PyTorch 2.13 has two ways from TorchScript to ONNX, and neither takes
-a transformer: ``torch.onnx.export(dynamo=False)``, which is deprecated, stops at its branches
-and at the fused layers that tracing leaves behind, and ``TS2EPConverter`` at its branches. Here
-TorchScript's interpreter runs the model on an example while the operators that it calls are
-recorded, before they are split up, so that an LSTM stays one operator. Branches on shapes and
-settings are then gone. A branch on a value cannot be recorded and is an error that names the
-line.
+**Why it is traced again.** PyTorch 2.13 has two ways from TorchScript to ONNX, and neither
+takes a transformer: ``torch.onnx.export(dynamo=False)``, which is deprecated, stops at its
+branches and at the fused layers that tracing leaves behind, and ``TS2EPConverter`` at its
+branches. Here TorchScript's interpreter runs the model on an example while the operators that
+it calls are recorded, before they are split up, so that an LSTM stays one operator. Branches on
+shapes and settings are then gone. A branch on a value cannot be recorded and is an error that
+names the line.
 
 **A free batch.** The interpreter computes sizes as plain numbers, so a recording is of one
 batch. It is made at two batches: numbers that differ are ``a * batch + b`` for the same ``a``
@@ -40,7 +40,9 @@ _FILE_NAMES = re.compile(rb"\b(from_file|save)\b")
 _OTHER_LIBRARIES = re.compile(r"\bops\.(\w+)\.(\w+)")
 _KNOWN_LIBRARIES = frozenset({"aten", "prim", "prims", "quantized", "prepacked"})
 _BATCHES = (2, 3, 5)
-_HERE = re.compile(r'File "([^"\n]+)", line (\d+), in (\w+)\n((?:(?!File ")[^\n]*\n)*?)[ ~]*<--- HERE')
+_HERE = re.compile(
+    r'File "([^"\n]+)", line (\d+), in (\w+)\n((?:(?!File ")[^\n]*\n)*?)[ ~]*<--- HERE'
+)
 
 
 def load_script(job: Job) -> Any:
@@ -318,9 +320,7 @@ def _in_batch(graph: Any, batch: Any, values: Sequence[Any], operator: str, name
 def _check_constant(graphs: Sequence[Any], nodes: Sequence[Any], name: str) -> None:
     import torch
 
-    held = [
-        getattr(graph, node.target) for graph, node in zip(graphs, nodes, strict=True)
-    ]
+    held = [getattr(graph, node.target) for graph, node in zip(graphs, nodes, strict=True)]
     if not all(isinstance(each, torch.Tensor) for each in held):
         return
     if any(each.shape != held[0].shape or not torch.equal(each, held[0]) for each in held[1:]):
@@ -361,4 +361,3 @@ def _name_weights(graph: Any, module: Any) -> None:
     for old in renamed:
         delattr(graph, old)
     graph.recompile()
-

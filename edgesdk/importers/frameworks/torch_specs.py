@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from edgesdk.importers.frameworks.torch_inputs import (
     InputSpec,
     asked_shapes,
+    check_names,
     first_tensors,
     is_free,
 )
@@ -33,6 +34,7 @@ _MAX_GUESSED_INPUTS = 4
 
 
 def tensors_of(module: Any) -> list[Any]:
+    """Give the parameters and buffers of a module."""
     return [*module.parameters(), *module.buffers()]
 
 
@@ -106,6 +108,7 @@ def _free(
 
 
 def first_weight(module: Any) -> str:
+    """Name the first weight with its shape, which often tells what the input is."""
     for name, tensor in module.named_parameters():
         if tensor.dim() > 1:
             return f"{name} {list(tensor.shape)}"
@@ -131,7 +134,9 @@ def with_types(job: Job, module: Any, specs: tuple[InputSpec, ...]) -> tuple[Inp
             replace(spec, dtype=dtype) for spec, dtype in zip(specs, guess, strict=True)
         )
         tensors = [
-            each.to(device=home, dtype=own) if own and each.is_floating_point() else each.to(home)
+            each.to(device=home, dtype=own)
+            if own and each.is_floating_point()
+            else each.to(home)
             for each in first_tensors(tried, batch=2)
         ]
         try:
@@ -153,7 +158,9 @@ def with_types(job: Job, module: Any, specs: tuple[InputSpec, ...]) -> tuple[Inp
     ) from first
 
 
-def given_examples(job: Job, specs: Sequence[InputSpec]) -> tuple[tuple[NDArray[np.generic], ...], ...]:
+def given_examples(
+    job: Job, specs: Sequence[InputSpec]
+) -> tuple[tuple[NDArray[np.generic], ...], ...]:
     """Give the user's examples in the types of the ONNX graph, as one set or none.
 
     Raises:
@@ -163,8 +170,8 @@ def given_examples(job: Job, specs: Sequence[InputSpec]) -> tuple[tuple[NDArray[
         return ()
     if len(job.examples) != len(specs):
         raise CannotExport(
-            f"cannot use the example inputs of {job.name}: {len(job.examples)} are given and it "
-            f"takes {len(specs)} ({', '.join(spec.name for spec in specs)})",
+            f"cannot use the example inputs of {job.name}: {len(job.examples)} are given and "
+            f"it takes {len(specs)} ({', '.join(spec.name for spec in specs)})",
             hint="give one array for each, in order",
         )
     made = []

@@ -7,7 +7,7 @@ PyTorch really falls for is tried here, in processes of their own, and written i
 
 import collections
 import json
-import pickle
+import pickle  # noqa: TID251  # what is written here is not loaded by edgesdk
 import subprocess
 import sys
 import zipfile
@@ -98,7 +98,11 @@ def main(out):
             "default_factory_name": "name",
             "dict_context": [],
         }
-        spec[1] = {"type": "collections.defaultdict", "context": context, "children_spec": [spec[1]]}
+        spec[1] = {
+            "type": "collections.defaultdict",
+            "context": context,
+            "children_spec": [spec[1]],
+        }
         first["out_spec"] = json.dumps(spec)
 
     def weight(records):
@@ -126,7 +130,9 @@ def main(out):
         records["data/sample_inputs/model.pt"] = torch_pickle(out / "ran-sample")
 
     def name(graph):
-        text = json.dumps(graph).replace('"layer.weight"', json.dumps(f'a")or {code("name")}or("'))
+        text = json.dumps(graph).replace(
+            '"layer.weight"', json.dumps(f'a")or {code("name")}or("')
+        )
         graph.clear()
         graph.update(json.loads(text))
 

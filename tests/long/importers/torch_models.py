@@ -51,7 +51,9 @@ class Block(nn.Module):
             nn.Conv2d(width // 2, wide, 1),
             nn.Sigmoid(),
         )
-        self.project = nn.Sequential(nn.Conv2d(wide, width, 1, bias=False), nn.BatchNorm2d(width))
+        self.project = nn.Sequential(
+            nn.Conv2d(wide, width, 1, bias=False), nn.BatchNorm2d(width)
+        )
 
     def forward(self, x):
         y = self.depthwise(self.expand(x))

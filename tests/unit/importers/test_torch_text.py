@@ -187,7 +187,12 @@ def test_a_graph_that_is_nested_too_deep_is_refused() -> None:
 
 
 def test_payloads_are_tensors() -> None:
-    entry = {"path_name": "weight_0", "is_param": True, "use_pickle": False, "tensor_meta": None}
+    entry = {
+        "path_name": "weight_0",
+        "is_param": True,
+        "use_pickle": False,
+        "tensor_meta": None,
+    }
     assert checked_payloads({"config": {"a.b": entry}}, "m.pt2") == {"a.b": entry}
     with pytest.raises(CannotExport, match="is no tensor but a Python object") as caught:
         checked_payloads({"config": {"a": {**entry, "path_name": "opaque_obj_0"}}}, "m.pt2")
