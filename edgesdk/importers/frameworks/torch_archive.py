@@ -15,9 +15,13 @@ from pathlib import Path
 
 from edgesdk.importers.job import CannotExport
 
-__all__ = ["Archive", "opened_archive"]
+__all__ = ["FOLDER", "Archive", "opened_archive"]
 
+#: The folder in archives that are written here.
+FOLDER = "model"
 _MAX_RECORDS = 200_000
+_PIECE_BYTES = 1 << 20
+_WHOLE_HINT = "was the copy or the download interrupted? save the model again"
 #: Code and notes are deflated, weights never are; so this bounds what can be blown up.
 _MAX_DEFLATED_BYTES = 256 << 20
 
@@ -43,11 +47,7 @@ class Archive:
         """
         info = self.records.get(name)
         if info is None:
-            raise CannotExport(
-                f"cannot read {self.path.name}: record {name} is missing",
-                hint="was the copy or the download interrupted? save the model again",
-                record=name,
-            )
+            raise self._missing(name)
         if info.file_size > at_most:
             raise CannotExport(
                 f"cannot read {self.path.name}: record {name} has {info.file_size} bytes "
@@ -59,9 +59,35 @@ class Archive:
         except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError) as exc:
             raise _spoilt(self.path, f"record {name}: {exc}") from exc
 
+    def copy(self, name: str, out: zipfile.ZipFile) -> None:
+        """Write one record into another archive, whose folder is `FOLDER`.
+
+        Raises:
+            CannotExport: There is none of that name, or it is spoilt.
+        """
+        info = self.records.get(name)
+        if info is None:
+            raise self._missing(name)
+        try:
+            with (
+                self.zipped.open(info) as source,
+                out.open(f"{FOLDER}/{name}", "w", force_zip64=True) as target,
+            ):
+                while piece := source.read(_PIECE_BYTES):
+                    target.write(piece)
+        except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as exc:
+            raise _spoilt(self.path, f"record {name}: {exc}") from exc
+
     def below(self, folder: str) -> list[str]:
         """Name the records of a folder, which ends in a slash."""
         return [name for name in self.records if name.startswith(folder)]
+
+    def _missing(self, name: str) -> CannotExport:
+        return CannotExport(
+            f"cannot read {self.path.name}: record {name} is missing",
+            hint=_WHOLE_HINT,
+            record=name,
+        )
 
 
 @contextmanager
@@ -108,6 +134,5 @@ def _check_bounds(path: Path, infos: list[zipfile.ZipInfo]) -> None:
 def _spoilt(path: Path, seen: str) -> CannotExport:
     return CannotExport(
         f"cannot read {path.name}: {seen}",
-        hint="was the copy or the download interrupted? save the model again",
-        path=str(path),
+        hint=_WHOLE_HINT,
     )

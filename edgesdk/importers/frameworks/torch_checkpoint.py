@@ -55,7 +55,6 @@ def load_checkpoint(job: Job) -> Any:
         raise CannotExport(
             f"cannot export {path.name}: it holds weights, and no graph that uses them",
             hint=_BUILD,
-            path=str(path),
         )
     if not job.trust:
         raise _refusal(path, foreign)
@@ -84,7 +83,6 @@ def _refusal(path: Path, foreign: list[str]) -> CannotExport:
         f"cannot load {path.name} safely: it is a pickle, which runs code when it is loaded; "
         f"this one would import {shown}",
         hint=f"{_BUILD}. If the file is your own, --trust loads it and runs that code",
-        path=str(path),
         imports=", ".join(foreign[:100]),
     )
 
@@ -108,13 +106,11 @@ def _load(path: Path) -> Any:
             f"cannot load {path.name}: {type(exc).__name__}: {str(exc)[:300]}",
             hint=f"here is PyTorch {torch.__version__}; was it saved by another version, or is "
             "the copy cut short?",
-            path=str(path),
             here=str(torch.__version__),
         ) from exc
     if not isinstance(loaded, torch.nn.Module):
         raise CannotExport(
             f"cannot export {path.name}: it holds a {type(loaded).__name__}, no module",
             hint=_BUILD,
-            path=str(path),
         )
     return loaded

@@ -20,6 +20,7 @@ __all__ = [
     "first_tensors",
     "is_free",
     "to_tensors",
+    "typed_tensors",
 ]
 
 _SEED = 20_240
@@ -38,7 +39,7 @@ class InputSpec:
     Attributes:
         name: As the ONNX graph shall call it.
         shape: None stands for an extent that stays free.
-        dtype: Name of its element type in the ONNX graph.
+        dtype: Name of its element type. Arrays of any float type are made in float32.
         high: Random integers stay below it; 2 where nothing is known.
         sized: Gives the shape at a batch, where the source relates its free extents; else the
             leading one is the batch and others are `FREE_EXTENT`.
@@ -108,8 +109,8 @@ def example_arrays(specs: Sequence[InputSpec]) -> tuple[tuple[NDArray[np.generic
 
 
 def first_tensors(specs: Sequence[InputSpec], *, batch: int) -> tuple[Any, ...]:
-    """Make one set of inputs as tensors, to trace with."""
-    return to_tensors(_arrays(specs, seed=_SEED, batch=batch))
+    """Make one set of inputs as tensors of the inputs' own types, to trace with."""
+    return typed_tensors(_arrays(specs, seed=_SEED, batch=batch), specs)
 
 
 def to_tensors(arrays: Sequence[NDArray[np.generic]]) -> tuple[Any, ...]:
@@ -117,6 +118,18 @@ def to_tensors(arrays: Sequence[NDArray[np.generic]]) -> tuple[Any, ...]:
     import torch
 
     return tuple(torch.tensor(array) for array in arrays)
+
+
+def typed_tensors(
+    arrays: Sequence[NDArray[np.generic]], specs: Sequence[InputSpec]
+) -> tuple[Any, ...]:
+    """Give arrays as tensors of the inputs' types."""
+    import torch
+
+    return tuple(
+        tensor.to(getattr(torch, spec.dtype))
+        for tensor, spec in zip(to_tensors(arrays), specs, strict=True)
+    )
 
 
 def _arrays(

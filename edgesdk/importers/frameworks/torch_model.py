@@ -17,15 +17,13 @@ from edgesdk.importers.frameworks.torch_inputs import (
     asked_shapes,
     first_tensors,
     is_free,
-    to_tensors,
+    typed_tensors,
 )
 from edgesdk.importers.frameworks.torch_specs import (
     describe_inputs,
-    first_weight,
     forward_inputs,
     given_examples,
-    tensors_of,
-    with_types,
+    home_of,
 )
 from edgesdk.importers.job import CannotExport, Exported, Job
 
@@ -89,43 +87,12 @@ def _export_script_file(job: Job) -> Exported:
 
 
 def _export_script(job: Job, module: Any) -> Exported:
-    import torch
-
-    from edgesdk.importers.frameworks.torch_onnx import write_onnx
-    from edgesdk.importers.frameworks.torch_prepare import prepare_program, program_inputs
     from edgesdk.importers.frameworks.torch_script import record_script, script_inputs
 
-    specs = describe_inputs(job, script_inputs(module, job.name), first_weight(module))
+    specs = describe_inputs(job, script_inputs(module, job.name), module)
     job.on_step("tracing TorchScript")
-    specs = with_types(job, module, specs)
     program = record_script(module, specs, job.name)
-    recorded = program_inputs(program, None)
-    specs = tuple(
-        replace(spec, high=own.high) for spec, own in zip(specs, recorded, strict=True)
-    )
-    dtypes = [getattr(torch, spec.dtype) for spec in specs]
-
-    def ask(tensors: tuple[Any, ...]) -> list[Any]:
-        from torch.utils import _pytree as pytree
-
-        typed = [each.to(dtype) for each, dtype in zip(tensors, dtypes, strict=True)]
-        with torch.no_grad(), torch.jit.optimized_execution(False):
-            leaves = pytree.tree_leaves(module(*typed))
-        return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-
-    prepared = prepare_program(program, shapes={}, original=ask, name=job.name)
-    _check_free(job, prepared.inputs, specs)
-    prepared = replace(
-        prepared,
-        inputs=tuple(
-            replace(own, name=spec.name, high=spec.high)
-            for own, spec in zip(prepared.inputs, specs, strict=True)
-        ),
-    )
-    with torch.no_grad():
-        answer = module(*first_tensors(specs, batch=2))
-    names = list(answer) if isinstance(answer, dict) else None
-    return write_onnx(prepared, job, output_names=names, examples=given_examples(job, specs))
+    return _export_captured(job, module, program, specs)
 
 
 def _export_checkpoint(job: Job) -> Exported:
@@ -143,6 +110,12 @@ def _export_live(job: Job) -> Exported:
     if isinstance(job.source, torch.jit.ScriptModule):
         from edgesdk.importers.frameworks.torch_capture import in_inference_mode
 
+        if home_of(job.source).type != "cpu":
+            raise CannotExport(
+                f"cannot export {job.name}: TorchScript is traced on the CPU, and it is on "
+                f"{home_of(job.source)}",
+                hint="give module.cpu()",
+            )
         with in_inference_mode(job.source):
             return _export_script(job, job.source)
     if not isinstance(job.source, torch.nn.Module):
@@ -155,73 +128,75 @@ def _export_live(job: Job) -> Exported:
 
 
 def _export_module(job: Job, module: Any) -> Exported:
-    import torch
-
     from edgesdk.importers.frameworks.torch_capture import capture_module, in_inference_mode
-    from edgesdk.importers.frameworks.torch_onnx import write_onnx
-    from edgesdk.importers.frameworks.torch_prepare import prepare_program, program_inputs
 
     with in_inference_mode(module):
-        specs = describe_inputs(job, forward_inputs(job, module), first_weight(module))
-        if not job.examples:
-            specs = with_types(job, module, specs)
+        specs = describe_inputs(job, forward_inputs(job, module), module)
         free = [index for index, spec in enumerate(specs) if spec.shape[:1] == (None,)]
-        home = next((each.device for each in tensors_of(module)), torch.device("cpu"))
-        tensors = _traced_on(job, specs, module, home)
         job.on_step("tracing the module")
-        program = capture_module(module, tensors, free=free, name=job.name)
-
-        def ask(given: tuple[Any, ...]) -> list[Any]:
-            from torch.utils import _pytree as pytree
-
-            typed = [
-                each.to(device=home, dtype=like.dtype)
-                for each, like in zip(given, tensors, strict=True)
-            ]
-            with torch.no_grad():
-                leaves = pytree.tree_leaves(module(*typed))
-            return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-
-        if home.type != "cpu":
+        program = capture_module(
+            module, _traced_on(job, specs, module), free=free, name=job.name
+        )
+        if home_of(module).type != "cpu":
             from torch.export.passes import move_to_device_pass
 
             program = move_to_device_pass(program, "cpu")
-        found = program_inputs(program, (tensors, {}))
-        prepared = prepare_program(
-            program, shapes={}, samples=(tensors, {}), original=ask, name=job.name
-        )
-        _check_free(job, found, specs)
-        prepared = replace(
-            prepared,
-            inputs=tuple(
-                replace(own, name=spec.name)
-                for own, spec in zip(prepared.inputs, specs, strict=True)
-            ),
-        )
-        return write_onnx(
-            prepared,
-            job,
-            output_names=_keys(program.call_spec.out_spec),
-            examples=given_examples(job, specs),
-        )
+        return _export_captured(job, module, program, specs)
 
 
-def _traced_on(job: Job, specs: Sequence[InputSpec], module: Any, home: Any) -> tuple[Any, ...]:
-    """Give the tensors to trace with, of the module's own float type, where it is."""
+def _export_captured(
+    job: Job, module: Any, program: Any, specs: tuple[InputSpec, ...]
+) -> Exported:
+    """Write what was captured of a module, with the module's own answers as examples."""
+    import torch
+    from torch.utils import _pytree as pytree
+
+    from edgesdk.importers.frameworks.torch_onnx import write_onnx
+    from edgesdk.importers.frameworks.torch_prepare import prepare_program
+
+    def call(tensors: tuple[Any, ...]) -> Any:
+        dtypes = [getattr(torch, spec.dtype) for spec in specs]
+        typed = [
+            each.to(device=home_of(module), dtype=dtype)
+            for each, dtype in zip(tensors, dtypes, strict=True)
+        ]
+        with torch.no_grad(), torch.jit.optimized_execution(False):
+            return module(*typed)
+
+    def ask(tensors: tuple[Any, ...]) -> list[Any]:
+        leaves = pytree.tree_leaves(call(tensors))
+        return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+    sample = _traced_on(job, specs, module)
+    # what the user gave bounds indices, where no table in the graph does
+    samples = (sample, {}) if job.examples else None
+    prepared = prepare_program(program, shapes={}, samples=samples, original=ask, name=job.name)
+    _check_free(job, prepared.inputs, specs)
+    inputs = tuple(
+        replace(own, name=spec.name) for own, spec in zip(prepared.inputs, specs, strict=True)
+    )
+    answer = call(sample)
+    return write_onnx(
+        replace(prepared, inputs=inputs),
+        job,
+        output_names=[str(key) for key in answer] if isinstance(answer, dict) else None,
+        examples=given_examples(job, inputs),
+    )
+
+
+def _traced_on(job: Job, specs: Sequence[InputSpec], module: Any) -> tuple[Any, ...]:
+    """Give the tensors to trace with, where the module is."""
     import torch
 
     arrays = given_examples(job, specs)
-    tensors = to_tensors(arrays[0]) if arrays else first_tensors(specs, batch=2)
-    floats = [each.dtype for each in tensors_of(module) if each.dtype.is_floating_point]
-    own = floats[0] if floats else torch.float32
-    placed = []
-    for spec, tensor in zip(specs, tensors, strict=True):
-        if spec.shape[:1] == (None,) and tensor.shape[0] == 1:
-            # an extent of 1 is taken to be meant
-            tensor = torch.cat([tensor, tensor])  # noqa: PLW2901  # the same input twice
-        given = own if tensor.dtype.is_floating_point else tensor.dtype
-        placed.append(tensor.to(device=home, dtype=given))
-    return tuple(placed)
+    tensors = typed_tensors(arrays[0], specs) if arrays else first_tensors(specs, batch=2)
+    return tuple(
+        # an extent of 1 is taken to be meant
+        (torch.cat([each, each]) if spec.shape[:1] == (None,) and len(each) == 1 else each).to(
+            home_of(module)
+        )
+        for spec, each in zip(specs, tensors, strict=True)
+    )
 
 
 def _check_free(job: Job, found: Sequence[InputSpec], asked: Sequence[InputSpec]) -> None:

@@ -197,8 +197,8 @@ def _name_dimensions(model: Any, inputs: Sequence[InputSpec]) -> None:
         for axis, extent in enumerate(value.shape or ()):
             symbol = getattr(extent, "value", None)
             if isinstance(symbol, str) and re.fullmatch(r"\w+", symbol):
-                called = "batch" if axis == 0 else f"{spec.name}_{axis}"
-                names.setdefault(symbol, called)
+                leads = axis == 0 and "batch" not in names.values()
+                names.setdefault(symbol, "batch" if leads else f"{spec.name}_{axis}")
     if not names:
         return
     words = re.compile(r"\b(" + "|".join(map(re.escape, names)) + r")\b")

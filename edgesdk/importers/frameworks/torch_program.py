@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edgesdk.importers.frameworks.torch_archive import Archive, opened_archive
+from edgesdk.importers.frameworks.torch_archive import FOLDER, Archive, opened_archive
 from edgesdk.importers.frameworks.torch_graph_text import checked_graph, checked_payloads
 from edgesdk.importers.frameworks.torch_words import first_line, last_line
 from edgesdk.importers.job import CannotExport, Job
@@ -86,14 +86,12 @@ def _read_graph(archive: Archive) -> dict[str, Any]:
                 f"cannot read {archive.path.name}: it is in the format of PyTorch 2.7 or older",
                 hint="load it with the PyTorch that wrote it, and save it again with "
                 "torch.export.save of PyTorch 2.8 or newer",
-                path=str(archive.path),
             )
         named = ", ".join(sorted(name[7:-5] for name in models)[:5])
         raise CannotExport(
             f"cannot read {archive.path.name}: it holds no program called {_MODEL!r} "
             f"({'it has ' + named if named else 'it holds no program'})",
             hint="save one program: torch.export.save(program, path)",
-            path=str(archive.path),
         )
     try:
         graph = json.loads(archive.read("models/model.json", at_most=_MAX_GRAPH_BYTES))
@@ -101,7 +99,6 @@ def _read_graph(archive: Archive) -> dict[str, Any]:
         raise CannotExport(
             f"cannot read {archive.path.name}: its graph is no JSON ({exc})",
             hint="was the copy or the download interrupted? save the model again",
-            path=str(archive.path),
         ) from exc
     if not isinstance(graph, dict):
         raise CannotExport(f"cannot read {archive.path.name}: its graph is no JSON object")
@@ -114,7 +111,7 @@ def _write_clean(archive: Archive, graph: Mapping[str, Any], clean: Path) -> Non
     with zipfile.ZipFile(clean, "w", zipfile.ZIP_STORED, allowZip64=True) as out:
 
         def put(name: str, data: bytes) -> None:
-            out.writestr(f"program/{name}", data)
+            out.writestr(f"{FOLDER}/{name}", data)
 
         put("archive_format", b"pt2")
         put("archive_version", b"0")
@@ -139,27 +136,7 @@ def _write_clean(archive: Archive, graph: Mapping[str, Any], clean: Path) -> Non
                 if pickled:
                     put(name, _saved_again(_safe_tensors(archive, name, needed=True)))
                 else:
-                    _copy(archive, name, out)
-
-
-def _copy(archive: Archive, name: str, out: zipfile.ZipFile) -> None:
-    info = archive.records.get(name)
-    if info is None:
-        archive.read(name)  # says that it is missing
-        raise AssertionError(name)
-    try:
-        with (
-            archive.zipped.open(info) as source,
-            out.open(f"program/{name}", "w", force_zip64=True) as target,
-        ):
-            while piece := source.read(1 << 20):
-                target.write(piece)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as exc:
-        raise CannotExport(
-            f"cannot read {archive.path.name}: record {name}: {exc}",
-            hint="was the copy or the download interrupted? save the model again",
-            record=name,
-        ) from exc
+                    archive.copy(name, out)
 
 
 def _json(archive: Archive, name: str) -> object:
@@ -218,7 +195,6 @@ def _other_version(path: Path, made_by: str, exc: Exception) -> CannotExport:
         f"cannot load {path.name}: written by PyTorch {made_by or 'of unknown version'}, "
         f"here is {torch.__version__}: {last_line(exc)}",
         hint="export the model again with the PyTorch version named here",
-        path=str(path),
         written_by=made_by,
         here=str(torch.__version__),
     )

@@ -22,6 +22,7 @@ and ``b``, and a third batch has to agree.
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,8 @@ __all__ = ["load_script", "record_script", "script_inputs"]
 _FILE_NAMES = re.compile(rb"\b(from_file|save)\b")
 _OTHER_LIBRARIES = re.compile(r"\bops\.(\w+)\.(\w+)")
 _KNOWN_LIBRARIES = frozenset({"aten", "prim", "prims", "quantized", "prepacked"})
+#: What of an archive PyTorch is given to load.
+_NEEDED = ("code/", "data", "constants", "version", "byteorder", ".data/")
 _BATCHES = (2, 3, 5)
 _HERE = re.compile(
     r'File "([^"\n]+)", line (\d+), in (\w+)\n((?:(?!File ")[^\n]*\n)*?)[ ~]*<--- HERE'
@@ -51,7 +54,7 @@ def load_script(job: Job) -> Any:
     Raises:
         CannotExport: The file is spoilt, touches files, or needs a library that is not here.
     """
-    path = Path(job.source)
+    path, clean = Path(job.source), job.out / "script.pt"
     with opened_archive(path) as archive:
         for record in archive.below("code/"):
             if not record.endswith(".py"):
@@ -70,10 +73,14 @@ def load_script(job: Job) -> Any:
                     line=line,
                 )
             _check_libraries(path, source.decode("utf-8", "replace"))
+        with zipfile.ZipFile(clean, "w", zipfile.ZIP_STORED) as out:
+            for record in archive.records:
+                if record.startswith(_NEEDED):
+                    archive.copy(record, out)
     import torch
 
     try:
-        module = torch.jit.load(str(path), map_location="cpu")
+        module = torch.jit.load(str(clean), map_location="cpu")
     except (MemoryError, CannotExport):
         raise
     except Exception as exc:
@@ -81,9 +88,10 @@ def load_script(job: Job) -> Any:
             f"cannot load {path.name}: {last_line(exc)}",
             hint=f"here is PyTorch {torch.__version__}; save it again with that version, or "
             "better as torch.export.save(torch.export.export(module, inputs), path)",
-            path=str(path),
             here=str(torch.__version__),
         ) from exc
+    finally:
+        clean.unlink(missing_ok=True)
     return module.eval()
 
 

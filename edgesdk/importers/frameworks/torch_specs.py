@@ -21,21 +21,26 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = [
-    "describe_inputs",
-    "first_weight",
-    "forward_inputs",
-    "given_examples",
-    "tensors_of",
-    "with_types",
-]
+__all__ = ["describe_inputs", "forward_inputs", "given_examples", "home_of"]
 
 _MAX_GUESSED_INPUTS = 4
 
 
-def tensors_of(module: Any) -> list[Any]:
-    """Give the parameters and buffers of a module."""
+def home_of(module: Any) -> Any:
+    """Give the device that a module's tensors are on."""
+    import torch
+
+    return next((each.device for each in _tensors_of(module)), torch.device("cpu"))
+
+
+def _tensors_of(module: Any) -> list[Any]:
     return [*module.parameters(), *module.buffers()]
+
+
+def _float_type(module: Any) -> str:
+    """Name the float type that a module computes in."""
+    floats = [each.dtype for each in _tensors_of(module) if each.dtype.is_floating_point]
+    return str(floats[0]).removeprefix("torch.") if floats else "float32"
 
 
 def forward_inputs(job: Job, module: Any) -> list[str]:
@@ -64,23 +69,26 @@ def forward_inputs(job: Job, module: Any) -> list[str]:
     return named
 
 
-def describe_inputs(job: Job, names: Sequence[str], weight: str) -> tuple[InputSpec, ...]:
-    """Describe the inputs of a source that does not say its shapes.
+def describe_inputs(job: Job, names: Sequence[str], module: Any) -> tuple[InputSpec, ...]:
+    """Describe the inputs of a module, which does not say its shapes and types.
+
+    Shapes are the user's, or those of the user's examples; so are types, or else they are
+    found by trying.
 
     Raises:
-        CannotExport: A shape is missing.
+        CannotExport: A shape is missing, or the module does not run on inputs like these.
     """
     check_names(job, names)
-    shapes = asked_shapes(job, names)
+    shapes, own = asked_shapes(job, names), _float_type(module)
     specs = []
     for index, name in enumerate(names):
-        shape = shapes.get(name)
-        dtype = "float32"
+        shape, dtype = shapes.get(name), own
         if index < len(job.examples):
             array = job.examples[index]
             shape = shape or _free(job, name, names, array.shape)
-            dtype = "float32" if array.dtype.kind == "f" else str(array.dtype)
+            dtype = own if array.dtype.kind == "f" else str(array.dtype)
         if shape is None:
+            weight = _first_weight(module)
             raise CannotExport(
                 f"cannot export {job.name}: the shape of its input {name!r} is not in the file",
                 hint=f"give it: --input-shape {name}=1,3,224,224"
@@ -97,7 +105,7 @@ def describe_inputs(job: Job, names: Sequence[str], weight: str) -> tuple[InputS
                 input=name,
             )
         specs.append(InputSpec(name=name, shape=shape, dtype=dtype))
-    return tuple(specs)
+    return tuple(specs) if job.examples else _with_types(job, module, tuple(specs))
 
 
 def _free(
@@ -107,7 +115,7 @@ def _free(
     return (None, *shape[1:]) if free and shape else tuple(shape)
 
 
-def first_weight(module: Any) -> str:
+def _first_weight(module: Any) -> str:
     """Name the first weight with its shape, which often tells what the input is."""
     for name, tensor in module.named_parameters():
         if tensor.dim() > 1:
@@ -115,15 +123,11 @@ def first_weight(module: Any) -> str:
     return ""
 
 
-def with_types(job: Job, module: Any, specs: tuple[InputSpec, ...]) -> tuple[InputSpec, ...]:
+def _with_types(job: Job, module: Any, specs: tuple[InputSpec, ...]) -> tuple[InputSpec, ...]:
     """Find out by trying which inputs are indices, for neither a module nor its file says."""
     import torch
 
-    if job.examples:
-        return specs
-    own = next((each.dtype for each in tensors_of(module) if each.is_floating_point()), None)
-    home = next((each.device for each in tensors_of(module)), torch.device("cpu"))
-    kinds = ("float32", "int64")
+    kinds = (_float_type(module), "int64")
     if len(specs) <= _MAX_GUESSED_INPUTS:
         guesses = list(itertools.product(kinds, repeat=len(specs)))
     else:
@@ -133,12 +137,7 @@ def with_types(job: Job, module: Any, specs: tuple[InputSpec, ...]) -> tuple[Inp
         tried = tuple(
             replace(spec, dtype=dtype) for spec, dtype in zip(specs, guess, strict=True)
         )
-        tensors = [
-            each.to(device=home, dtype=own)
-            if own and each.is_floating_point()
-            else each.to(home)
-            for each in first_tensors(tried, batch=2)
-        ]
+        tensors = [each.to(home_of(module)) for each in first_tensors(tried, batch=2)]
         try:
             with torch.no_grad():
                 module(*tensors)
@@ -149,12 +148,13 @@ def with_types(job: Job, module: Any, specs: tuple[InputSpec, ...]) -> tuple[Inp
             continue
         return tried
     assert first is not None
+    weight = _first_weight(module)
     raise CannotExport(
         f"cannot run {job.name} on inputs of "
         + ", ".join(f"{spec.name} {list(spec.at(2))}" for spec in specs)
         + f": {last_line(first)}",
         hint="give the shapes it takes with --input-shape NAME=1,3,224,224"
-        + (f"; its first weight is {first_weight(module)}" if first_weight(module) else ""),
+        + (f"; its first weight is {weight}" if weight else ""),
     ) from first
 
 
@@ -187,5 +187,5 @@ def given_examples(
                 hint="give an array of that shape",
                 input=spec.name,
             )
-        made.append(array.astype(spec.dtype))
+        made.append(array.astype("float32" if array.dtype.kind == "f" else spec.dtype))
     return (tuple(made),)
