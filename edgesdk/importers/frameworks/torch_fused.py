@@ -1,4 +1,4 @@
-"""The layers that PyTorch fuses for speed on its own kernels, written out.
+"""Operators that stand for PyTorch's own kernels, written as those that stand for layers.
 
 ``nn.TransformerEncoderLayer`` and ``nn.MultiheadAttention`` take a short cut in inference mode:
 one operator for the whole layer, which no exporter knows. Traced under ``torch.no_grad`` it is
@@ -13,15 +13,26 @@ from typing import Any
 
 __all__ = ["fused_layers"]
 
+_CONVOLUTION_ARGUMENTS = 9
+
 
 def fused_layers() -> dict[Any, Any]:
-    """Give the fused operators with the functions that do the same step by step."""
+    """Give such operators with functions that do the same by usual ones."""
     import torch
 
     return {
         torch.ops.aten._transformer_encoder_layer_fwd.default: _encoder_layer,
         torch.ops.aten._native_multi_head_attention.default: _multi_head_attention,
+        # what tracing records of a convolution; the rest of its arguments choose a kernel
+        torch.ops.aten._convolution.default: _convolution,
+        torch.ops.aten._convolution.deprecated: _convolution,
     }
+
+
+def _convolution(*given: Any) -> Any:
+    import torch
+
+    return torch.ops.aten.convolution.default(*given[:_CONVOLUTION_ARGUMENTS])
 
 
 def _encoder_layer(*given: Any, **named: Any) -> Any:

@@ -51,9 +51,8 @@ def checked_graph(graph: Mapping[str, Any], file: str) -> dict[str, Any]:
     Raises:
         CannotExport: A text could run code, or an operator computes nothing.
     """
-    copy = _checked(dict(graph), "", file, _MAX_DEPTH)
+    copy = _checked({**graph, "guards_code": []}, "", file, _MAX_DEPTH)
     assert isinstance(copy, dict)
-    copy["guards_code"] = []
     ranges = copy.get("range_constraints")
     for symbol in ranges if isinstance(ranges, dict) else ():
         if (reason := why_no_expression(symbol)) is not None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgesdk.importers.frameworks.torch_inputs import InputSpec, example_arrays, to_tensors
 from edgesdk.importers.frameworks.torch_prepare import Prepared, run_program
-from edgesdk.importers.frameworks.torch_words import last_line
+from edgesdk.importers.frameworks.torch_words import last_line, quiet
 from edgesdk.importers.job import CannotExport, Example, Exported, Job, Layer
 
 if TYPE_CHECKING:
@@ -90,14 +90,15 @@ def _convert(prepared: Prepared, job: Job, names: list[str], outputs: list[str])
     import torch
 
     try:
-        return torch.onnx.export(
-            prepared.program,
-            input_names=names,
-            output_names=outputs,
-            opset_version=job.opset or _OPSET,
-            dynamo=True,
-            verbose=False,
-        )
+        with quiet("torch.onnx"):  # it tells of libraries that are not there
+            return torch.onnx.export(
+                prepared.program,
+                input_names=names,
+                output_names=outputs,
+                opset_version=job.opset or _OPSET,
+                dynamo=True,
+                verbose=False,
+            )
     except (MemoryError, ImportError):
         raise
     except Exception as exc:
@@ -295,14 +296,18 @@ def _as_float32(tensors: Sequence[Any]) -> list[NDArray[np.generic]]:
 def _traced_rows(program: Any) -> dict[str, str]:
     """Give each computed value of a program by name, with what to call its layer."""
     rows = {}
+    signature = program.graph_signature
+    weights = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     for node in program.graph.nodes:
         if node.op == "call_function":
             stack = node.meta.get("nn_module_stack") or {}
             paths = [str(path) for path, _ in stack.values() if path]
             where = _users_line(node)
-            target = str(node.target).removeprefix("aten.")
+            target = getattr(node.target, "__name__", str(node.target)).removeprefix("aten.")
+            held = [weights[each.name] for each in node.all_input_nodes if each.name in weights]
+            layer = (paths[-1:] or held[:1] or [""])[0]
             rows[node.name] = (
-                (f"{paths[-1]} " if paths else "")
+                (f"{layer} " if layer else "")
                 + f"({target})"
                 + (f" at {where}" if where else "")
             )

@@ -222,8 +222,9 @@ def _within(bounds: Any, wanted: int) -> int:
     if bounds is None:
         return wanted
     low, high = bounds.lower, bounds.upper
-    low = int(low) if low.is_integer and low.is_finite else 0
-    high = int(high) if high.is_integer and high.is_finite else wanted
+    # either may be one of sympy's or PyTorch's infinities
+    low = int(low) if low.is_Integer else 0
+    high = int(high) if high.is_Integer else wanted
     return max(low, min(wanted, high))
 
 

@@ -20,16 +20,14 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from edgesdk.importers.frameworks.torch_archive import FOLDER, Archive, opened_archive
 from edgesdk.importers.frameworks.torch_graph_text import checked_graph, checked_payloads
-from edgesdk.importers.frameworks.torch_words import first_line, last_line
+from edgesdk.importers.frameworks.torch_words import first_line, last_line, quiet
 from edgesdk.importers.job import CannotExport, Job
 
 __all__ = ["load_program"]
@@ -66,7 +64,7 @@ def load_program(job: Job) -> tuple[Any, tuple[Any, ...] | None]:
                 clean = path
         import torch
 
-        with _quiet("torch.export"):
+        with quiet("torch.export"):
             program = torch.export.load(str(clean))
     except (CannotExport, MemoryError):
         raise
@@ -198,15 +196,3 @@ def _other_version(path: Path, made_by: str, exc: Exception) -> CannotExport:
         written_by=made_by,
         here=str(torch.__version__),
     )
-
-
-@contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    """Keep a logger to errors for a while."""
-    logger = logging.getLogger(name)
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

@@ -1,8 +1,12 @@
-"""What to quote of an error of PyTorch's, whose texts run over many lines."""
+"""What to quote of PyTorch's errors, whose texts run over many lines, and how to quieten it."""
 
 from __future__ import annotations
 
-__all__ = ["first_line", "last_line"]
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["first_line", "last_line", "quiet"]
 
 _MAX = 300
 
@@ -19,3 +23,15 @@ def last_line(exc: BaseException) -> str:
 
 def _lines(text: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+@contextmanager
+def quiet(name: str) -> Iterator[None]:
+    """Keep a logger to errors for a while."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -87,7 +87,7 @@ def test_a_spoilt_record_says_which(tmp_path: Path) -> None:
     [
         ({"archive_format": "pt2"}, "it holds no program"),
         ({"models/other.json": "{}"}, "it has other"),
-        ({"serialized_exported_program.json": "{}"}, "PyTorch 2.7 and older"),
+        ({"serialized_exported_program.json": "{}"}, "PyTorch 2.7 or older"),
         ({"models/model.json": "{"}, "its graph is no JSON"),
         ({"models/model.json": "[" * 100_000}, "its graph is no JSON"),
         ({"models/model.json": "[]"}, "its graph is no JSON object"),
