@@ -169,7 +169,7 @@ def _export_captured(
 
     sample = _traced_on(job, specs, module)
     # what the user gave bounds indices, where no table in the graph does
-    samples = (sample, {}) if job.examples else None
+    samples: tuple[Any, ...] | None = (sample, {}) if job.examples else None
     prepared = prepare_program(program, shapes={}, samples=samples, original=ask, name=job.name)
     _check_free(job, prepared.inputs, specs)
     inputs = tuple(

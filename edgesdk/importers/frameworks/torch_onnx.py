@@ -72,7 +72,7 @@ def write_onnx(
     job.on_step("asking PyTorch for examples")
     sets = [*examples, *example_arrays(prepared.inputs)][:3]
     answered, loss = _examples(prepared, exported.exported_program, sets, names, outputs)
-    layers = ()
+    layers: tuple[Layer, ...] = ()
     if job.trace:
         job.on_step("asking PyTorch for its layers")
         layers = _layers(exported.exported_program, rows, sets[0], tensors, outputs)
@@ -263,8 +263,9 @@ def _examples(
             own = _as_float32(run_program(module, program, tensors))
             for ours, theirs in zip(own, answers, strict=True):
                 if ours.size:
-                    furthest = max(furthest, float(abs(ours - theirs).max()))
-                    largest = max(largest, float(abs(ours).max()))
+                    apart = ours.astype("float64") - theirs.astype("float64")
+                    furthest = max(furthest, float(abs(apart).max()))
+                    largest = max(largest, float(abs(ours.astype("float64")).max()))
             answers = own
         made.append(
             Example(
@@ -272,7 +273,7 @@ def _examples(
                 outputs=dict(zip(outputs, answers, strict=True)),
             )
         )
-    notes = ()
+    notes: tuple[str, ...] = ()
     if half:
         notes = (
             f"in {' and '.join(half)} the source's answers differ from the float32 ones by up "

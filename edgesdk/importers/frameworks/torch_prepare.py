@@ -202,12 +202,12 @@ def _sizes(extents: tuple[Any, ...], ranges: Any) -> Callable[[int], tuple[int, 
     expressions = [
         extent.node.expr if isinstance(extent, torch.SymInt) else extent for extent in extents
     ]
-    lead = getattr(expressions[0], "free_symbols", set()) if expressions else set()
+    lead: set[Any] = getattr(expressions[0], "free_symbols", set()) if expressions else set()
 
     def sized(batch: int) -> tuple[int, ...]:
         shape = []
         for expression in expressions:
-            symbols = getattr(expression, "free_symbols", set())
+            symbols: set[Any] = getattr(expression, "free_symbols", set())
             chosen = {
                 symbol: _within(ranges.get(symbol), batch if symbol in lead else FREE_EXTENT)
                 for symbol in symbols

@@ -43,7 +43,7 @@ def other_types(module: Any) -> set[str]:
     from torch.utils import _pytree as pytree
 
     other = {torch.float16, torch.bfloat16, torch.float64}
-    seen = set()
+    seen: set[Any] = set()
     for part in _graphs(module):
         seen.update(each.dtype for each in _held_tensors(part).values())
         for node in part.graph.nodes:

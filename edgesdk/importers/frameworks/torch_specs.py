@@ -47,7 +47,8 @@ def forward_inputs(job: Job, module: Any) -> list[str]:
     """Name the inputs of forward(): as many as examples are given, else those it needs."""
     import inspect
 
-    named, more = [], False
+    named: list[str] = []
+    more = False
     for parameter in inspect.signature(module.forward).parameters.values():
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
             more = True
