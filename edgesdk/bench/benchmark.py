@@ -13,6 +13,7 @@ from edgesdk.bench.measurements import Measurements
 from edgesdk.bench.offload import ask_offload
 from edgesdk.bench.offload_values import Offload
 from edgesdk.bench.run import OnLive, ignore_live, take_measurements
+from edgesdk.bench.spec_values import threads_of
 from edgesdk.bench.values import BenchmarkReport, BenchSpec, Contest
 from edgesdk.devices.facts import read_facts
 from edgesdk.errors import EdgeError
@@ -103,6 +104,7 @@ def run_benchmark(
                 on_progress=on_progress,
             ),
             accelerators=accelerators,
+            spec=spec,
         )
     measured = None
     if latency:
@@ -133,7 +135,7 @@ def run_benchmark(
         accuracy = NO_ACCURACY
     if offload is None and latency and broken is None:
         offload = ask_offload(
-            session, bundle, profile=profile, threads=spec.threads, on_progress=on_progress
+            session, bundle, profile=profile, threads=threads_of(spec), on_progress=on_progress
         )
     return assemble_report(
         bundle=bundle,
