@@ -126,6 +126,7 @@ def test_a_scenario_nobody_knows_is_refused_with_those_there_are() -> None:
         {"duration": "90s", "warmup": 0, "threads": 2},
         {"rate": 12.5, "streams": 2, "seed": 4, "cpus": "0,2-3"},
         {"batch": 8},
+        {"batch": 8, "scenario": "single-stream"},
         {"streams": 3, "runs": 0, "duration": "2s"},
     ],
 )
