@@ -135,3 +135,15 @@ def test_a_million_samples_are_looked_at_within_seconds() -> None:
     found = diagnose(clean(dice, 1_000_000) * np.linspace(1.0, 1.06, 1_000_000))
     assert found.drift == pytest.approx(0.06, abs=0.01)
     assert found.count == 1_000_000
+
+
+@pytest.mark.parametrize("first", [25, 30, 33, 40, 60])
+@pytest.mark.parametrize("times", [1, 800])
+def test_runs_too_short_for_the_clock_are_survived(first: int, times: int) -> None:
+    """Where more than half of what follows the first runs is 0, there is no share of it."""
+    zeros = min(49, 100 - first)
+    samples = [1.0] * first + [0.0] * zeros + [1.0] * (100 - first - zeros)
+    found = diagnose([sample for sample in samples for _ in range(times)])
+    assert found.count == 100 * times
+    assert np.isfinite(found.warmup_share)
+    assert np.isfinite(found.correlation)
