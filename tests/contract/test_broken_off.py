@@ -134,8 +134,6 @@ def test_what_follows_the_runs_cannot_take_them_away(
                 assert report.offload is None, step
                 judged = report.accuracy.host_check is not None
                 assert judged == (step == "ask_offload"), "what was known stays known"
-                with pytest.raises(LinkError):
-                    run_benchmark(session, bundle, device=device, spec=spec)
 
 
 def test_a_comparison_that_fails_leaves_the_measurement(
@@ -145,11 +143,11 @@ def test_a_comparison_that_fails_leaves_the_measurement(
         raise ChannelClosed("cannot read from the board: the link is closed", hint="again")
 
     device = f"local:?state={tmp_path / 'state'}"
-    for name in ("a", "b"):
-        bundle = make_echo_bundle(tmp_path / name, name=name)
-        typed.ok("deploy", bundle.folder, "--device", device, "--no-bench")
+    bundle = make_echo_bundle(tmp_path / "bundle")
+    typed.ok("deploy", bundle.folder, "--device", device, "--no-bench")
+    monkeypatch.setattr("edgesdk.cli.bench.find_others", lambda *_: ("ab" * 32,))
     monkeypatch.setattr("edgesdk.bench.compare.compare_with_several", gone)
-    asked = ("bench", device, "--bundle", tmp_path / "b", "--runs", "30", "-o", "out")
+    asked = ("bench", device, "--bundle", bundle.folder, "--runs", "30", "-o", "out")
     error = typed.refused(*asked, "--compare", "previous")
     assert error["hint"] == "again; the 30 runs until then are in out/report.json"
     report = read_report(Path("out"))

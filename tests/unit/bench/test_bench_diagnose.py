@@ -137,13 +137,12 @@ def test_a_million_samples_are_looked_at_within_seconds() -> None:
     assert found.count == 1_000_000
 
 
-@pytest.mark.parametrize("first", [25, 30, 33, 40, 60])
-@pytest.mark.parametrize("times", [1, 800])
-def test_runs_too_short_for_the_clock_are_survived(first: int, times: int) -> None:
+@pytest.mark.parametrize("zeros", [0.55, 0.65, 0.75])
+def test_runs_too_short_for_the_clock_are_survived(zeros: float) -> None:
     """Where more than half of what follows the first runs is 0, there is no share of it."""
-    zeros = min(49, 100 - first)
-    samples = [1.0] * first + [0.0] * zeros + [1.0] * (100 - first - zeros)
-    found = diagnose([sample for sample in samples for _ in range(times)])
-    assert found.count == 100 * times
-    assert np.isfinite(found.warmup_share)
-    assert np.isfinite(found.correlation)
+    dice = np.random.default_rng(3)
+    for _ in range(20):
+        later = np.where(dice.random(270) < zeros, 0.0, 1.0)
+        found = diagnose([1.0] * 130 + later.tolist())
+        assert found.count == 400
+        assert np.isfinite([found.warmup_share, found.drift or 0.0]).all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from edgesdk.cli.app import run
 from edgesdk.cli.measure import as_options, bench_spec
 from edgesdk.cli.quantities import read_cpus, read_seconds, read_share, read_size
 from edgesdk.errors import InputError
@@ -138,3 +139,9 @@ def test_the_options_that_repeat_a_measurement_give_its_spec(given: dict) -> Non
     kinds |= {"threads": int, "rate": float}
     typed = {name: kinds.get(name, str)(value) for name, value in again.items()}
     assert bench_spec(**{**USUAL, **typed}) == spec
+
+
+@pytest.mark.parametrize(("option", "most"), [("--compare-seed", 2**32), ("--seed", 2**63)])
+def test_a_seed_that_no_report_can_hold_is_refused(option: str, most: int, capsys) -> None:
+    assert run(["bench", "local:", "--compare", "previous", option, str(most)]) == 2
+    assert f"Invalid value for '{option}'" in capsys.readouterr().err
