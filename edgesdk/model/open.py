@@ -26,7 +26,7 @@ from edgesdk.model._prove import (
     prove_versions,
 )
 from edgesdk.model._shapes import clean_inputs, freeze_inputs, infer_and_check
-from edgesdk.model.classical import DOMAIN, lower_classical
+from edgesdk.model.classical import DOMAIN, join_columns, lower_classical
 from edgesdk.model.content import read_model_file, sniff_format
 from edgesdk.model.nodes import bodies_of, tensor_info
 from edgesdk.model.values import SourceModel, model_name
@@ -111,6 +111,8 @@ def _lowered(model: onnx_ir.Model, path: Path) -> onnx_ir.Model:
         return model
     try:
         infer_and_check(copy, path)
+        if join_columns(copy):
+            infer_and_check(copy, path)
     except ModelError:
         return model
     return copy

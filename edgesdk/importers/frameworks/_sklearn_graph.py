@@ -139,7 +139,7 @@ def _lightgbm(
         model.booster,
         name=job.name,
         initial_types=[(INPUT, FloatTensorType([rows, width]))],
-        target_opset={"": min(opset, 15), _ML: _ML_VERSION},
+        target_opset=min(opset, 15),
         zipmap=False,
     )
     return Converted(model=written, tensors={}, two_columns=False)

@@ -237,7 +237,8 @@ def _role(estimator: Any, job: Job) -> _Role:
     if sklearn.base.is_regressor(estimator):
         return _Role(outputs=("prediction",))
     if hasattr(estimator, "predict"):
-        return _Role(outputs=("label", "scores"))
+        chances = hasattr(estimator, "predict_proba")
+        return _Role(outputs=("label", "probabilities" if chances else "scores"))
     return _Role(outputs=("features",))
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from edgesdk.model.classical.linear import row_width
 from edgesdk.model.classical.writing import Lowered, Writer, float_array, int_array, text
+from edgesdk.model.graph_edit import constant_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -114,7 +115,11 @@ def array_feature_extractor(node: ir.Node, write: Writer) -> Lowered:
     rank = len(value.shape)
     if not rank or value.dtype is None or value.dtype.name == "STRING":
         return None
-    flat = chosen if len(chosen.shape) == 1 else write.reshape(chosen, (-1,))
+    known = constant_of(chosen)
+    if known is not None:
+        flat = write.constant(known.numpy().reshape(-1), "chosen")
+    else:
+        flat = chosen if len(chosen.shape) == 1 else write.reshape(chosen, (-1,))
     if rank > 1:
         return {0: write.op("Gather", value, flat, axis=rank - 1)}
     return {0: write.reshape(write.op("Gather", value, flat, axis=0), (1, -1))}

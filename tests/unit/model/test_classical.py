@@ -466,3 +466,55 @@ def test_what_contradicts_itself_is_left_to_the_runtime(
 def test_a_graph_of_an_old_opset_stays(save: Save) -> None:
     path = save("Binarizer", FLOATS, {"y": TensorProto.FLOAT}, opset=8)
     assert left(open_model(path)) == ["ai.onnx.ml.Binarizer"]
+
+
+def test_sums_of_single_columns_become_one_product(tmp_path: Path) -> None:
+    """As skl2onnx writes the votes of a machine of three classes."""
+    text = f"""
+        <ir_version: 8, opset_import: ["" : 13, "{ML}" : 1]>
+        votes (float[n, 3] x) => (float[n, 3] y, float[n, 1] one)
+        <int64 i = {{0}}, int64[1] j = {{1}}, int64 k = {{2}}, float unit = {{1.0}}, float half = {{0.5}}>
+        {{
+            a = {ML}.ArrayFeatureExtractor(x, i)
+            b = {ML}.ArrayFeatureExtractor(x, j)
+            c = {ML}.ArrayFeatureExtractor(x, k)
+            no_a = Neg(a)
+            rest = Add(no_a, unit)
+            first = Sum(rest, b, c)
+            halved = Mul(half, b)
+            second = Sub(halved, a)
+            one = Identity(c)
+            y = Concat<axis = 1>(first, second, one)
+        }}
+    """
+    path = tmp_path / "votes.onnx"
+    path.write_bytes(onnx.parser.parse_model(text).SerializeToString())
+    x = np.random.default_rng(0).standard_normal((N, 3)).astype(np.float32)
+    same(path, {"x": x}, tmp_path)
+    counts = open_model(path).source.op_counts
+    assert counts["Gemm"] == 1
+    assert "Concat" not in counts
+
+
+@pytest.mark.parametrize(
+    "column", ["Mul(a, b)", "Exp(a)", "Add(a, other)", "Add(a, row)", "Identity(late)"]
+)
+def test_other_columns_stay_as_they_are(tmp_path: Path, column: str) -> None:
+    text = f"""
+        <ir_version: 8, opset_import: ["" : 13, "{ML}" : 1]>
+        odd (float[n, 3] x, float[n, 3] z, int64[1] k) => (float[n, m] y)
+        <int64[1] i = {{0}}, int64[1] j = {{1}}, float[1, 2] row = {{1.0, 2.0}}>
+        {{
+            a = {ML}.ArrayFeatureExtractor(x, i)
+            b = {ML}.ArrayFeatureExtractor(x, j)
+            other = {ML}.ArrayFeatureExtractor(z, j)
+            late = {ML}.ArrayFeatureExtractor(x, k)
+            c = {column}
+            y = Concat<axis = 1>(a, c)
+        }}
+    """
+    path = tmp_path / "odd.onnx"
+    path.write_bytes(onnx.parser.parse_model(text).SerializeToString())
+    x, z = np.random.default_rng(0).standard_normal((2, N, 3)).astype(np.float32)
+    same(path, {"x": x, "z": z, "k": np.array([2])}, tmp_path)
+    assert "Concat" in open_model(path).source.op_counts
