@@ -20,6 +20,7 @@ from edgesdk.errors import ModelError
 from edgesdk.model._external import ExternalFiles
 from edgesdk.model._protoscan import ScanError, protobuf_errors, scan_onnx
 from edgesdk.model._prove import (
+    complete_imports,
     plain_domains,
     prove_operators,
     prove_tensors,
@@ -69,6 +70,7 @@ def open_model(
         )
     data = read_model_file(path)
     proto = _parse(data, path)
+    complete_imports(proto)
     prove_versions(proto, path)
     plain_domains(proto)
     files = ExternalFiles(path)

@@ -91,7 +91,7 @@ def convert(estimator: Any, job: Job, rows: int | None, width: int) -> Converted
                 return _lightgbm(estimator, job, opset, rows, width)
             register_boosters(packages_in(estimator))
             return _sklearn(estimator, job, opset, rows, width)
-    except (CannotExport, MemoryError):
+    except (CannotExport, ImportError, MemoryError):
         raise
     except Exception as exc:
         raise _not_converted(exc, estimator, job) from exc

@@ -473,7 +473,8 @@ def test_sums_of_single_columns_become_one_product(tmp_path: Path) -> None:
     text = f"""
         <ir_version: 8, opset_import: ["" : 13, "{ML}" : 1]>
         votes (float[n, 3] x) => (float[n, 3] y, float[n, 1] one)
-        <int64 i = {{0}}, int64[1] j = {{1}}, int64 k = {{2}}, float unit = {{1.0}}, float half = {{0.5}}>
+        <int64 i = {{0}}, int64[1] j = {{1}}, int64 k = {{2}},
+         float unit = {{1.0}}, float half = {{0.5}}>
         {{
             a = {ML}.ArrayFeatureExtractor(x, i)
             b = {ML}.ArrayFeatureExtractor(x, j)
@@ -518,3 +519,16 @@ def test_other_columns_stay_as_they_are(tmp_path: Path, column: str) -> None:
     x, z = np.random.default_rng(0).standard_normal((2, N, 3)).astype(np.float32)
     same(path, {"x": x, "z": z, "k": np.array([2])}, tmp_path)
     assert "Concat" in open_model(path).source.op_counts
+
+
+def test_a_graph_that_imports_classical_operators_only_is_opened(tmp_path: Path) -> None:
+    """Converters of boosters write such files."""
+    text = f"""
+        <ir_version: 8, opset_import: ["{ML}" : 1]>
+        alone (float[n, {F}] x) => (float[n, {F}] y) {{
+            y = {ML}.Normalizer<norm = "L2">(x)
+        }}
+    """
+    path = tmp_path / "alone.onnx"
+    path.write_bytes(onnx.parser.parse_model(text).SerializeToString())
+    same(path, {"x": rows()}, tmp_path)
