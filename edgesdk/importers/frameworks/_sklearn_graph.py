@@ -32,7 +32,7 @@ _ML_VERSION = 3
 _OPSET = 17
 _NEWEST_OPSET = 22
 _FLAT_LABELS = ("LinearClassifier", "SVMClassifier", "TreeEnsembleClassifier")
-_MOST_PACKAGES_DEPTH = 12
+_MOST_ESTIMATORS = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,18 +50,21 @@ class Converted:
     two_columns: bool
 
 
-def packages_in(estimator: Any, depth: int = 0) -> set[str]:
+def packages_in(estimator: Any) -> set[str]:
     """Name the packages that an estimator and those inside it come from."""
-    found = {type(estimator).__module__.partition(".")[0]}
-    if depth > _MOST_PACKAGES_DEPTH or not hasattr(estimator, "__dict__"):
-        return found
-    for value in vars(estimator).values():
-        several = value if isinstance(value, (list, tuple)) else [value]
-        for each in several:
-            parts = each if isinstance(each, tuple) else (each,)
-            for part in parts:
-                if hasattr(part, "get_params") and not isinstance(part, type):
-                    found |= packages_in(part, depth + 1)
+    found: set[str] = set()
+    seen: set[int] = set()
+    waiting = [estimator]
+    while waiting and len(seen) < _MOST_ESTIMATORS:
+        each = waiting.pop()
+        if isinstance(each, (list, tuple)):
+            waiting += each
+        elif (
+            hasattr(each, "get_params") and not isinstance(each, type) and id(each) not in seen
+        ):
+            seen.add(id(each))
+            found.add(type(each).__module__.partition(".")[0])
+            waiting += vars(each).values()
     return found
 
 

@@ -35,6 +35,7 @@ __all__ = ["export"]
 #: Rows of the examples; the last is another batch.
 _EXAMPLES = (16, 16, 5)
 _MOST_CLASSES_SHOWN = 40
+_MOST_FEATURES = 1 << 22
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +170,7 @@ def _width(estimator: Any, job: Job) -> int:
     given = _given_shape(job)
     if width is None and given is not None and len(given) == 2:
         width = given[1]
-    if not isinstance(width, (int, np.integer)) or width < 1:
+    if not isinstance(width, (int, np.integer)) or not 0 < width <= _MOST_FEATURES:
         raise CannotExport(
             f"cannot import {job.name}: its {type(estimator).__name__} does not say how many "
             "features it takes",
@@ -224,8 +225,8 @@ def _role(estimator: Any, job: Job) -> _Role:
     if sklearn.base.is_classifier(estimator):
         classes = getattr(estimator, "classes_", ())
         several = isinstance(classes, list)
-        kinds = {np.asarray(each).dtype.kind for each in (classes if several else [classes])}
-        has_words = bool(kinds & set("OUS"))
+        listed = [each for some in (classes if several else [classes]) for each in some]
+        has_words = any(isinstance(each, str) for each in listed)
         if has_words and several:
             raise CannotExport(
                 f"cannot import {job.name}: it gives several labels that are words",
