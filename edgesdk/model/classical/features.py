@@ -52,8 +52,7 @@ def normalizer(node: ir.Node, write: Writer) -> Lowered:
         size = write.op("Sqrt", squares)
     else:
         return None
-    nothing = write.op("Equal", size, write.number(0, "zero"))
-    divisor = write.op("Where", nothing, write.number(1, "one"), size)
+    divisor = write.op("Where", write.is_zero(size), write.number(1, "one"), size)
     return {0: write.op("Div", data, divisor)}
 
 
@@ -71,10 +70,8 @@ def imputer(node: ir.Node, write: Writer) -> Lowered:
     """Lower an Imputer of floats: what is missing, or a value that stands for it, is put in."""
     import numpy as np
 
-    filled, attribute = (
-        float_array(node, "imputed_value_floats"),
-        node.attributes.get("replaced_value_float"),
-    )
+    filled = float_array(node, "imputed_value_floats")
+    attribute = node.attributes.get("replaced_value_float")
     value, width = node.inputs[0], row_width(node)
     if value is None or width is None or value.dtype is None or value.dtype.name != "FLOAT":
         return None
@@ -83,11 +80,14 @@ def imputer(node: ir.Node, write: Writer) -> Lowered:
     if len(filled) != width:
         filled = filled[:1]
     replaced = attribute.as_float()
-    missing = (
-        write.op("IsNaN", value)
-        if np.isnan(replaced)
-        else write.op("Equal", value, write.number(replaced, "replaced"))
-    )
+    if np.isnan(replaced):
+        missing = write.op("IsNaN", value)
+    elif np.isinf(replaced):
+        return None
+    elif replaced:
+        missing = write.is_zero(write.op("Sub", value, write.number(replaced, "replaced")))
+    else:
+        missing = write.is_zero(value)
     return {0: write.op("Where", missing, write.constant(filled, "filled"), value)}
 
 
