@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenedModel", "open_model"]
 
+#: Classical operators one behind the other, with others between, that are still followed.
+_LOWERING_ROUNDS = 16
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedModel:
@@ -108,16 +111,20 @@ def _lowered(model: onnx_ir.Model, path: Path) -> onnx_ir.Model:
     """Write classical operators as arithmetic, unless the graph around them contradicts it."""
     if DOMAIN not in model.graph.opset_imports:
         return model
-    copy = model.clone()
-    if not lower_classical(copy):
-        return model
+    copy, done = model.clone(), 0
     try:
-        infer_and_check(copy, path)
-        if join_columns(copy):
+        for _ in range(_LOWERING_ROUNDS):
+            # what is behind a node has a known shape only once the node is arithmetic
+            lowered = lower_classical(copy)
+            if not lowered:
+                break
+            done += lowered
+            infer_and_check(copy, path)
+        if done and join_columns(copy):
             infer_and_check(copy, path)
     except ModelError:
         return model
-    return copy
+    return copy if done else model
 
 
 def _parse(data: bytes, path: Path) -> onnx.ModelProto:

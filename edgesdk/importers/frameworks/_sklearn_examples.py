@@ -175,7 +175,9 @@ def _of_thresholds(estimator: Any, width: int) -> _Found:
         mine = threshold[(feature == number) & np.isfinite(threshold)]
         if len(mine):
             middle[number] = mine.mean()
-            spread[number] = mine.std() or max(abs(float(mine.mean())), 1.0) / 2
+            apart, far = float(mine.std()), max(abs(float(mine.mean())), 1e-6)
+            # one threshold, or many that are the same, say nothing of how wide values spread
+            spread[number] = apart if apart > far / 1000 else far / 2
     return middle, spread
 
 

@@ -126,7 +126,7 @@ def _sklearn(estimator: Any, job: Job, opset: int, rows: int | None, width: int)
         break
     tensors = {
         id(operator.raw_operator): operator.outputs[0].onnx_name
-        for operator in topology.topological_operator_iterator()
+        for operator in topology.unordered_operator_iterator()
         if operator.raw_operator is not None and operator.outputs
     }
     return Converted(model=model, tensors=tensors, two_columns="raw_scores" in options)

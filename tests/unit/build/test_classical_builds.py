@@ -10,7 +10,9 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
+from edgesdk.backends import backend_for
 from edgesdk.bundle import verify_bundle
+from edgesdk.errors import BuildError
 from edgesdk.model.open import open_model
 from edgesdk.plan import Recipe, model_facts, plan_build
 from edgesdk.profiles.catalog import load_catalog
@@ -102,7 +104,7 @@ def test_an_int8_build_quantizes_the_layers_and_leaves_trees_in_float(
     assert verify_bundle(bundle) > 0
     as_built = bundle.manifest["as_built"]
     assert as_built["quantized_weights"] == 2
-    reasons = {each["node"]: each["reason"] for each in as_built["left_float"]}
+    reasons = {each["name"]: each["reason"] for each in as_built["left_float"]}
     assert reasons["steps"] == (
         "TreeEnsembleRegressor walks 2 trees of 6 nodes by comparing one feature at a time, "
         "which is no arithmetic and has no 8-bit form"
@@ -128,24 +130,30 @@ def test_a_float_build_of_trees_answers_to_the_bit(mixed: Path, tmp_path: Path) 
     ("target", "backend", "says"),
     [
         ("raspberry-pi-5", "litert-cpu", "and LiteRT has no kernel for it"),
-        ("jetson-orin-nano-8gb", "tensorrt", "'s ONNX parser has no importer for it"),
-        ("intel-npu", "", "OpenVINO's ONNX frontend does not translate it"),
+        ("jetson-orin-nano", "tensorrt", "'s ONNX parser has no importer for it"),
+        ("host", "openvino-cpu", "and OpenVINO's ONNX frontend does not translate it"),
+        ("coral-usb", "edgetpu", "and LiteRT has no kernel for it"),
     ],
 )
-def test_a_plan_says_why_trees_are_refused_and_gives_the_rest_away(
+def test_a_backend_says_why_it_refuses_trees_and_takes_the_rest(
     mixed: Path, target: str, backend: str, says: str
 ) -> None:
-    catalog = load_catalog()
-    profile = catalog[target]
-    opened = open_model(mixed)
-    plan = plan_build(
-        model_facts(opened, profile),
-        profile,
-        Recipe(precision="fp32").resolve(calibrated=False),
+    profile = load_catalog()[target]
+    facts = model_facts(open_model(mixed))
+    (chosen,) = [each for each in profile.backends if each.id == backend]
+    refused = backend_for(chosen, facts).refusals(facts)
+    by_op = {facts.nodes[index].op: reason for index, reason in refused.items()}
+    assert by_op["TreeEnsembleRegressor"].startswith(
+        "TreeEnsembleRegressor walks 2 trees of 6 nodes by comparing one feature at a time"
     )
-    (trees,) = [node for node in plan.nodes if node.op == "TreeEnsembleRegressor"]
-    reasons = [each.reason for each in trees.refusals]
-    assert any(reason.endswith(says) for reason in reasons), reasons
-    assert all("walks 2 trees of 6 nodes" in reason for reason in reasons)
-    others = {node.op for node in plan.nodes if node.backend != trees.backend}
-    assert "Gemm" in others, plan.nodes
+    assert by_op["TreeEnsembleRegressor"].endswith(says)
+    assert backend == "edgetpu" or len(refused) == 1
+
+
+def test_a_target_without_a_runtime_for_trees_says_so(mixed: Path) -> None:
+    profile = load_catalog()["generic-armv7"]
+    facts = model_facts(open_model(mixed))
+    recipe = Recipe(precision="fp32").resolve(calibrated=False)
+    with pytest.raises(BuildError, match="walks 2 trees of 6 nodes") as caught:
+        plan_build(facts, profile, recipe)
+    assert caught.value.exit_code == 3

@@ -82,10 +82,10 @@ def test_arrays_between_frames_are_passed_over(compress: Any, tmp_path: Path) ->
     }
 
 
-def test_a_file_that_unpacks_to_a_gigabyte_is_looked_at_in_part() -> None:
+def test_a_file_that_unpacks_to_more_is_looked_at_in_part() -> None:
     packed = io.BytesIO()
     with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=9) as stream:
-        for _ in range(256):
+        for _ in range(80):
             stream.write(bytes(1 << 20))
     assert len(unpacked(packed.getvalue())) == 1 << 26
 
@@ -100,6 +100,6 @@ def test_any_bytes_end(noise: bytes, cut: int) -> None:
 
 def test_a_long_file_of_opcodes_is_not_read_for_ever() -> None:
     started = time.perf_counter()
-    assert named_globals(b"\x80\x04" + b"\x95\x01" * (1 << 23)) == ()
-    assert named_globals(b"N0" * (1 << 23)) == ()
-    assert time.perf_counter() - started < 20
+    assert named_globals(b"\x80\x04" + b"\x95\x01" * (1 << 21)) == ()
+    assert named_globals(b"N0" * (1 << 21)) == ()
+    assert time.perf_counter() - started < 15
