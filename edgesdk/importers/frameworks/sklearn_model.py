@@ -273,7 +273,7 @@ def _numbered(labels: NDArray[Any], role: _Role) -> NDArray[np.int64]:
     return labels.astype(np.int64)
 
 
-def _columns(values: NDArray[np.generic]) -> NDArray[np.generic]:
+def _columns(values: NDArray[Any]) -> NDArray[Any]:
     return values.reshape(-1, 1) if values.ndim == 1 else values
 
 

@@ -94,7 +94,7 @@ def svm_classifier(node: ir.Node, write: Writer) -> Lowered:
     if not total:
         return _liblinear(write, value, labels, (weights, rho), transform)
     pairs = classes * (classes - 1) // 2
-    sound = len(counts) == classes and (counts >= 0).all() and len(rho) >= pairs
+    sound = len(counts) == classes and bool((counts >= 0).all()) and len(rho) >= pairs
     sound = sound and len(weights) == (classes - 1) * total
     if not sound or max(total, classes) * pairs > _MOST_SUMS:
         return None
