@@ -25,7 +25,6 @@ ML = "ai.onnx.ml."
 PLAIN = {
     "digits-mlp.skops": (),
     "digits-svm.skops": (),
-    "digits-linear-svm.skops": (),
     "digits-logistic.skops": (),
     "digits-forest.skops": ("TreeEnsembleClassifier",),
     "digits-boosting.skops": ("TreeEnsembleClassifier",),
@@ -49,7 +48,6 @@ BOOSTED = {
     "cancer-xgboost.ubj": ("TreeEnsembleClassifier",),
     "diabetes-xgboost.ubj": ("TreeEnsembleRegressor",),
     "digits-lightgbm.txt": ("TreeEnsembleClassifier",),
-    "cancer-lightgbm.txt": ("TreeEnsembleClassifier",),
     "diabetes-lightgbm.txt": ("TreeEnsembleRegressor",),
     "digits-xgboost-pipeline.skops": ("TreeEnsembleClassifier",),
     "digits-lightgbm-pipeline.skops": ("TreeEnsembleClassifier",),
@@ -114,8 +112,8 @@ def check_import(folder: Path, file: str, stays: tuple[str, ...], tmp_path: Path
     for path in (found.path, lowered):
         given = answers(path, rows)
         if "label" in given:
-            # a row on a threshold's very edge may fall to either side in float32
-            assert (given["label"] == told).mean() > 0.998
+            # on a threshold's very edge, or where votes are tied, float32 may fall otherwise
+            assert (given["label"] == told).mean() > 0.995
             scores = given.get("probabilities", given.get("scores"))
             assert scores is not None
             assert scores.shape[0] == len(rows)
@@ -154,40 +152,39 @@ def top1(report: dict[str, Any]) -> float:
 
 
 @pytest.mark.parametrize(
-    ("file", "target", "runtime"),
+    ("file", "target", "precision", "runtime"),
     [
-        ("digits-svm.skops", "host", "onnxruntime"),
-        ("digits-mlp.skops", "raspberry-pi-5", "litert"),
-        ("digits-forest.skops", "host", "onnxruntime"),
-        ("wine-words.joblib", "host", "onnxruntime"),
+        ("digits-svm.skops", "host", "int8", "onnxruntime"),
+        ("digits-mlp.skops", "generic-armv7", "int8", "litert"),
+        ("digits-forest.skops", "host", "fp32", "onnxruntime"),
+        ("wine-words.joblib", "host", "int8", "onnxruntime"),
     ],
 )
-def test_an_estimator_runs_on_a_device_in_8_bits(
-    plain: Path, file: str, target: str, runtime: str, tmp_path: Path
+def test_an_estimator_runs_on_a_device_as_it_did_at_home(
+    plain: Path, file: str, target: str, precision: str, runtime: str, tmp_path: Path
 ) -> None:
     name = file.partition(".")[0]
     calib, test = plain / f"{name}.calib.npz", plain / f"{name}.test.npz"
     result = edgesdk(
-        *("deploy", plain / file, "--target", target, "--calib", calib, "--data", test),
+        *("deploy", plain / file, "--target", target, "--data", test, "--precision", precision),
+        *(("--calib", calib) if precision == "int8" else ()),
         *("--device", f"local:?state={tmp_path / 'state'}", "--force-target", "--trust"),
         *("--runs", "60", "-o", tmp_path / "run"),
     )
     with np.load(test) as arrays, np.load(plain / f"{name}.told.npz") as at:
         expected = float((at["answer"] == arrays["labels"]).mean())
     assert abs(top1(result["report"]) - expected) <= 0.01
-    assert runtime in {part["runtime"] for part in result["plan"]["parts"]}
+    assert result["bundle"]["precision"] == precision
+    assert {part["runtime"] for part in result["report"]["parts"]} == {runtime}
 
 
-def test_a_plan_says_of_each_tree_why_an_accelerator_refuses_it(plain: Path) -> None:
-    plan = edgesdk("plan", plain / "digits-forest.skops", "--target", "jetson-orin-nano-8gb")
-    reasons = [
-        refusal["reason"]
-        for node in plan["plan"]["nodes"]
-        if node["op"] == "TreeEnsembleClassifier"
-        for refusal in node["refusals"]
-    ]
-    assert reasons
-    assert all("walks 40 trees" in reason for reason in reasons)
+def test_a_plan_says_of_trees_why_an_accelerator_refuses_them(plain: Path) -> None:
+    plan = edgesdk("plan", plain / "digits-forest.skops", "--target", "jetson-orin-nano")
+    (node,) = [each for each in plan["nodes"] if each["op"] == "TreeEnsembleClassifier"]
+    assert node["backend"] == "ort-cpu"
+    reasons = {each["backend"]: each["reason"] for each in node["refusals"]}
+    assert set(reasons) == {"tensorrt", "ort-cuda"}
+    assert all("walks 40 trees" in reason for reason in reasons.values())
 
 
 def test_a_pickle_is_not_loaded_without_a_word(plain: Path) -> None:

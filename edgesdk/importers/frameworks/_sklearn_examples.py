@@ -2,8 +2,8 @@
 
 Numbers around 0 would all fall on one side of a tree's first comparison, so rows are drawn
 around the means, thresholds or vectors that the estimator holds. A row that lies on the edge of
-a step (a tree's threshold, a vote) within a float32's rounding may rightly be answered either
-way, by the framework too: such rows are left out of the comparison, and counted.
+a step (a tree's threshold, a tie of votes) within a float32's rounding may rightly be answered
+either way, by the framework too: such rows are left out of the comparison, and counted.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _steady(
 ) -> NDArray[np.bool_]:
     """Say for which rows a nudge of about a rounding changes nothing but by a rounding."""
     first = answer(rows)
-    steady = np.ones(len(rows), bool)
+    steady = ~_tied(first, len(rows))
     for _ in range(2):
         way = draw.choice([-1.0, 1.0], rows.shape)
         size = _NUDGE * np.maximum(np.abs(rows), spread)
@@ -79,6 +79,21 @@ def _steady(
             bound = _STEADY * largest if one.dtype.kind == "f" else 0.5
             steady &= apart.reshape(len(rows), -1).max(axis=1) <= bound
     return steady
+
+
+def _tied(answers: list[NDArray[np.generic]], count: int) -> NDArray[np.bool_]:
+    """Say for which rows two classes are as likely as each other, as votes of trees may be.
+
+    Which of them is the label is then a matter of how the votes were added up.
+    """
+    tied = np.zeros(count, bool)
+    if len(answers) < 2 or answers[0].dtype.kind not in "iub":
+        return tied
+    for scores in answers[1:]:
+        if scores.ndim == 2 and scores.shape[0] == count and scores.shape[1] > 1:
+            best = np.sort(scores.astype(np.float64), axis=1)[:, -2:]
+            tied |= best[:, 1] - best[:, 0] <= _STEADY * np.abs(best).max(axis=1)
+    return tied
 
 
 def _only_positive(estimator: Any) -> bool:

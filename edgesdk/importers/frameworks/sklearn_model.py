@@ -325,9 +325,16 @@ def _examples(
         if left_out:
             notes.append(
                 f"{left_out} of {drawn} made-up rows were not compared: within a float32's "
-                f"rounding of them {type(estimator).__name__} itself answers otherwise"
+                f"rounding of them {_last_name(estimator)} itself answers otherwise, or two "
+                "classes are tied"
             )
     return tuple(Example(inputs={INPUT: each}, outputs=answer(each)) for each in batches)
+
+
+def _last_name(estimator: Any) -> str:
+    while hasattr(estimator, "steps"):
+        estimator = estimator.steps[-1][1]
+    return type(estimator).__name__
 
 
 def _shapes(examples: tuple[Example, ...], rows: int | None) -> list[tuple[int | str, ...]]:

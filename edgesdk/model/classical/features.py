@@ -110,7 +110,7 @@ def feature_vectorizer(node: ir.Node, write: Writer) -> Lowered:
 def array_feature_extractor(node: ir.Node, write: Writer) -> Lowered:
     """Lower an ArrayFeatureExtractor: choose along the last axis, by one flat list."""
     value, chosen = node.inputs[0], node.inputs[1]
-    if value is None or chosen is None or value.shape is None or chosen.shape is None:
+    if value is None or chosen is None or value.shape is None:
         return None
     rank = len(value.shape)
     if not rank or value.dtype is None or value.dtype.name == "STRING":
@@ -119,7 +119,8 @@ def array_feature_extractor(node: ir.Node, write: Writer) -> Lowered:
     if known is not None:
         flat = write.constant(known.numpy().reshape(-1), "chosen")
     else:
-        flat = chosen if len(chosen.shape) == 1 else write.reshape(chosen, (-1,))
+        is_flat = chosen.shape is not None and len(chosen.shape) == 1
+        flat = chosen if is_flat else write.reshape(chosen, (-1,))
     if rank > 1:
         return {0: write.op("Gather", value, flat, axis=rank - 1)}
     return {0: write.reshape(write.op("Gather", value, flat, axis=0), (1, -1))}

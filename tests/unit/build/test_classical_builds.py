@@ -132,6 +132,7 @@ def test_a_float_build_of_trees_answers_to_the_bit(mixed: Path, tmp_path: Path) 
         ("raspberry-pi-5", "litert-cpu", "and LiteRT has no kernel for it"),
         ("jetson-orin-nano", "tensorrt", "'s ONNX parser has no importer for it"),
         ("host", "openvino-cpu", "and OpenVINO's ONNX frontend does not translate it"),
+        ("jetson-orin-nano", "ort-cuda", "and onnxruntime has kernels of it for CPUs only"),
         ("coral-usb", "edgetpu", "and LiteRT has no kernel for it"),
     ],
 )
