@@ -40,6 +40,7 @@ _LENGTHS = {
 }
 _WORDS = {0x8C: 1, ord("X"): 4, 0x8D: 8}
 _GLOBAL, _STACK_GLOBAL, _STOP, _FRAME, _MEMOIZE = ord("c"), 0x93, ord("."), 0x95, 0x94
+_PROTO = b"\x80"
 _PUTS = {ord("q"): 1, ord("r"): 4}
 _GETS = {ord("h"): 1, ord("j"): 4}
 #: Behind the last object of this class in a frame come the bytes of an array.
@@ -90,9 +91,14 @@ def _lzma(kind: int, raw: bytes) -> bytes:
     return lzma.LZMADecompressor(kind, memlimit=1 << 28).decompress(raw, _MOST_BYTES)
 
 
-def named_globals(data: bytes) -> tuple[str, ...]:
-    """Name what a pickle would import, as ``module.name``, each once."""
-    scan = _Scan(data)
+def named_globals(data: bytes, *, pickles: int = 1) -> tuple[str, ...]:
+    """Name what a pickle would import, as ``module.name``, each once.
+
+    Args:
+        data: The pickle.
+        pickles: Read up to so many, one right behind the other, as old PyTorch wrote them.
+    """
+    scan = _Scan(data, pickles)
     scan.walk()
     if not scan.found:
         for module, name in _PLAIN.findall(data[:_MOST_BYTES]):
@@ -103,8 +109,9 @@ def named_globals(data: bytes) -> tuple[str, ...]:
 class _Scan:
     """Walks opcodes, remembering words only: they are what globals are named by."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, pickles: int) -> None:
         self.data = data
+        self._left = pickles
         self.found: dict[str, None] = {}
         self._at = 0
         self._memo: dict[int, str | None] = {}
@@ -174,7 +181,9 @@ class _Scan:
         self._opcodes += 1
         code = self._number(1)
         if code == _STOP:
-            return True
+            self._left -= 1
+            self._memo, self._last, self._top = {}, [], None
+            return self._left < 1 or self.data[self._at : self._at + 1] != _PROTO
         if code == _FRAME:
             self._frame_end = self._number(8) + self._at
         elif code == _MEMOIZE:
