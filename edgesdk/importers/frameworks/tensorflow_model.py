@@ -1,0 +1,392 @@
+"""Keras models and TensorFlow SavedModels to ONNX.
+
+Kinds: ``keras`` (a ``.keras`` archive), ``keras-h5`` (a whole model in HDF5), ``saved-model`` (a
+folder) and ``keras-live`` (a model of the user's process). All four end in one traced function,
+whose variables are folded in and which `tf_to_onnx` converts; `keras_files` and `saved_model` read
+the files first and refuse what would run code.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgesdk.importers.frameworks import keras_files, saved_model, tf_to_onnx
+from edgesdk.importers.frameworks.tensorflow_inputs import (
+    Taken,
+    example_inputs,
+    fix_shapes,
+    given_examples,
+)
+from edgesdk.importers.job import CannotExport, Example, Exported, Job, Layer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Values = Mapping[str, NDArray[np.generic]]
+
+__all__ = ["export"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """A model of TensorFlow, wherever it came from.
+
+    Attributes:
+        inputs: What it takes.
+        outputs: Name of each thing it gives, in order.
+        call: What it gives for inputs by name, in the order of ``outputs``; works on numpy
+            arrays and, while a function is being traced, on TensorFlow's tensors.
+        layers: Names of its layers, where it has such.
+    """
+
+    inputs: tuple[Taken, ...]
+    outputs: tuple[str, ...]
+    call: Callable[[Mapping[str, Any]], list[Any]]
+    versions: Mapping[str, str]
+    layers: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+
+def export(job: Job) -> Exported:
+    """Export a Keras model or a SavedModel.
+
+    Raises:
+        CannotExport: See the module's parts; every error of the frameworks ends in one.
+    """
+    job.on_step("loading TensorFlow")
+    _load_frameworks(job)
+    with _opened(job) as source:
+        return _export(job, source)
+
+
+def _export(job: Job, source: _Source) -> Exported:
+    taken = fix_shapes(job, source.inputs)
+    source = replace(source, inputs=taken)
+    job.on_step("tracing")
+    function = _trace(job.name, source)
+    saved_model.refuse_strings(job.name, function.graph.as_graph_def())
+    frozen = tf_to_onnx.freeze(function, [one.name for one in taken], source.outputs)
+    if job.examples:
+        sets = given_examples(job, taken)
+    else:
+        sets = example_inputs(taken, tf_to_onnx.smallest_table(frozen.graph))
+    job.on_step("computing examples")
+    examples = tuple(Example(inputs=one, outputs=_answers(job, source, one)) for one in sets)
+    job.on_step("converting")
+    named = tf_to_onnx.scopes(frozen) if job.trace else []
+    model = tf_to_onnx.convert(
+        frozen, name=job.name, opset=job.opset, also=[tensor for _, tensor in named]
+    )
+    layers = _layers(source, frozen, named, examples[0].inputs)
+    path, opset = tf_to_onnx.save(model, job.out / "model.onnx", outputs=len(source.outputs))
+    return Exported(
+        model=path,
+        opset=opset,
+        versions=source.versions | _versions("tf2onnx", "onnx", "numpy"),
+        examples=examples,
+        layers=layers,
+        notes=source.notes,
+    )
+
+
+def _load_frameworks(job: Job) -> None:
+    """Load TensorFlow and Keras, silent and without a GPU where we are the ones to load them."""
+    if "tensorflow" not in sys.modules:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+    if "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = "tensorflow"
+    try:
+        import keras
+        import onnx  # noqa: F401 - asked for here, so that one message covers them all
+        import tensorflow  # noqa: F401
+        import tf2onnx  # noqa: F401
+    except ImportError as error:
+        raise CannotExport(
+            f"cannot export {job.name}: this Python has no {error.name}",
+            hint="save the model (model.save('model.keras')) and import the file, or install "
+            "tensorflow and tf2onnx beside it",
+        ) from error
+    if keras.backend.backend() != "tensorflow":
+        raise CannotExport(
+            f"cannot export {job.name}: Keras runs on {keras.backend.backend()} in this process",
+            hint="save the model (model.save('model.keras')) and import the file; or set "
+            "KERAS_BACKEND=tensorflow before Keras is loaded",
+            backend=keras.backend.backend(),
+        )
+
+
+@contextmanager
+def _opened(job: Job) -> Iterator[_Source]:
+    """The model of a job, for as long as its files are needed."""
+    if job.kind == "saved-model":
+        yield _from_saved_model(job)
+    elif job.kind == "keras-live":
+        yield _from_keras(job, job.source)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            yield _from_keras(job, _load_keras(job, Path(folder)))
+
+
+def _load_keras(job: Job, folder: Path) -> Any:
+    """Load a Keras file that was read before and found to hold a model and nothing else."""
+    import keras
+
+    path = Path(job.source)
+    job.on_step("reading the description")
+    archive = job.kind == "keras"
+    file = keras_files.read_keras(path) if archive else keras_files.read_h5(path)
+    foreign = keras_files.check_classes(path.name, file, trust=job.trust)
+    if foreign:
+        raise _foreign(path.name, foreign)
+    job.on_step("loading the model")
+    # Keras goes by the name's ending, and ours was told by content.
+    link = folder / ("model.keras" if archive else "model.h5")
+    link.symlink_to(path.resolve())
+    try:
+        return keras.models.load_model(link, compile=False, safe_mode=not job.trust)
+    except Exception as error:
+        raise _not_loaded(path.name, file.version, error) from error
+
+
+def _foreign(name: str, classes: Sequence[str]) -> CannotExport:
+    return CannotExport(
+        f"cannot import {name}: it needs {', '.join(classes[:5])}, which is not Keras' own",
+        hint="the file holds the name of it and not its code. From the program that has it, "
+        "export a SavedModel (model.export('folder')) and import that, or call "
+        "edgesdk.from_keras(model)",
+        classes=list(classes),
+    )
+
+
+def _not_loaded(name: str, version: str, error: Exception) -> CannotExport:
+    import keras
+
+    said = " ".join(str(error).split())
+    for mark in ("Could not locate function '", "Could not locate class '", "Unknown layer: '"):
+        if mark in said:
+            return _foreign(name, [said.split(mark, 1)[1].split("'", 1)[0]])
+    ours = keras.__version__
+    other = bool(version) and version.split(".")[:2] != ours.split(".")[:2]
+    told = f", written by Keras {version} and read by Keras {ours}" if version else ""
+    return CannotExport(
+        f"cannot load {name}{told}: {said[-400:]}",
+        hint="export a SavedModel (model.export('folder')) from the Keras that wrote it, and "
+        "import that: it needs no Keras"
+        if other
+        else "is the file whole? copy it again, or save the model again",
+        written_by=version,
+        read_by=ours,
+    )
+
+
+def _from_keras(job: Job, model: Any) -> _Source:
+    """What a Keras model takes and gives, and how it is called."""
+    import keras
+    import tensorflow as tf
+
+    if not callable(model) or not hasattr(model, "layers"):
+        raise CannotExport(
+            f"cannot export {job.name}: a {type(model).__name__} is no Keras model",
+            hint="give the keras.Model itself",
+        )
+    specs = [
+        (one.name, tuple(one.shape), one.dtype) for one in getattr(model, "inputs", ()) or ()
+    ]
+    if not specs:
+        specs = _specs_of_unbuilt(job)
+    inputs = tuple(
+        Taken(name=name.split(":")[0], shape=shape, dtype=tf.as_dtype(dtype).name)
+        for name, shape, dtype in specs
+    )
+    struct = getattr(model, "_inputs_struct", None)
+
+    def call(values: Mapping[str, Any]) -> list[Any]:
+        flat = [values[one.name] for one in inputs]
+        if struct is not None:
+            packed = keras.tree.pack_sequence_as(struct, flat)
+        else:
+            packed = flat if len(flat) > 1 else flat[0]
+        return list(keras.tree.flatten(model(packed, training=False)))
+
+    return _Source(
+        inputs=inputs,
+        outputs=_output_names_of(model),
+        call=call,
+        versions=_versions("keras", "tensorflow"),
+        layers=tuple(str(one.name) for one in getattr(model, "layers", ())),
+    )
+
+
+def _specs_of_unbuilt(job: Job) -> list[tuple[str, tuple[int | None, ...], Any]]:
+    """Inputs of a model that was never told its shapes: from the job's own."""
+    if job.examples:
+        names = ["input"] if len(job.examples) == 1 else []
+        names = names or [f"input_{index}" for index in range(len(job.examples))]
+        return [
+            (name, (None, *one.shape[1:]), one.dtype)
+            for name, one in zip(names, job.examples, strict=True)
+        ]
+    if not job.shapes:
+        raise CannotExport(
+            f"cannot export {job.name}: the model does not say what it takes",
+            hint="give its shape (--input-shape 1,224,224,3), or begin it with keras.Input",
+        )
+    return [(name or "input", shape, "float32") for name, shape in job.shapes.items()]
+
+
+def _output_names_of(model: Any) -> tuple[str, ...]:
+    """Names of what a model gives: its own, else that of its last layer."""
+    names = [str(one) for one in getattr(model, "output_names", ()) or ()]
+    if not names:
+        count = len(getattr(model, "outputs", ()) or ()) or 1
+        layers = getattr(model, "layers", ())
+        last = str(layers[-1].name) if layers and count == 1 else "output"
+        names = [last] if count == 1 else [f"{last}_{index}" for index in range(count)]
+    seen: dict[str, int] = {}
+    given = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        given.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+    return tuple(given)
+
+
+def _from_saved_model(job: Job) -> _Source:
+    """What a SavedModel's signature takes and gives, and how it is called."""
+    import tensorflow as tf
+
+    folder = Path(job.source)
+    if not folder.is_dir():
+        raise CannotExport(
+            f"cannot import {folder.name}: a SavedModel is a folder, and this is a file",
+            hint="unpack it first, and name the folder that holds saved_model.pb",
+        )
+    job.on_step("reading the operators")
+    file = saved_model.read_saved_model(folder, trust=job.trust)
+    key = saved_model.pick_signature(folder.name, file.signatures)
+    job.on_step("loading the model")
+    try:
+        loaded = tf.saved_model.load(str(folder))
+        function = loaded.signatures[key]
+    except Exception as error:
+        said = " ".join(str(error).split())[:300]
+        raise CannotExport(
+            f"cannot load {folder.name}, written by TensorFlow {file.version} and read by "
+            f"{tf.__version__}: {said}",
+            hint="is the folder whole? copy it again, or export the model again",
+            written_by=file.version,
+            read_by=tf.__version__,
+        ) from error
+    specs = function.structured_input_signature[1]
+    inputs = tuple(
+        Taken(
+            name=name,
+            shape=None if spec.shape.rank is None else tuple(spec.shape.as_list()),
+            dtype=spec.dtype.name,
+        )
+        for name, spec in specs.items()
+    )
+    outputs = tuple(function.structured_outputs)
+
+    def call(values: Mapping[str, Any]) -> list[Any]:
+        # `loaded` owns the variables: named here, so that it lives as long as this does
+        given = loaded.signatures[key](
+            **{one.name: tf.convert_to_tensor(values[one.name]) for one in inputs}
+        )
+        return [given[name] for name in outputs]
+
+    others = [one for one in file.signatures if one not in (key, "serve")]
+    notes = (f"signature {key}; left out: {', '.join(others)}",) if others else ()
+    return _Source(
+        inputs=inputs,
+        outputs=outputs,
+        call=call,
+        versions={"tensorflow": tf.__version__, "written by tensorflow": file.version},
+        notes=notes,
+    )
+
+
+def _trace(name: str, source: _Source) -> Any:
+    """The concrete function of a source, its shapes as they were fixed."""
+    import tensorflow as tf
+
+    specs = [tf.TensorSpec(one.shape, one.dtype) for one in source.inputs]
+    names = [one.name for one in source.inputs]
+
+    def model(*values: Any) -> list[Any]:
+        return [tf.identity(one) for one in source.call(dict(zip(names, values, strict=True)))]
+
+    try:
+        return tf.function(
+            model, input_signature=specs, autograph=False
+        ).get_concrete_function()
+    except Exception as error:
+        said = " ".join(str(error).split())
+        shapes = ", ".join(f"{one.name} {list(one.shape or ())}" for one in source.inputs)
+        raise CannotExport(
+            f"cannot trace {name} with {shapes}: {said[:400]}",
+            hint="does it branch on values in Python (write tf.cond or keras.ops.where), or do "
+            "the shapes not fit it (--input-shape NAME=1,...)?",
+        ) from error
+
+
+def _answers(job: Job, source: _Source, inputs: Values) -> Values:
+    """What the framework itself answers."""
+    import numpy as np
+
+    try:
+        given = source.call(inputs)
+    except Exception as error:
+        shapes = ", ".join(f"{key} {list(value.shape)}" for key, value in inputs.items())
+        raise CannotExport(
+            f"cannot run {job.name} on {shapes}: {' '.join(str(error).split())[:300]}",
+            hint="give shapes that fit together (--input-shape NAME=1,...)",
+        ) from error
+    return {name: np.asarray(value) for name, value in zip(source.outputs, given, strict=True)}
+
+
+def _layers(
+    source: _Source,
+    frozen: tf_to_onnx.Frozen,
+    named: Sequence[tuple[str, str]],
+    inputs: Values,
+) -> tuple[Layer, ...]:
+    if not named:
+        return ()
+    values = tf_to_onnx.values_of(frozen, [tensor for _, tensor in named], inputs)
+    return tuple(
+        Layer(name=_layer_name(scope, source.layers), tensor=tensor, value=value)
+        for (scope, tensor), value in zip(named, values, strict=True)
+    )
+
+
+def _layer_name(scope: str, layers: Sequence[str]) -> str:
+    """The user's name of a layer, where the scope has one: Keras numbers each call of it."""
+    told = []
+    for part in scope.split("/"):
+        stem, _, number = part.rpartition("_")
+        told.append(stem if number.isdecimal() and stem in layers else part)
+    known = [index for index, part in enumerate(told) if part in layers]
+    return "/".join(told[known[0] :] if known else told)
+
+
+def _versions(*packages: str) -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for package in packages:
+        for name in (package, f"{package}-cpu"):
+            try:
+                found[package] = version(name)
+                break
+            except PackageNotFoundError:
+                continue
+    return found
