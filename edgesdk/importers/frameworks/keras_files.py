@@ -2,10 +2,10 @@
 
 A ``.keras`` archive and a whole-model ``.h5`` describe the model as JSON that names Python
 classes, and Keras makes them. Its safe mode forbids the code of a `Lambda`; in ``.h5`` files it
-long did nothing (CVE-2025-9905), and a ``.keras`` file once could name any function of any module
-(CVE-2025-1550), a helper of Keras that downloads (CVE-2025-8747) or the very switch of the safe
-mode (CVE-2025-9906). So the JSON is read here first, and only what a model is made of passes:
-classes of Keras' own modelling modules, none that loads further code or files.
+long did nothing (CVE-2025-9905), and a ``.keras`` file once could name any function of any
+module (CVE-2025-1550), a helper of Keras that downloads (CVE-2025-8747) or the very switch of
+the safe mode (CVE-2025-9906). So the JSON is read here first, and only what a model is made of
+passes: classes of Keras' own modelling modules, none that loads further code or files.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,22 @@ _DEEPEST = 200
 
 # Of `keras.X` and `keras.src.X`: the modules that hold what a model is made of.
 _MODELLING = frozenset(
-    ["activations", "constraints", "dtype_policies", "initializers", "layers", "losses", "metrics", "models", "ops", "optimizers", "quantizers", "random", "regularizers", "trainers"]
+    (
+        "activations",
+        "constraints",
+        "dtype_policies",
+        "initializers",
+        "layers",
+        "losses",
+        "metrics",
+        "models",
+        "ops",
+        "optimizers",
+        "quantizers",
+        "random",
+        "regularizers",
+        "trainers",
+    )
 )
 _RUNS_CODE = {
     "Lambda": "it holds Python code",
@@ -59,7 +74,6 @@ class KerasFile:
 
     config: Mapping[str, Any]
     version: str = ""
-    unknown: tuple[str, ...] = field(default=())
 
 
 def read_keras(path: Path) -> KerasFile:
@@ -102,7 +116,7 @@ def _check_members(name: str, members: list[zipfile.ZipInfo]) -> None:
         parts = one.filename.replace("\\", "/").split("/")
         if one.filename.startswith(("/", "\\")) or ".." in parts or ":" in parts[0]:
             raise CannotExport(
-                f"cannot read {name}: its member {one.filename[:80]!r} points out of the archive",
+                f"cannot read {name}: its member {one.filename[:80]!r} points out of it",
                 hint="this is no file that Keras wrote; do not load it",
             )
         if one.filename in seen:

@@ -2,8 +2,8 @@
 
 A SavedModel is a program: its graph may call Python, read and write files, open connections.
 TensorFlow itself says to treat one as code. Loading runs what restores the variables and fills
-the tables, calling a signature runs the rest. So the operators are read from the protobuf first,
-and those that reach out of the graph are refused by name.
+the tables, calling a signature runs the rest. So the operators are read from the protobuf
+first, and those that reach out of the graph are refused by name.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ __all__ = ["SavedModelFile", "pick_signature", "read_saved_model", "refuse_strin
 
 _MOST_BYTES = 2**31 - 1  # protobuf's own limit
 
-# Operators that call out of the graph, by what they reach. Families, so that a further member of
-# one is refused too.
+# Operators that call out of the graph, by what they reach. Families, so that a further member
+# of one is refused too.
 _REACHES = (
     ("runs Python code", r"(Eager)?PyFunc(Stateless)?"),
     (
@@ -73,8 +73,6 @@ def read_saved_model(folder: Path, *, trust: bool) -> SavedModelFile:
             did not say ``--trust``, or works on strings or tables.
     """
     meta = _meta_graph(folder)
-    if not trust:
-        _refuse_outward(folder.name, meta)
     assets = [one.filename for one in meta.asset_file_def]
     if assets and not trust:
         raise CannotExport(
@@ -83,6 +81,8 @@ def read_saved_model(folder: Path, *, trust: bool) -> SavedModelFile:
             "the look-up in front of it",
             assets=assets[:20],
         )
+    if not trust:
+        _refuse_outward(folder.name, meta)
     _check_checkpoint(folder)
     signatures = tuple(sorted(key for key in meta.signature_def if not key.startswith("__")))
     return SavedModelFile(str(meta.meta_info_def.tensorflow_version), signatures)

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -93,11 +94,11 @@ def recognise(
     ``step`` takes ``[batch, in]`` and the states ``[batch, units]`` and gives the next states;
     ``batch`` says the only batch it can take, where there is one.
     """
-    for w, r, b in _weights(constants):
-        units = r.shape[0]
+    for held in _weights(constants):
+        units = held.r.shape[0]
         rng = np.random.default_rng(0)
         rows = batch or 2
-        x = rng.standard_normal((rows, w.shape[0])).astype(np.float32)
+        x = rng.standard_normal((rows, held.w.shape[0])).astype(np.float32)
         before = [rng.standard_normal((rows, units)).astype(np.float32) for _ in range(states)]
         try:
             after = [np.asarray(one) for one in step(x, before)]
@@ -105,7 +106,7 @@ def recognise(
             continue
         if any(one.shape != (rows, units) for one in after):
             continue
-        for cell, compute in _cells(w, r, b, states):
+        for cell, compute in _cells(held, states):
             told = compute(x, [before[at] for at in cell.states])
             wanted = [after[at] for at in cell.states]
             if all(
@@ -116,118 +117,115 @@ def recognise(
     return None
 
 
-def _weights(constants: Sequence[Floats]) -> Iterator[tuple[Floats, Floats, Floats | None]]:
+class _Weights(NamedTuple):
+    """Weights as Keras keeps them: ``[in, gates * units]``, ``[units, gates * units]``.
+
+    The first row of the bias belongs to the input, the second to the state.
+    """
+
+    w: Floats
+    r: Floats
+    b: Floats
+
+
+def _weights(constants: Sequence[Floats]) -> Iterator[_Weights]:
     """Each reading of the constants as a layer's weights, those with a bias first."""
     tables = [one for one in constants if one.ndim == 2]
     for r, w in product(tables, tables):
         gates, rest = divmod(r.shape[1], max(r.shape[0], 1))
         if w is r or rest or gates not in (1, 3, 4) or w.shape[1] != r.shape[1]:
             continue
-        biases = [
-            one
-            for one in constants
-            if one is not w
-            and one is not r
-            and one.size in (r.shape[1], 2 * r.shape[1])
-            and one.shape[-1:] == r.shape[1:]
-        ]
-        for bias in (*biases, None):
-            yield w, r, bias
+        columns = r.shape[1]
+        for bias in (*constants, None):
+            pair = np.zeros((2, columns), np.float32)
+            if bias is not None:
+                told = bias.size in (columns, 2 * columns) and bias.shape[-1] == columns
+                if not told or bias is w or bias is r:
+                    continue
+                pair[: bias.size // columns] = bias.reshape(-1, columns)
+            yield _Weights(w, r, pair)
 
 
 def _cells(
-    w: Floats, r: Floats, b: Floats | None, states: int
+    held: _Weights, states: int
 ) -> Iterator[tuple[Cell, Callable[[Floats, Sequence[Floats]], list[Floats]]]]:
     """Each layer that has such weights, with how it is computed."""
-    units, columns = r.shape
-    gates = columns // units
-    pair = np.zeros((2, columns), np.float32)
-    if b is not None:
-        pair[: b.size // columns] = b.reshape(-1, columns)
+    gates = held.r.shape[1] // held.r.shape[0]
     if (gates, states) == (4, 2):
         for gate, squash in product(_GATES, _SQUASHES):
             for order in ((0, 1), (1, 0)):
                 yield (
-                    _cell("LSTM", w, r, pair, (gate, squash, squash), states=order),
-                    lambda x, s, gate=gate, squash=squash: _lstm(
-                        x, s, w, r, pair, gate, squash
-                    ),
+                    _cell("LSTM", held, (gate, squash, squash), states=order),
+                    partial(_lstm, held, gate, squash),
                 )
     elif (gates, states) == (3, 1):
         for gate, squash, after in product(_GATES, _SQUASHES, (1, 0)):
             yield (
-                _cell("GRU", w, r, pair, (gate, squash), after=after),
-                lambda x, s, gate=gate, squash=squash, after=after: _gru(
-                    x, s, w, r, pair, gate, squash, after
-                ),
+                _cell("GRU", held, (gate, squash), after=after),
+                partial(_gru_after if after else _gru_before, held, gate, squash),
             )
     elif (gates, states) == (1, 1):
         for squash in _SQUASHES:
-            yield (
-                _cell("RNN", w, r, pair, (squash,)),
-                lambda x, s, squash=squash: [squash.apply(x @ w + s[0] @ r + pair.sum(0))],
-            )
+            yield _cell("RNN", held, (squash,)), partial(_rnn, held, squash)
+
+
+def _rnn(held: _Weights, squash: _Activation, x: Floats, s: Sequence[Floats]) -> list[Floats]:
+    return [squash.apply(x @ held.w + s[0] @ held.r + held.b.sum(0))]
 
 
 def _lstm(
-    x: Floats,
-    s: Sequence[Floats],
-    w: Floats,
-    r: Floats,
-    b: Floats,
-    gate: _Activation,
-    squash: _Activation,
+    held: _Weights, gate: _Activation, squash: _Activation, x: Floats, s: Sequence[Floats]
 ) -> list[Floats]:
-    i, f, g, o = np.split(x @ w + s[0] @ r + b.sum(0), 4, axis=1)
+    i, f, g, o = np.split(x @ held.w + s[0] @ held.r + held.b.sum(0), 4, axis=1)
     c = gate.apply(f) * s[1] + gate.apply(i) * squash.apply(g)
     return [gate.apply(o) * squash.apply(c), c]
 
 
-def _gru(
-    x: Floats,
-    s: Sequence[Floats],
-    w: Floats,
-    r: Floats,
-    b: Floats,
-    gate: _Activation,
-    squash: _Activation,
-    after: int,
+def _gru_after(
+    held: _Weights, gate: _Activation, squash: _Activation, x: Floats, s: Sequence[Floats]
 ) -> list[Floats]:
-    h = s[0]
-    xz, xr, xn = np.split(x @ w + b[0], 3, axis=1)
-    rz, rr, rn = np.split(r, 3, axis=1)
-    bz, br, bn = np.split(b[1], 3)
-    z = gate.apply(xz + h @ rz + bz)
-    reset = gate.apply(xr + h @ rr + br)
-    inner = reset * (h @ rn + bn) if after else (reset * h) @ rn + bn
-    return [z * h + (1 - z) * squash.apply(xn + inner)]
+    """The reset gate is applied to what the state's weights gave."""
+    xz, xr, xn = np.split(x @ held.w + held.b[0], 3, axis=1)
+    hz, hr, hn = np.split(s[0] @ held.r + held.b[1], 3, axis=1)
+    z = gate.apply(xz + hz)
+    return [z * s[0] + (1 - z) * squash.apply(xn + gate.apply(xr + hr) * hn)]
+
+
+def _gru_before(
+    held: _Weights, gate: _Activation, squash: _Activation, x: Floats, s: Sequence[Floats]
+) -> list[Floats]:
+    """The reset gate is applied to the state itself."""
+    xz, xr, xn = np.split(x @ held.w + held.b.sum(0), 3, axis=1)
+    rz, rr, rn = np.split(held.r, 3, axis=1)
+    z = gate.apply(xz + s[0] @ rz)
+    reset = gate.apply(xr + s[0] @ rr)
+    return [z * s[0] + (1 - z) * squash.apply(xn + (reset * s[0]) @ rn)]
 
 
 def _cell(
     kind: str,
-    w: Floats,
-    r: Floats,
-    b: Floats,
+    held: _Weights,
     activations: Sequence[_Activation],
     *,
     after: int = 0,
     states: tuple[int, ...] = (0,),
 ) -> Cell:
-    units = r.shape[0]
-    order = (0, 3, 1, 2) if kind == "LSTM" else range(r.shape[1] // units)
+    units, columns = held.r.shape
+    gates = columns // units
+    order = (0, 3, 1, 2) if kind == "LSTM" else range(gates)  # ONNX has the output gate second
 
     def rows(table: Floats) -> Floats:
         """Columns of Keras' gates as rows of ONNX'."""
-        parts = np.split(table, r.shape[1] // units, axis=1)
+        parts = np.split(table, gates, axis=1)
         joined = np.concatenate([parts[at] for at in order], axis=1)
         return np.ascontiguousarray(joined.T[None], dtype=np.float32)
 
-    both = [rows(b[at : at + 1])[0, :, 0] for at in (0, 1)]
+    both = [rows(held.b[at : at + 1])[0, :, 0] for at in (0, 1)]
     return Cell(
         kind=kind,
         units=units,
-        w=rows(w),
-        r=rows(r),
+        w=rows(held.w),
+        r=rows(held.r),
         b=np.concatenate(both)[None],
         activations=tuple(one.name for one in activations),
         alphas=tuple(one.alpha for one in activations if one.alpha is not None),

@@ -47,8 +47,8 @@ class GraphView:
         self.constants: dict[str, Array] = {
             one.name: numpy_helper.to_array(one) for one in graph.initializer
         }
-        self.made = {name: node for node in graph.node for name in node.output}
-        self.used = set(reads(graph)) | {one.name for one in graph.output}
+        self.made = {name: node for node in graph.node for name in node.output if name}
+        self.used = {*reads(graph), *(one.name for one in graph.output)} - {""}
         self.shapes: dict[str, list[int | None]] = {
             one.name: [
                 extent.dim_value if extent.HasField("dim_value") else None
@@ -114,7 +114,7 @@ def tidy(model: Any) -> None:
 
 
 def _takes_last(view: GraphView, node: Any) -> bool:
-    """Whether a Slice takes the last step of ``[time, batch, units]``, as ``[1, batch, units]``."""
+    """Whether a Slice takes the last of the steps, ``[1, batch, units]``."""
     if node.op_type != "Slice" or len(node.input) < 4:
         return False
     start, end, axis = (view.constants.get(one) for one in node.input[1:4])
@@ -150,7 +150,7 @@ def prune(model: Any) -> None:
     wanted = {one.name for one in graph.output}
     kept = []
     for node in reversed(graph.node):
-        if wanted & {*node.output}:
+        if (wanted & {*node.output}) - {""}:
             kept.append(node)
             wanted |= {*node.input}
             for attribute in node.attribute:

@@ -25,7 +25,7 @@ _LENGTHS = (16, 24, 16)  # of any other free one
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """One input: its name, its shape (None where an extent is free, or for any rank), its type."""
+    """One input; None stands for a free extent, or for a shape of any rank."""
 
     name: str
     shape: tuple[int | None, ...] | None
@@ -46,8 +46,9 @@ def fix_shapes(job: Job, inputs: Sequence[Taken]) -> tuple[Taken, ...]:
     strangers = sorted((set(shapes) | free) - set(names))
     if strangers:
         raise CannotExport(
-            f"cannot find the input {strangers[0]!r} in {job.name}: it takes {', '.join(names)}",
-            hint="--input-shape NAME=1,224,224,3 takes one of these names",
+            f"cannot find the input {strangers[0]!r} in {job.name}, which takes "
+            f"{', '.join(names)}",
+            hint="--shape NAME=1,224,224,3 takes one of these names",
             inputs=names,
         )
     if job.examples and len(job.examples) != len(inputs):
@@ -80,7 +81,7 @@ def fix_shapes(job: Job, inputs: Sequence[Taken]) -> tuple[Taken, ...]:
             fixed.append(replace(one, shape=shape))
     if missing:
         told = ", ".join(f"{one.name} {_told(one.shape)}" for one in missing)
-        asked = " ".join(f"--input-shape {one.name}={_asked(one.shape)}" for one in missing)
+        asked = " ".join(f"--shape {one.name}={_asked(one.shape)}" for one in missing)
         raise CannotExport(
             f"cannot export {job.name} without more of its shapes: {told}",
             hint=f"say them, for example {asked}",
@@ -108,7 +109,7 @@ def _fix(
             raise CannotExport(
                 f"cannot give {one.name} of {model} the shape {_told(wanted)}: it takes "
                 f"{_told(one.shape)}",
-                hint=f"--input-shape {one.name}={_asked(one.shape)} would fit",
+                hint=f"--shape {one.name}={_asked(one.shape)} would fit",
                 input=one.name,
             )
         # an extent that the model fixes stays fixed, whatever was left free in the shape asked

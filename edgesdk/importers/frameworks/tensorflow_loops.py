@@ -1,10 +1,10 @@
 """Loops of TensorFlow that are recurrent layers, written as ONNX' LSTM, GRU and RNN.
 
-tf2onnx knows a few arrangements of a loop's body, none of which Keras 3 writes for a GRU. What it
-leaves as a Loop runs, but only on runtimes with control flow, step by step, and no accelerator
-takes it. `tensorflow_cells` says which layer a body computes; here the loop around it is read
-(one sequence, taken step by step to its end, nothing else looked at) and replaced. A loop that
-is anything more, one with a mask for instance, stays a Loop.
+tf2onnx knows a few arrangements of a loop's body, none of which Keras 3 writes for a GRU. What
+it leaves as a Loop runs, but only on runtimes with control flow, step by step, and no
+accelerator takes it. `tensorflow_cells` says which layer a body computes; here the loop around
+it is read (one sequence, taken step by step to its end, nothing else looked at) and replaced. A
+loop that is anything more, one with a mask for instance, stays a Loop.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class _Loop:
 
     def step(self, x: Any, states: Sequence[Any]) -> Sequence[Any]:
         """The states after one step of the body."""
-        names = [one.name for one in self.run.proto_.graph.input]
+        names = self.run.input_names
         return list(self.run.run(None, dict(zip(names, (x, *states), strict=True))))
 
 

@@ -1,13 +1,14 @@
 """Keras models and TensorFlow SavedModels to ONNX.
 
-Kinds: ``keras`` (a ``.keras`` archive), ``keras-h5`` (a whole model in HDF5), ``saved-model`` (a
-folder) and ``keras-live`` (a model of the user's process). All four end in one traced function,
-whose variables are folded in and which `tf_to_onnx` converts; `keras_files` and `saved_model` read
-the files first and refuse what would run code.
+Kinds: ``keras`` (a ``.keras`` archive), ``keras-h5`` (a whole model in HDF5), ``saved-model``
+(a folder) and ``keras-live`` (a model of the user's process). All four end in one traced
+function, whose variables are folded in and which `tf_to_onnx` converts; `keras_files` and
+`saved_model` read the files first and refuse what would run code.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import tempfile
@@ -98,26 +99,21 @@ def _export(job: Job, source: _Source) -> Exported:
 
 
 def _load_frameworks(job: Job) -> None:
-    """Load TensorFlow and Keras, silent and without a GPU where we are the ones to load them."""
-    if "tensorflow" not in sys.modules:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+    """Load all that is needed first, so that what is missing is told before work begins.
+
+    Raises:
+        ImportError: A package is not there.
+        CannotExport: Keras runs on another backend, which cannot be changed any more.
+    """
     if "keras" not in sys.modules:
         os.environ["KERAS_BACKEND"] = "tensorflow"
-    try:
-        import keras
-        import onnx  # noqa: F401 - asked for here, so that one message covers them all
-        import tensorflow  # noqa: F401
-        import tf2onnx  # noqa: F401
-    except ImportError as error:
-        raise CannotExport(
-            f"cannot export {job.name}: this Python has no {error.name}",
-            hint="save the model (model.save('model.keras')) and import the file, or install "
-            "tensorflow and tf2onnx beside it",
-        ) from error
+    for name in ("tensorflow", "keras", "onnx", "tf2onnx"):
+        importlib.import_module(name)
+    import keras
+
     if keras.backend.backend() != "tensorflow":
         raise CannotExport(
-            f"cannot export {job.name}: Keras runs on {keras.backend.backend()} in this process",
+            f"cannot export {job.name}: Keras runs on {keras.backend.backend()} here",
             hint="save the model (model.save('model.keras')) and import the file; or set "
             "KERAS_BACKEND=tensorflow before Keras is loaded",
             backend=keras.backend.backend(),
@@ -146,7 +142,7 @@ def _load_keras(job: Job, folder: Path) -> Any:
     file = keras_files.read_keras(path) if archive else keras_files.read_h5(path)
     foreign = keras_files.check_classes(path.name, file, trust=job.trust)
     if foreign:
-        raise _foreign(path.name, foreign)
+        raise _foreign(path.name, foreign, file.version)
     job.on_step("loading the model")
     # Keras goes by the name's ending, and ours was told by content.
     link = folder / ("model.keras" if archive else "model.h5")
@@ -157,7 +153,21 @@ def _load_keras(job: Job, folder: Path) -> Any:
         raise _not_loaded(path.name, file.version, error) from error
 
 
-def _foreign(name: str, classes: Sequence[str]) -> CannotExport:
+def _foreign(name: str, classes: Sequence[str], version: str) -> CannotExport:
+    """What to say of classes that are not Keras' own, or not this Keras'."""
+    import keras
+
+    ours = keras.__version__
+    if all(one.startswith("keras.") for one in classes):
+        return CannotExport(
+            f"cannot import {name}: it names {', '.join(classes[:5])}, which no model is made "
+            f"of in Keras {ours} (the file is of {version or 'no version that it tells'})",
+            hint="if it was saved by another Keras, export a SavedModel from that one "
+            "(model.export('folder')) and import that; else do not load it",
+            classes=list(classes),
+            written_by=version,
+            read_by=ours,
+        )
     return CannotExport(
         f"cannot import {name}: it needs {', '.join(classes[:5])}, which is not Keras' own",
         hint="the file holds the name of it and not its code. From the program that has it, "
@@ -173,7 +183,7 @@ def _not_loaded(name: str, version: str, error: Exception) -> CannotExport:
     said = " ".join(str(error).split())
     for mark in ("Could not locate function '", "Could not locate class '", "Unknown layer: '"):
         if mark in said:
-            return _foreign(name, [said.split(mark, 1)[1].split("'", 1)[0]])
+            return _foreign(name, [said.split(mark, 1)[1].split("'", 1)[0]], version)
     ours = keras.__version__
     other = bool(version) and version.split(".")[:2] != ours.split(".")[:2]
     told = f", written by Keras {version} and read by Keras {ours}" if version else ""
@@ -238,7 +248,7 @@ def _specs_of_unbuilt(job: Job) -> list[tuple[str, tuple[int | None, ...], Any]]
     if not job.shapes:
         raise CannotExport(
             f"cannot export {job.name}: the model does not say what it takes",
-            hint="give its shape (--input-shape 1,224,224,3), or begin it with keras.Input",
+            hint="give its shape (--shape 1,224,224,3), or begin it with keras.Input",
         )
     return [(name or "input", shape, "float32") for name, shape in job.shapes.items()]
 
@@ -334,7 +344,7 @@ def _trace(name: str, source: _Source) -> Any:
         raise CannotExport(
             f"cannot trace {name} with {shapes}: {said[:400]}",
             hint="does it branch on values in Python (write tf.cond or keras.ops.where), or do "
-            "the shapes not fit it (--input-shape NAME=1,...)?",
+            "the shapes not fit it (--shape NAME=1,...)?",
         ) from error
 
 
@@ -348,7 +358,7 @@ def _answers(job: Job, source: _Source, inputs: Values) -> Values:
         shapes = ", ".join(f"{key} {list(value.shape)}" for key, value in inputs.items())
         raise CannotExport(
             f"cannot run {job.name} on {shapes}: {' '.join(str(error).split())[:300]}",
-            hint="give shapes that fit together (--input-shape NAME=1,...)",
+            hint="give shapes that fit together (--shape NAME=1,...)",
         ) from error
     return {name: np.asarray(value) for name, value in zip(source.outputs, given, strict=True)}
 

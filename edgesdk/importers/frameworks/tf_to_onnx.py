@@ -4,10 +4,10 @@ Three ways were tried on Keras 3.15 and TensorFlow 2.21. `keras.Model.export(for
 tf2onnx underneath, takes no SavedModel, and reports success although an operator was left over
 that no runtime knows (`Erfc`, of every exact GELU). Keras on the torch backend with torch's own
 exporter has no path for a SavedModel either, and a model whose layers were built on TensorFlow
-does not load there. tf2onnx 1.17 is alive again (numpy 2, protobuf 6 and later, Python 3.13),
-takes Keras models and SavedModels through one door, the concrete function, and keeps their
-channels-last inputs as they are. So tf2onnx it is, with what it lacks added here: the handler for
-`Erfc`, the look at what was left over, and recurrent layers (`tensorflow_loops`).
+does not load there. tf2onnx 1.17 is alive again (numpy 2, current protobuf), takes
+Keras models and SavedModels through one door, the concrete function, and keeps their
+channels-last inputs as they are. So tf2onnx it is, with what it lacks added here: the handler
+for `Erfc`, the look at what was left over, and recurrent layers (`tensorflow_loops`).
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def convert(
                 output_names=[*frozen.outputs, *also],
                 tensors_to_rename={**frozen.inputs, **frozen.outputs},
             )
-            model = optimizer.optimize_graph(made, catch_errors=False).make_model(name)
+            model = optimizer.optimize_graph(made, optimizers=_optimizers()).make_model(name)
         except Exception as error:
             said = "; ".join([*complaints[:3], " ".join(str(error).split())[:300]])
             raise CannotExport(
@@ -282,6 +282,21 @@ def values_of(
         with tf.compat.v1.Session(graph=graph) as session:
             fed = {tensor: feeds[name] for tensor, name in frozen.inputs.items()}
             return list(session.run(list(tensors), fed))
+
+
+def _optimizers() -> dict[str, Any]:
+    """The rewrites of tf2onnx, but for one: a mean over words is no pooling of a picture."""
+    from tf2onnx import optimizer
+    from tf2onnx.optimizer.global_pool_optimizer import GlobalPoolOptimizer
+
+    class Pictures(GlobalPoolOptimizer):  # type: ignore[misc]  # tf2onnx has no types
+        """The mean of a LayerNormalization over three extents stays a mean."""
+
+        def _optimize_reduce(self, node: Any, graph: Any) -> bool:
+            words = graph.get_rank(node.input[0]) == 3
+            return not words and bool(super()._optimize_reduce(node, graph))
+
+    return {**optimizer._get_optimizers(), "global_pool_optimizer": Pictures}  # noqa: SLF001
 
 
 def _add_handlers() -> None:
