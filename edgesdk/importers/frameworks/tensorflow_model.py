@@ -12,19 +12,21 @@ import importlib
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgesdk.importers.frameworks import keras_files, saved_model, tf_to_onnx
+from edgesdk.importers.frameworks import saved_model, tf_to_onnx
+from edgesdk.importers.frameworks.keras_model import describe_keras, load_keras
 from edgesdk.importers.frameworks.tensorflow_inputs import (
     Taken,
     example_inputs,
     fix_shapes,
     given_examples,
 )
+from edgesdk.importers.frameworks.tensorflow_source import Source, versions_of
 from edgesdk.importers.job import CannotExport, Example, Exported, Job, Layer
 
 if TYPE_CHECKING:
@@ -34,26 +36,6 @@ if TYPE_CHECKING:
     Values = Mapping[str, NDArray[np.generic]]
 
 __all__ = ["export"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Source:
-    """A model of TensorFlow, wherever it came from.
-
-    Attributes:
-        inputs: What it takes.
-        outputs: Name of each thing it gives, in order.
-        call: What it gives for inputs by name, in the order of ``outputs``; works on numpy
-            arrays and, while a function is being traced, on TensorFlow's tensors.
-        layers: Names of its layers, where it has such.
-    """
-
-    inputs: tuple[Taken, ...]
-    outputs: tuple[str, ...]
-    call: Callable[[Mapping[str, Any]], list[Any]]
-    versions: Mapping[str, str]
-    layers: tuple[str, ...] = ()
-    notes: tuple[str, ...] = field(default=())
 
 
 def export(job: Job) -> Exported:
@@ -68,7 +50,7 @@ def export(job: Job) -> Exported:
         return _export(job, source)
 
 
-def _export(job: Job, source: _Source) -> Exported:
+def _export(job: Job, source: Source) -> Exported:
     taken = fix_shapes(job, source.inputs)
     source = replace(source, inputs=taken)
     job.on_step("tracing")
@@ -91,7 +73,7 @@ def _export(job: Job, source: _Source) -> Exported:
     return Exported(
         model=path,
         opset=opset,
-        versions=source.versions | _versions("tf2onnx", "onnx", "numpy"),
+        versions={**source.versions, **versions_of("tf2onnx", "onnx", "numpy")},
         examples=examples,
         layers=layers,
         notes=source.notes,
@@ -121,155 +103,18 @@ def _load_frameworks(job: Job) -> None:
 
 
 @contextmanager
-def _opened(job: Job) -> Iterator[_Source]:
+def _opened(job: Job) -> Iterator[Source]:
     """The model of a job, for as long as its files are needed."""
     if job.kind == "saved-model":
         yield _from_saved_model(job)
     elif job.kind == "keras-live":
-        yield _from_keras(job, job.source)
+        yield describe_keras(job, job.source)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            yield _from_keras(job, _load_keras(job, Path(folder)))
+            yield describe_keras(job, load_keras(job, Path(folder)))
 
 
-def _load_keras(job: Job, folder: Path) -> Any:
-    """Load a Keras file that was read before and found to hold a model and nothing else."""
-    import keras
-
-    path = Path(job.source)
-    job.on_step("reading the description")
-    archive = job.kind == "keras"
-    file = keras_files.read_keras(path) if archive else keras_files.read_h5(path)
-    foreign = keras_files.check_classes(path.name, file, trust=job.trust)
-    if foreign:
-        raise _foreign(path.name, foreign, file.version)
-    job.on_step("loading the model")
-    # Keras goes by the name's ending, and ours was told by content.
-    link = folder / ("model.keras" if archive else "model.h5")
-    link.symlink_to(path.resolve())
-    try:
-        return keras.models.load_model(link, compile=False, safe_mode=not job.trust)
-    except Exception as error:
-        raise _not_loaded(path.name, file.version, error) from error
-
-
-def _foreign(name: str, classes: Sequence[str], version: str) -> CannotExport:
-    """What to say of classes that are not Keras' own, or not this Keras'."""
-    import keras
-
-    ours = keras.__version__
-    if all(one.startswith("keras.") for one in classes):
-        return CannotExport(
-            f"cannot import {name}: it names {', '.join(classes[:5])}, which no model is made "
-            f"of in Keras {ours} (the file is of {version or 'no version that it tells'})",
-            hint="if it was saved by another Keras, export a SavedModel from that one "
-            "(model.export('folder')) and import that; else do not load it",
-            classes=list(classes),
-            written_by=version,
-            read_by=ours,
-        )
-    return CannotExport(
-        f"cannot import {name}: it needs {', '.join(classes[:5])}, which is not Keras' own",
-        hint="the file holds the name of it and not its code. From the program that has it, "
-        "export a SavedModel (model.export('folder')) and import that, or call "
-        "edgesdk.from_keras(model)",
-        classes=list(classes),
-    )
-
-
-def _not_loaded(name: str, version: str, error: Exception) -> CannotExport:
-    import keras
-
-    said = " ".join(str(error).split())
-    for mark in ("Could not locate function '", "Could not locate class '", "Unknown layer: '"):
-        if mark in said:
-            return _foreign(name, [said.split(mark, 1)[1].split("'", 1)[0]], version)
-    ours = keras.__version__
-    other = bool(version) and version.split(".")[:2] != ours.split(".")[:2]
-    told = f", written by Keras {version} and read by Keras {ours}" if version else ""
-    return CannotExport(
-        f"cannot load {name}{told}: {said[-400:]}",
-        hint="export a SavedModel (model.export('folder')) from the Keras that wrote it, and "
-        "import that: it needs no Keras"
-        if other
-        else "is the file whole? copy it again, or save the model again",
-        written_by=version,
-        read_by=ours,
-    )
-
-
-def _from_keras(job: Job, model: Any) -> _Source:
-    """What a Keras model takes and gives, and how it is called."""
-    import keras
-    import tensorflow as tf
-
-    if not callable(model) or not hasattr(model, "layers"):
-        raise CannotExport(
-            f"cannot export {job.name}: a {type(model).__name__} is no Keras model",
-            hint="give the keras.Model itself",
-        )
-    specs = [
-        (one.name, tuple(one.shape), one.dtype) for one in getattr(model, "inputs", ()) or ()
-    ]
-    if not specs:
-        specs = _specs_of_unbuilt(job)
-    inputs = tuple(
-        Taken(name=name.split(":")[0], shape=shape, dtype=tf.as_dtype(dtype).name)
-        for name, shape, dtype in specs
-    )
-    struct = getattr(model, "_inputs_struct", None)
-
-    def call(values: Mapping[str, Any]) -> list[Any]:
-        flat = [values[one.name] for one in inputs]
-        if struct is not None:
-            packed = keras.tree.pack_sequence_as(struct, flat)
-        else:
-            packed = flat if len(flat) > 1 else flat[0]
-        return list(keras.tree.flatten(model(packed, training=False)))
-
-    return _Source(
-        inputs=inputs,
-        outputs=_output_names_of(model),
-        call=call,
-        versions=_versions("keras", "tensorflow"),
-        layers=tuple(str(one.name) for one in getattr(model, "layers", ())),
-    )
-
-
-def _specs_of_unbuilt(job: Job) -> list[tuple[str, tuple[int | None, ...], Any]]:
-    """Inputs of a model that was never told its shapes: from the job's own."""
-    if job.examples:
-        names = ["input"] if len(job.examples) == 1 else []
-        names = names or [f"input_{index}" for index in range(len(job.examples))]
-        return [
-            (name, (None, *one.shape[1:]), one.dtype)
-            for name, one in zip(names, job.examples, strict=True)
-        ]
-    if not job.shapes:
-        raise CannotExport(
-            f"cannot export {job.name}: the model does not say what it takes",
-            hint="give its shape (--shape 1,224,224,3), or begin it with keras.Input",
-        )
-    return [(name or "input", shape, "float32") for name, shape in job.shapes.items()]
-
-
-def _output_names_of(model: Any) -> tuple[str, ...]:
-    """Names of what a model gives: its own, else that of its last layer."""
-    names = [str(one) for one in getattr(model, "output_names", ()) or ()]
-    if not names:
-        count = len(getattr(model, "outputs", ()) or ()) or 1
-        layers = getattr(model, "layers", ())
-        last = str(layers[-1].name) if layers and count == 1 else "output"
-        names = [last] if count == 1 else [f"{last}_{index}" for index in range(count)]
-    seen: dict[str, int] = {}
-    given = []
-    for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        given.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
-    return tuple(given)
-
-
-def _from_saved_model(job: Job) -> _Source:
+def _from_saved_model(job: Job) -> Source:
     """What a SavedModel's signature takes and gives, and how it is called."""
     import tensorflow as tf
 
@@ -315,7 +160,7 @@ def _from_saved_model(job: Job) -> _Source:
 
     others = [one for one in file.signatures if one not in (key, "serve")]
     notes = (f"signature {key}; left out: {', '.join(others)}",) if others else ()
-    return _Source(
+    return Source(
         inputs=inputs,
         outputs=outputs,
         call=call,
@@ -324,7 +169,7 @@ def _from_saved_model(job: Job) -> _Source:
     )
 
 
-def _trace(name: str, source: _Source) -> Any:
+def _trace(name: str, source: Source) -> Any:
     """The concrete function of a source, its shapes as they were fixed."""
     import tensorflow as tf
 
@@ -348,7 +193,7 @@ def _trace(name: str, source: _Source) -> Any:
         ) from error
 
 
-def _answers(job: Job, source: _Source, inputs: Values) -> Values:
+def _answers(job: Job, source: Source, inputs: Values) -> Values:
     """What the framework itself answers."""
     import numpy as np
 
@@ -364,7 +209,7 @@ def _answers(job: Job, source: _Source, inputs: Values) -> Values:
 
 
 def _layers(
-    source: _Source,
+    source: Source,
     frozen: tf_to_onnx.Frozen,
     named: Sequence[tuple[str, str]],
     inputs: Values,
@@ -386,17 +231,3 @@ def _layer_name(scope: str, layers: Sequence[str]) -> str:
         told.append(stem if number.isdecimal() and stem in layers else part)
     known = [index for index, part in enumerate(told) if part in layers]
     return "/".join(told[known[0] :] if known else told)
-
-
-def _versions(*packages: str) -> dict[str, str]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {}
-    for package in packages:
-        for name in (package, f"{package}-cpu"):
-            try:
-                found[package] = version(name)
-                break
-            except PackageNotFoundError:
-                continue
-    return found

@@ -296,7 +296,7 @@ def _optimizers() -> dict[str, Any]:
             words = graph.get_rank(node.input[0]) == 3
             return not words and bool(super()._optimize_reduce(node, graph))
 
-    return {**optimizer._get_optimizers(), "global_pool_optimizer": Pictures}  # noqa: SLF001
+    return {**optimizer._get_optimizers(), "global_pool_optimizer": Pictures}
 
 
 def _add_handlers() -> None:
