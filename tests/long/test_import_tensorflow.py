@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgesdk.importers.exchange import read_exported
 from edgesdk.importers.importing import ImportChoices, import_model
+from edgesdk.importers.prove import first_difference, prove_export
 from edgesdk.importers.toolchain_spec import find_toolchain
 from edgesdk.importers.toolchains import Toolchain, Toolchains
 
@@ -147,6 +149,35 @@ def test_the_command_imports_and_keeps_a_batch_free(models: Path, tmp_path: Path
     np.testing.assert_allclose(together, np.stack(apart), rtol=1e-4, atol=1e-5)
 
 
+def test_each_kind_of_layer_gives_keras_own_numbers(
+    toolchain: Toolchain, tmp_path: Path
+) -> None:
+    """Exported with a batch of one and with a free one, recurrent layers as such."""
+    import onnx
+
+    run_script(toolchain, "keras_layers.py", tmp_path)
+    wrong: dict[str, str] = {}
+    loops = set()
+    folders = sorted(tmp_path.iterdir())
+    for folder in folders:
+        answer = json.loads((folder / "answer.json").read_text())
+        if "model" not in answer:
+            wrong[folder.name] = str(answer.get("error") or answer)[:500]
+            continue
+        exported = read_exported(answer, folder)
+        seen = prove_export(exported, name=folder.name)
+        if not seen.holds:
+            wrong[folder.name] = str(seen)
+        elif (found := first_difference(exported)) is not None:
+            wrong[folder.name] = f"trace: {found}"
+        if any(node.op_type == "Loop" for node in onnx.load(exported.model).graph.node):
+            loops.add(folder.name.removesuffix("_free"))
+    assert not wrong, json.dumps(wrong, indent=1)
+    assert len(folders) > 100
+    # a mask decides step by step, and a convolution in a loop has no operator
+    assert loops == {"masked_lstm", "masked_gru", "conv_lstm", "rnn_cells"}
+
+
 REFUSALS = {
     "lambda.keras": ("Lambda 'plus' is refused unread", "--trust"),
     "lambda.h5": ("Lambda 'plus' is refused unread", "--trust"),
@@ -173,6 +204,7 @@ REFUSALS = {
     "cut_data": ("bytes are promised and", "copy it again"),
     "no_index": ("cannot read the variables of no_index", "copy it again"),
     "no_graph": ("no saved_model.pb", "model.export"),
+    "live branch": ("keras_refusals.py:", "keras.ops.cond"),
     "live none": ("an object is no Keras model", "keras.Model"),
     "opset": ("cannot write opset 9", "--opset 13 to 18"),
     "open": ("without more of its shapes: ids (?, ?)", "--shape ids=1,128"),
@@ -197,6 +229,7 @@ def test_nothing_ran_that_was_refused(said: dict[str, Any]) -> None:
     [
         "double",
         "varied",
+        "old_fashioned",
         "trusted lambda.keras",
         "trusted lambda.h5",
         "live own",

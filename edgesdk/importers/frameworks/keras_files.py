@@ -19,7 +19,7 @@ from typing import Any
 
 from edgesdk.importers.job import CannotExport
 
-__all__ = ["KerasFile", "check_classes", "read_h5", "read_keras"]
+__all__ = ["KerasFile", "check_classes", "check_weights", "read_h5", "read_keras"]
 
 _MOST_JSON = 256 * 2**20  # a large transformer's is under 1 MiB
 _MOST_BYTES = 64 * 2**30
@@ -183,6 +183,26 @@ def read_h5(path: Path) -> KerasFile:
             hint="save the model again with model.save('model.keras')",
         )
     return KerasFile(_json(path.name, text), str(version))
+
+
+def check_weights(path: Path) -> None:
+    """Check the weights in a ``.keras`` archive as those of an ``.h5`` file are.
+
+    Raises:
+        CannotExport: They are damaged, or reach outside the file.
+    """
+    import h5py
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if "model.weights.h5" in archive.namelist():
+                with archive.open("model.weights.h5") as member, h5py.File(member, "r") as file:
+                    _check_datasets(path.name, file)
+    except (zipfile.BadZipFile, OSError, RuntimeError, KeyError, ValueError) as error:
+        raise CannotExport(
+            f"cannot read the weights in {path.name}: {str(error)[:200]}",
+            hint="is the file whole? copy it again, or save the model again",
+        ) from error
 
 
 def _weights_only(name: str, groups: list[str]) -> CannotExport:

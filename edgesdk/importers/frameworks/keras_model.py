@@ -25,6 +25,8 @@ def load_keras(job: Job, folder: Path) -> Any:
     foreign = keras_files.check_classes(path.name, file, trust=job.trust)
     if foreign:
         raise _foreign(path.name, foreign, file.version)
+    if archive:
+        keras_files.check_weights(path)
     job.on_step("loading the model")
     # Keras goes by the name's ending, and ours was told by content.
     link = folder / ("model.keras" if archive else "model.h5")

@@ -12,6 +12,7 @@ import importlib
 import os
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     Values = Mapping[str, NDArray[np.generic]]
 
 __all__ = ["export"]
+
+_OURS = str(Path(__file__).parents[2])
 
 
 def export(job: Job) -> Exported:
@@ -186,11 +189,24 @@ def _trace(name: str, source: Source) -> Any:
     except Exception as error:
         said = " ".join(str(error).split())
         shapes = ", ".join(f"{one.name} {list(one.shape or ())}" for one in source.inputs)
+        place = _place(error)
         raise CannotExport(
-            f"cannot trace {name} with {shapes}: {said[:400]}",
-            hint="does it branch on values in Python (write tf.cond or keras.ops.where), or do "
-            "the shapes not fit it (--shape NAME=1,...)?",
+            f"cannot trace {name} with {shapes}{f', at {place}' if place else ''}: {said[:400]}",
+            hint="does it branch on values in Python (write keras.ops.cond, tf.cond or "
+            "keras.ops.where), or do the shapes not fit it (--shape NAME=1,...)?",
+            place=place,
         ) from error
+
+
+def _place(error: BaseException) -> str:
+    """Where in the user's own code an error came up, "" where it has no part in it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [
+        one
+        for one in frames
+        if "site-packages" not in one.filename and not one.filename.startswith(_OURS)
+    ]
+    return f"{own[-1].filename}:{own[-1].lineno} in {own[-1].name}" if own else ""
 
 
 def _answers(job: Job, source: Source, inputs: Values) -> Values:

@@ -1,7 +1,8 @@
 """One small network for each kind of layer that people use, exported in this process.
 
-Runs in the toolchain's interpreter: ``keras_layers.py FOLDER``. Each network has a folder of its
-own with the exporter's answer, as the core reads it, or ``error.txt``.
+Runs in the toolchain's interpreter: ``keras_layers.py FOLDER``. Each network has a folder of
+its own with the exporter's answer, as the core reads it: once with a batch of one, whose layers
+are traced too, and once with a free batch.
 """
 
 from __future__ import annotations
@@ -95,10 +96,24 @@ class Subclassed(keras.Model):
         return self.outer(y + 1 if training else y)
 
 
-ACTIVATIONS = (
-    "relu6 leaky_relu elu selu gelu silu softplus softsign tanh sigmoid hard_sigmoid hard_silu "
-    "mish exponential softmax log_softmax"
-).split()
+ACTIVATIONS = [
+    "relu6",
+    "leaky_relu",
+    "elu",
+    "selu",
+    "gelu",
+    "silu",
+    "softplus",
+    "softsign",
+    "tanh",
+    "sigmoid",
+    "hard_sigmoid",
+    "hard_silu",
+    "mish",
+    "exponential",
+    "softmax",
+    "log_softmax",
+]
 
 NETS = {
     "dense": lambda: net((4,), layers.Dense(3)),
@@ -160,8 +175,8 @@ NETS = {
     "two_outputs": two_outputs,
     **{name: (lambda name=name: net(ROWS, layers.Activation(name))) for name in ACTIVATIONS},
 }
-#: Networks whose layers must have become the operator of that name.
-CHOICES: dict[str, dict[str, Any]] = {"subclassed": {"shapes": {"": [1, 4]}}}
+#: A model of a class says nothing of what it takes.
+SHAPES = {"subclassed": {"": [1, 4]}}
 
 
 def _attended(layer: layers.Layer) -> keras.Model:
@@ -187,7 +202,7 @@ def main(folder: Path) -> None:
                 "kind": "keras-live",
                 "name": name,
                 "out": str(out),
-                "shapes": CHOICES.get(name, {}).get("shapes", {}),
+                "shapes": SHAPES.get(name, {}),
                 "opset": None,
                 "dynamic": [one.name for one in getattr(model, "inputs", ()) or ()]
                 if free

@@ -128,6 +128,31 @@ def asseted(name: str) -> Path:
     return FOLDER / name
 
 
+def old_fashioned(name: str) -> Path:
+    """A graph with a session, as TensorFlow 1 saved it."""
+    old = tf.compat.v1
+    with tf.Graph().as_default(), old.Session() as session:
+        x = old.placeholder(tf.float32, [None, 4], "x")
+        kernel = old.get_variable("kernel", [4, 2])
+        y = tf.nn.relu(x @ kernel, name="y")
+        session.run(old.global_variables_initializer())
+        old.saved_model.simple_save(session, str(FOLDER / name), {"x": x}, {"y": y})
+    return FOLDER / name
+
+
+class Branching(keras.Model):
+    """Branches in Python on a value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = layers.Dense(2)
+
+    def call(self, x: Any) -> Any:
+        if x[0, 0] > 0:
+            return self.inner(x)
+        return self.inner(-x)
+
+
 def kept(model: keras.Model, name: str) -> Path:
     model.save(FOLDER / name)
     return FOLDER / name
@@ -253,6 +278,7 @@ def main() -> None:
         "asseted": asseted("asseted"),
         "two": saved("two", lambda x: {"y": x * 2}, "first", "second"),
         "double": double,
+        "old_fashioned": old_fashioned("old_fashioned"),
         "varied": varied,
         "cut_graph": cut_inside(varied, "cut_graph", "saved_model.pb"),
         "cut_data": cut_inside(varied, "cut_data", data),
@@ -269,6 +295,7 @@ def main() -> None:
     said["trusted lambda.h5"] = ask(paths["lambda.h5"][0], "keras-h5", trust=True)
     said["live own"] = ask(own, "keras-live", trust=True)
     said["live lambda"] = ask(lambda_net, "keras-live", trust=True)
+    said["live branch"] = ask(Branching(), "keras-live", trust=True, shapes={"": (1, 4)})
     said["live none"] = ask(object(), "keras-live", trust=True)
     said["opset"] = ask(plain, "keras", opset=9)
     ids = keras.Sequential(
