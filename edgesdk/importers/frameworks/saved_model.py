@@ -16,7 +16,14 @@ from typing import Any
 
 from edgesdk.importers.job import CannotExport
 
-__all__ = ["SavedModelFile", "pick_signature", "read_saved_model", "refuse_strings"]
+__all__ = [
+    "SavedModelFile",
+    "pick_signature",
+    "read_saved_model",
+    "refuse_strings",
+    "why_not_computed",
+    "why_outward",
+]
 
 _MOST_BYTES = 2**31 - 1  # protobuf's own limit
 
@@ -33,7 +40,7 @@ _REACHES = (
         r".*File(Name|Pattern|System)?(V\d)?|.*Filename|.*Files|.*Reader(V\d)?|LMDB.*"
         r"|(Save|Restore|Checkpoint|MergeV2Checkpoints)(V\d|Slices?)?|.*FromTextFile(V\d)?"
         r"|ImmutableConst|LoadAndRemapMatrix|GenerateVocabRemapping|(De|En)code(Proto)(V\d)?"
-        r"|.*Summary(V\d)?|.*SummaryWriter|Debug\w+|PrintV2|Dump\w+",
+        r"|.*Summary.*|ImportEvent|Debug\w+|PrintV2|Dump\w+",
     ),
     (
         "reads data sets, from files or from another machine",
@@ -161,6 +168,11 @@ def _all_nodes(graph: Any, functions: dict[str, Any]) -> Iterator[tuple[str, Any
             yield name, node
 
 
+def why_outward(operator: str) -> str | None:
+    """What an operator of TensorFlow does outside the graph, None where it only computes."""
+    return next((why for why, pattern in _OUTWARD if pattern.fullmatch(operator)), None)
+
+
 def _refuse_outward(name: str, meta: Any) -> None:
     """Refuse operators that reach out of the graph, wherever they stand.
 
@@ -188,7 +200,7 @@ def _refuse_outward(name: str, meta: Any) -> None:
         _object_functions(meta),
     )
     for where, node in _all_nodes(graph, functions):
-        why = next((why for why, pattern in _OUTWARD if pattern.fullmatch(node.op)), None)
+        why = why_outward(node.op)
         place = where or f"^{node.name}"
         apart = place in saving and place not in running
         harmless = node.op in _SAVER and not (node.op in _WRITES and place in restoring)
@@ -262,6 +274,13 @@ def _called(node: Any) -> list[str]:
     return found
 
 
+def why_not_computed(operator: str) -> str | None:
+    """Whether an operator works on tables or strings, which no board's runtime has."""
+    if _TABLES.fullmatch(operator):
+        return "tables"
+    return "strings" if _STRINGS.fullmatch(operator) else None
+
+
 def refuse_strings(name: str, graph: Any) -> None:
     """Refuse a `GraphDef` that works on strings or tables.
 
@@ -272,8 +291,8 @@ def refuse_strings(name: str, graph: Any) -> None:
     for function in graph.library.function:
         everything += function.node_def
     for node in everything:
-        kind = "tables" if _TABLES.fullmatch(node.op) else "strings"
-        if kind == "tables" or _STRINGS.fullmatch(node.op):
+        kind = why_not_computed(node.op)
+        if kind is not None:
             raise CannotExport(
                 f"cannot import {name}: its operator {node.op} ({node.name}) works on {kind}",
                 hint="no board's runtime has it; export a model that begins and ends with "

@@ -190,8 +190,9 @@ def _trace(name: str, source: Source) -> Any:
         said = " ".join(str(error).split())
         shapes = ", ".join(f"{one.name} {list(one.shape or ())}" for one in source.inputs)
         place = _place(error)
+        where = f" (at {place})" if place else ""
         raise CannotExport(
-            f"cannot trace {name} with {shapes}{f', at {place}' if place else ''}: {said[:400]}",
+            f"cannot trace {name} with {shapes}{where}: {said[:400]}",
             hint="does it branch on values in Python (write keras.ops.cond, tf.cond or "
             "keras.ops.where), or do the shapes not fit it (--shape NAME=1,...)?",
             place=place,
