@@ -164,6 +164,8 @@ NETS = {
     "masked_lstm": lambda: masked(layers.LSTM(5)),
     "masked_gru": lambda: masked(layers.GRU(5, return_sequences=True)),
     "states": states,
+    "open_gru": lambda: net((None, 6), layers.GRU(5, return_sequences=True)),
+    "open_lstm": lambda: net((None, 6), layers.LSTM(5)),
     "words": words,
     "attention": causal,
     "grouped_attention": grouped,
@@ -175,8 +177,12 @@ NETS = {
     "two_outputs": two_outputs,
     **{name: (lambda name=name: net(ROWS, layers.Activation(name))) for name in ACTIVATIONS},
 }
-#: A model of a class says nothing of what it takes.
-SHAPES = {"subclassed": {"": [1, 4]}}
+#: A model of a class says nothing of what it takes, and a sequence may have any length.
+SHAPES: dict[str, Any] = {
+    "subclassed": {"": [1, 4]},
+    "open_gru": {"x": [1, None, 6]},
+    "open_lstm": {"": [1, None, 6]},
+}
 
 
 def _attended(layer: layers.Layer) -> keras.Model:
