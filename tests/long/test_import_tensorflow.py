@@ -205,7 +205,7 @@ REFUSALS = {
     "no_index": ("cannot read the variables of no_index", "copy it again"),
     "no_graph": ("no saved_model.pb", "model.export"),
     "live branch": ("keras_refusals.py:", "keras.ops.cond"),
-    "live none": ("an object is no Keras model", "keras.Model"),
+    "live none": ("it is no Keras model, but of class object", "keras.Model"),
     "opset": ("cannot write opset 9", "--opset 13 to 18"),
     "open": ("without more of its shapes: ids (?, ?)", "--shape ids=1,128"),
 }

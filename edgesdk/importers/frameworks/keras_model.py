@@ -8,7 +8,7 @@ from typing import Any
 
 from edgesdk.importers.frameworks import keras_files
 from edgesdk.importers.frameworks.tensorflow_inputs import Taken
-from edgesdk.importers.frameworks.tensorflow_source import Source, versions_of
+from edgesdk.importers.frameworks.tensorflow_source import Source, one_line, versions_of
 from edgesdk.importers.job import CannotExport, Job
 
 __all__ = ["describe_keras", "load_keras"]
@@ -64,7 +64,7 @@ def _foreign(name: str, classes: Sequence[str], version: str) -> CannotExport:
 def _not_loaded(name: str, version: str, error: Exception) -> CannotExport:
     import keras
 
-    said = " ".join(str(error).split())
+    said = one_line(error, 4000)
     for mark in ("Could not locate function '", "Could not locate class '", "Unknown layer: '"):
         if mark in said:
             return _foreign(name, [said.split(mark, 1)[1].split("'", 1)[0]], version)
@@ -89,7 +89,8 @@ def describe_keras(job: Job, model: Any) -> Source:
 
     if not callable(model) or not hasattr(model, "layers"):
         raise CannotExport(
-            f"cannot export {job.name}: a {type(model).__name__} is no Keras model",
+            f"cannot export {job.name}: it is no Keras model, but of class "
+            f"{type(model).__name__}",
             hint="give the keras.Model itself",
         )
     specs = [

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgesdk.importers.frameworks.tensorflow_source import one_line
 from edgesdk.importers.job import CannotExport
 
 __all__ = [
@@ -316,7 +317,7 @@ def _check_checkpoint(folder: Path) -> None:
         shapes = reader.get_variable_to_shape_map()
     except Exception as error:  # TensorFlow's own tree of errors, and more
         raise CannotExport(
-            f"cannot read the variables of {folder.name}: {' '.join(str(error).split())[:200]}",
+            f"cannot read the variables of {folder.name}: {one_line(error)}",
             hint="is the folder whole? copy it again, or export the model again",
         ) from error
     said = 0

@@ -27,7 +27,7 @@ from edgesdk.importers.frameworks.tensorflow_inputs import (
     fix_shapes,
     given_examples,
 )
-from edgesdk.importers.frameworks.tensorflow_source import Source, versions_of
+from edgesdk.importers.frameworks.tensorflow_source import Source, one_line, versions_of
 from edgesdk.importers.job import CannotExport, Example, Exported, Job, Layer
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _from_saved_model(job: Job) -> Source:
         loaded = tf.saved_model.load(str(folder))
         function = loaded.signatures[key]
     except Exception as error:
-        said = " ".join(str(error).split())[:300]
+        said = one_line(error)
         raise CannotExport(
             f"cannot load {folder.name}, written by TensorFlow {file.version} and read by "
             f"{tf.__version__}: {said}",
@@ -187,12 +187,12 @@ def _trace(name: str, source: Source) -> Any:
             model, input_signature=specs, autograph=False
         ).get_concrete_function()
     except Exception as error:
-        said = " ".join(str(error).split())
+        said = one_line(error, 400)
         shapes = ", ".join(f"{one.name} {list(one.shape or ())}" for one in source.inputs)
         place = _place(error)
         where = f" (at {place})" if place else ""
         raise CannotExport(
-            f"cannot trace {name} with {shapes}{where}: {said[:400]}",
+            f"cannot trace {name} with {shapes}{where}: {said}",
             hint="does it branch on values in Python (write keras.ops.cond, tf.cond or "
             "keras.ops.where), or do the shapes not fit it (--shape NAME=1,...)?",
             place=place,
@@ -219,7 +219,7 @@ def _answers(job: Job, source: Source, inputs: Values) -> Values:
     except Exception as error:
         shapes = ", ".join(f"{key} {list(value.shape)}" for key, value in inputs.items())
         raise CannotExport(
-            f"cannot run {job.name} on {shapes}: {' '.join(str(error).split())[:300]}",
+            f"cannot run {job.name} on {shapes}: {one_line(error)}",
             hint="give shapes that fit together (--shape NAME=1,...)",
         ) from error
     return {name: np.asarray(value) for name, value in zip(source.outputs, given, strict=True)}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from edgesdk.importers.frameworks.tensorflow_inputs import Taken
 
-__all__ = ["Source", "versions_of"]
+__all__ = ["Source", "one_line", "versions_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,3 +45,8 @@ def versions_of(*packages: str) -> dict[str, str]:
             except PackageNotFoundError:
                 continue
     return found
+
+
+def one_line(error: object, most: int = 300) -> str:
+    """What an error of a framework says, without its line breaks and colours."""
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())[:most]

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgesdk.importers.frameworks.tensorflow_loops import write_layers
+from edgesdk.importers.frameworks.tensorflow_source import one_line
 from edgesdk.importers.job import CannotExport
 
 if TYPE_CHECKING:
@@ -94,14 +95,14 @@ def _distinct(given: Sequence[str], names: Sequence[str]) -> dict[str, str]:
 
 
 def _not_frozen(error: Exception) -> CannotExport:
-    said = " ".join(str(error).split())
+    said = one_line(error)
     if "2GB" in said or "string too long" in said:
         return CannotExport(
             "cannot fold the weights into one graph: they take more than 2 GB",
             hint="TensorFlow's own graphs end there; export the model in parts",
         )
     return CannotExport(
-        f"cannot fold the model's variables into its graph: {said[:300]}",
+        f"cannot fold the model's variables into its graph: {said}",
         hint="does the model hold tables, or variables that it assigns while it runs?",
     )
 
@@ -144,7 +145,7 @@ def convert(
             )
             model = optimizer.optimize_graph(made, optimizers=_optimizers()).make_model(name)
         except Exception as error:
-            said = "; ".join([*complaints[:3], " ".join(str(error).split())[:300]])
+            said = "; ".join([*complaints[:3], one_line(error)])
             raise CannotExport(
                 f"cannot turn {name} into ONNX: {said}",
                 hint="which layer is it? leave it out, or write it with operators that are "
@@ -331,7 +332,7 @@ def _quiet() -> Iterator[list[str]]:
 
     class Keep(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            complaints.append(" ".join(record.getMessage().split())[:300])
+            complaints.append(one_line(record.getMessage()))
 
     logger = logging.getLogger("tf2onnx")
     keep, propagate, level = Keep(level=logging.ERROR), logger.propagate, logger.level

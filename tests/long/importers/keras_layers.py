@@ -72,7 +72,7 @@ def causal() -> keras.Model:
 
 def grouped() -> keras.Model:
     x = keras.Input(ROWS, name="x")
-    return keras.Model(x, layers.GroupedQueryAttention(3, 4, 2)(x, x))
+    return keras.Model(x, layers.GroupQueryAttention(3, 4, 2)(x, x))
 
 
 def shortcut() -> keras.Model:
@@ -127,9 +127,9 @@ NETS = {
     "separable": lambda: net(PICTURE, layers.SeparableConv2D(4, 3, padding="same")),
     "separable1d": lambda: net(ROWS, layers.SeparableConv1D(4, 3)),
     "pools": lambda: net(
-        PICTURE, layers.MaxPooling2D(), layers.AveragePooling2D(padding="same")
+        PICTURE, layers.MaxPooling2D(), layers.AveragePooling2D(2, padding="same")
     ),
-    "pools1d": lambda: net(ROWS, layers.MaxPooling1D(), layers.AveragePooling1D()),
+    "pools1d": lambda: net(ROWS, layers.MaxPooling1D(), layers.AveragePooling1D(2)),
     "global_max": lambda: net(PICTURE, layers.GlobalMaxPooling2D()),
     "norms": lambda: net(PICTURE, layers.BatchNormalization(), layers.GroupNormalization(3)),
     "layer_norm": lambda: net(ROWS, layers.LayerNormalization()),

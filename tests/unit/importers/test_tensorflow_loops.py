@@ -157,7 +157,8 @@ def loop_model(
         ],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
-    outputs = ["", *(f"{one}_last" for one in states), *("" for _ in used), "all"]
+    # each is named: onnxruntime 1.32 dies of a Loop whose output has no name
+    outputs = [f"{one}_last" for one in ("count", *states, *used)] + ["all"]
     loop = helper.make_node(
         "Loop", ["trips", "yes", "zero", *(f"{one}0" for one in states), *used], outputs, "loop"
     )
@@ -182,7 +183,10 @@ def loop_model(
         [*parsed("sequence = Transpose <perm = [1, 0, 2]> (rows)"), loop, *after],
         "g",
         [helper.make_tensor_value_info("rows", FLOAT, [BATCH, TIME, WIDTH])],
-        [helper.make_tensor_value_info(one, FLOAT, None) for one in ("out", *finals)],
+        [
+            helper.make_tensor_value_info(one, FLOAT, ["a", "b", "c"][-rank:])
+            for one, rank in (("out", 2 if last_only else 3), *((one, 2) for one in finals))
+        ],
         [numpy_helper.from_array(value, name) for name, value in outer.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
