@@ -71,7 +71,7 @@ def freeze(function: Any, inputs: Sequence[str], outputs: Sequence[str]) -> Froz
             hint="give the model's outputs names of their own, each once",
         )
     try:
-        with _quiet(), tf.device("/cpu:0"):
+        with _quiet(), _compiled_inlined(), tf.device("/cpu:0"):
             graph = tf_loader.from_function(function, taken, given)
     except Exception as error:
         raise _not_frozen(error) from error
@@ -323,6 +323,31 @@ def _add_handlers() -> None:
         )
 
     tf_op("Erfc").register_compat_handler(erfc, 9)
+
+
+@contextmanager
+def _compiled_inlined() -> Iterator[None]:
+    """Let functions that ask for XLA be inlined like any other.
+
+    TensorFlow leaves them as calls, and Keras asks for XLA in every convolution with groups on
+    a CPU. The mark is taken off where TensorFlow 2.21 prepares a graph for inlining.
+    """
+    from tensorflow.python.framework import convert_to_constants as inner
+
+    prepare = inner.disable_lower_using_switch_merge
+
+    def prepare_all(graph: Any) -> Any:
+        prepared = prepare(graph)
+        library = prepared.library.function
+        for one in (*prepared.node, *library, *(node for f in library for node in f.node_def)):
+            one.attr.pop("_XlaMustCompile", None)
+        return prepared
+
+    inner.disable_lower_using_switch_merge = prepare_all
+    try:
+        yield
+    finally:
+        inner.disable_lower_using_switch_merge = prepare
 
 
 @contextmanager
