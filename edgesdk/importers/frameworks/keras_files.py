@@ -19,13 +19,22 @@ from typing import Any
 
 from edgesdk.importers.job import CannotExport
 
-__all__ = ["KerasFile", "check_classes", "check_weights", "read_h5", "read_keras"]
+__all__ = [
+    "KerasFile",
+    "check_classes",
+    "check_weights",
+    "read_h5",
+    "read_keras",
+    "without_old_words",
+]
 
 _MOST_JSON = 256 * 2**20  # a large transformer's is under 1 MiB
 _MOST_BYTES = 64 * 2**30
 _MOST_MEMBERS = 10_000
 _MOST_EXPANSION = 64  # Keras stores members as they are; someone may have packed them again
 _DEEPEST = 200
+_OLD_FALSE = ("time_major", "softmax_robust_masking")
+_OLD_SEEN = ("query_shape", "key_shape", "value_shape")
 
 # Of `keras.X` and `keras.src.X`: the modules that hold what a model is made of.
 _MODELLING = frozenset(
@@ -203,6 +212,27 @@ def check_weights(path: Path) -> None:
             f"cannot read the weights in {path.name}: {str(error)[:200]}",
             hint="is the file whole? copy it again, or save the model again",
         ) from error
+
+
+def without_old_words(config: Mapping[str, Any]) -> str:
+    """The description as Keras 3 reads it: without words of Keras 2 that change nothing.
+
+    Recurrent layers said that time is not the first extent, and attention what shapes it had
+    seen. Other values of these words are left to be refused.
+    """
+
+    def cleaned(value: Any) -> Any:
+        if isinstance(value, list):
+            return [cleaned(one) for one in value]
+        if not isinstance(value, dict):
+            return value
+        return {
+            key: cleaned(one)
+            for key, one in value.items()
+            if not (key in _OLD_FALSE and one is False) and key not in _OLD_SEEN
+        }
+
+    return json.dumps(cleaned(config))
 
 
 def _weights_only(name: str, groups: list[str]) -> CannotExport:

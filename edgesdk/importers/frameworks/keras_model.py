@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,29 @@ def load_keras(job: Job, folder: Path) -> Any:
     job.on_step("loading the model")
     # Keras goes by the name's ending, and ours was told by content.
     link = folder / ("model.keras" if archive else "model.h5")
-    link.symlink_to(path.resolve())
+    if not archive and file.version.startswith("2."):
+        _copy_as_new(path, link, file)
+    else:
+        link.symlink_to(path.resolve())
     try:
         return keras.models.load_model(link, compile=False, safe_mode=not job.trust)
     except Exception as error:
         raise _not_loaded(path.name, file.version, error) from error
+
+
+def _copy_as_new(path: Path, copy: Path, file: keras_files.KerasFile) -> None:
+    """Copy an ``.h5`` file of Keras 2 with its description in words of Keras 3."""
+    import h5py
+
+    try:
+        shutil.copyfile(path, copy)
+        with h5py.File(copy, "r+") as changed:
+            changed.attrs["model_config"] = keras_files.without_old_words(file.config)
+    except (OSError, RuntimeError, ValueError, RecursionError) as error:
+        raise CannotExport(
+            f"cannot read {path.name}, written by Keras {file.version}: {one_line(error)}",
+            hint="is there room for a copy of it in the folder for temporary files?",
+        ) from error
 
 
 def _foreign(name: str, classes: Sequence[str], version: str) -> CannotExport:
@@ -42,10 +61,10 @@ def _foreign(name: str, classes: Sequence[str], version: str) -> CannotExport:
     import keras
 
     ours = keras.__version__
-    if all(one.startswith("keras.") for one in classes):
+    if all(one.startswith(("keras.", "tf_keras.")) for one in classes):
         return CannotExport(
-            f"cannot import {name}: it names {', '.join(classes[:5])}, which no model is made "
-            f"of in Keras {ours} (the file is of {version or 'no version that it tells'})",
+            f"cannot import {name}: it names {', '.join(classes[:5])}, which is no part of a "
+            f"model in Keras {ours} (the file is of {version or 'no version that it tells'})",
             hint="if it was saved by another Keras, export a SavedModel from that one "
             "(model.export('folder')) and import that; else do not load it",
             classes=list(classes),
@@ -69,10 +88,11 @@ def _not_loaded(name: str, version: str, error: Exception) -> CannotExport:
         if mark in said:
             return _foreign(name, [said.split(mark, 1)[1].split("'", 1)[0]], version)
     ours = keras.__version__
+    cause = said.rsplit("Exception encountered: ", 1)[-1][:300]
     other = bool(version) and version.split(".")[:2] != ours.split(".")[:2]
     told = f", written by Keras {version} and read by Keras {ours}" if version else ""
     return CannotExport(
-        f"cannot load {name}{told}: {said[-400:]}",
+        f"cannot load {name}{told}: {cause}",
         hint="export a SavedModel (model.export('folder')) from the Keras that wrote it, and "
         "import that: it needs no Keras"
         if other

@@ -122,7 +122,6 @@ def pick_signature(name: str, signatures: Iterable[str]) -> str:
 
 def _meta_graph(folder: Path) -> Any:
     """The graph that serves, of a folder's protobuf."""
-    from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 
     path = folder / "saved_model.pb"
@@ -140,7 +139,7 @@ def _meta_graph(folder: Path) -> Any:
         if size > _MOST_BYTES:
             raise ValueError(f"it is {size} bytes long")
         message.ParseFromString(path.read_bytes())
-    except (DecodeError, ValueError, OSError, RecursionError) as error:
+    except Exception as error:  # protobuf's own errors, and those of reading
         raise CannotExport(
             f"cannot read {folder.name}/saved_model.pb: {str(error)[:200]}",
             hint="is the folder whole? copy it again, or export the model again",

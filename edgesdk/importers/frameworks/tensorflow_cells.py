@@ -198,8 +198,8 @@ def _gru_before(
     xz, xr, xn = np.split(x @ held.w + held.b.sum(0), 3, axis=1)
     rz, rr, rn = np.split(held.r, 3, axis=1)
     z = gate.apply(xz + s[0] @ rz)
-    reset = gate.apply(xr + s[0] @ rr)
-    return [z * s[0] + (1 - z) * squash.apply(xn + (reset * s[0]) @ rn)]
+    left = np.asarray(gate.apply(xr + s[0] @ rr) * s[0], dtype=np.float32)
+    return [z * s[0] + (1 - z) * squash.apply(xn + left @ rn)]
 
 
 def _cell(

@@ -23,7 +23,7 @@ def cnn() -> keras.Model:
         [
             keras.Input((8, 8, 1), name="image"),
             layers.Conv2D(16, 3, padding="same", use_bias=False),
-            layers.BatchNormalization(),
+            layers.BatchNormalization(momentum=0.9),
             layers.ReLU(),
             layers.MaxPooling2D(),
             layers.Conv2D(32, 3, padding="same", activation="relu"),
@@ -40,13 +40,13 @@ def mobile() -> keras.Model:
     image = keras.Input((8, 8, 1), name="image")
     x = layers.ZeroPadding2D(((0, 1), (0, 1)))(image)
     x = layers.Conv2D(16, 3, use_bias=False)(x)
-    x = layers.ReLU(6.0)(layers.BatchNormalization()(x))
+    x = layers.ReLU(6.0)(layers.BatchNormalization(momentum=0.9)(x))
     for wide, out, stride in ((32, 16, 1), (48, 24, 2)):
         y = layers.Conv2D(wide, 1, use_bias=False)(x)
-        y = layers.ReLU(6.0)(layers.BatchNormalization()(y))
+        y = layers.ReLU(6.0)(layers.BatchNormalization(momentum=0.9)(y))
         y = layers.DepthwiseConv2D(3, strides=stride, padding="same", use_bias=False)(y)
-        y = layers.ReLU(6.0)(layers.BatchNormalization()(y))
-        y = layers.BatchNormalization()(layers.Conv2D(out, 1, use_bias=False)(y))
+        y = layers.ReLU(6.0)(layers.BatchNormalization(momentum=0.9)(y))
+        y = layers.BatchNormalization(momentum=0.9)(layers.Conv2D(out, 1, use_bias=False)(y))
         x = layers.Add()([x, y]) if stride == 1 else y
     x = layers.SeparableConv2D(32, 3, padding="same", activation="relu")(x)
     x = layers.GlobalAveragePooling2D()(x)
@@ -92,7 +92,7 @@ def transformer() -> keras.Model:
 
 
 MODELS = {"cnn": cnn, "mobile": mobile, "lstm": lstm, "gru": gru, "transformer": transformer}
-EPOCHS = {"cnn": 25, "mobile": 25, "lstm": 25, "gru": 20, "transformer": 25}
+EPOCHS = {"cnn": 25, "mobile": 15, "lstm": 30, "gru": 14, "transformer": 15}
 
 
 def main(digits: Path, folder: Path) -> None:
@@ -106,8 +106,8 @@ def main(digits: Path, folder: Path) -> None:
         flat = len(model.inputs[0].shape) == 3
         shape = (lambda x: x) if flat else (lambda x: x[..., None])
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=name != "cnn")
-        model.compile(keras.optimizers.Adam(0.004), loss, jit_compile=False)
-        model.fit(shape(x_train), y_train, batch_size=64, epochs=EPOCHS[name], verbose=0)
+        model.compile(keras.optimizers.Adam(0.006), loss, jit_compile=False)
+        model.fit(shape(x_train), y_train, batch_size=96, epochs=EPOCHS[name], verbose=0)
         said = model.predict(shape(x_test), batch_size=512, verbose=0).argmax(axis=1)
         truth[name] = float((said == y_test).mean())
         model.save(folder / f"{name}.keras")

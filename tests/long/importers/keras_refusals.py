@@ -197,6 +197,16 @@ def h5_with(path: Path, name: str, change: Callable[[h5py.File], None]) -> Path:
     return FOLDER / name
 
 
+def as_keras_2(file: h5py.File) -> None:
+    """A recurrent layer as Keras 2 wrote it."""
+    config = file.attrs["model_config"]
+    assert '"unroll": false' in config
+    file.attrs["model_config"] = config.replace(
+        '"unroll": false', '"unroll": false, "time_major": false'
+    )
+    file.attrs["keras_version"] = "2.15.0"
+
+
 def link_out(file: h5py.File) -> None:
     first = next(iter(file["model_weights"]))
     del file["model_weights"][first]
@@ -250,6 +260,14 @@ def main() -> None:
         "repacked.keras": (
             rewritten(plain, "repacked.keras", lambda text: text, "metadata.json"),
             "keras",
+        ),
+        "two.h5": (
+            h5_with(
+                kept(keras.Sequential([keras.Input((5, 4)), layers.GRU(3)]), "three.h5"),
+                "two.h5",
+                as_keras_2,
+            ),
+            "keras-h5",
         ),
         "link.h5": (h5_with(plain_h5, "link.h5", link_out), "keras-h5"),
         "large.h5": (h5_with(plain_h5, "large.h5", swell), "keras-h5"),

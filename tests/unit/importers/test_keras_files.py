@@ -9,7 +9,11 @@ from typing import Any
 
 import pytest
 
-from edgesdk.importers.frameworks.keras_files import check_classes, read_keras
+from edgesdk.importers.frameworks.keras_files import (
+    check_classes,
+    read_keras,
+    without_old_words,
+)
 from edgesdk.importers.job import CannotExport
 
 DENSE = {
@@ -146,6 +150,12 @@ def test_a_class_of_the_users_is_named_as_registered(tmp_path: Path) -> None:
     legacy = {"class_name": "mine>Thrice", "config": {"name": "th"}}
     file = read_keras(archive_of(tmp_path, own, legacy))
     assert check_classes("net.keras", file, trust=False) == ("mine.Twice", "mine.Thrice")
+
+
+def test_words_of_keras_2_that_change_nothing_are_left_out() -> None:
+    old = {"layers": [{"config": {"units": 3, "time_major": False, "key_shape": [None, 8]}}]}
+    assert json.loads(without_old_words(old)) == {"layers": [{"config": {"units": 3}}]}
+    assert json.loads(without_old_words({"time_major": True})) == {"time_major": True}
 
 
 @pytest.mark.parametrize("name", ["../evil.h5", "/etc/cron.d/x", "a/../../b", "..\\b", "C:x"])
