@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -109,10 +110,36 @@ def import_model(
     source_sha256 = _digest_source(path)
     spec = find_toolchain(kind.toolchain)
     toolchain = toolchains.make(spec, on_progress=on_progress, on_note=on_note)
-    place = imports / _key(source_sha256, kind, choices, toolchain)
-    known = _read_kept(place, path)
-    if known is not None:
-        return known
+    name = model_name(path)
+    place = imports / _key(name, source_sha256, kind, choices=choices, toolchain=toolchain)
+    made = _read_kept(place)
+    if made is None:
+        made = _make(
+            path,
+            kind,
+            toolchain,
+            place,
+            sha256=source_sha256,
+            choices=choices,
+            on_progress=on_progress,
+        )
+    for note in made.origin.notes:
+        on_note(note)
+    return made
+
+
+def _make(
+    path: Path,
+    kind: SourceFormat,
+    toolchain: Toolchain,
+    place: Path,
+    *,
+    sha256: str,
+    choices: ImportChoices,
+    on_progress: OnProgress,
+) -> Imported:
+    """Export, prove and keep a source whose bytes had that hash."""
+    imports = place.parent
 
     def step(done: int, text: str) -> None:
         on_progress(Progress(step=f"import {path.name}: {text}", done=done, total=_STEPS))
@@ -130,12 +157,18 @@ def import_model(
         )
         step(0, "start its framework")
         exported = _export(job, kind, toolchain, lambda text: step(1, text))
+        if _digest_source(path) != sha256:
+            raise ModelError(
+                f"cannot import {path}: it changed while it was imported",
+                hint="try again once whatever writes it is done",
+                path=str(path),
+            )
         step(2, "compare")
         origin = prove_origin(
             exported,
             Origin(
                 format=kind.code,
-                sha256=source_sha256,
+                sha256=sha256,
                 versions=dict(sorted(exported.versions.items())),
                 toolchain=f"{toolchain.name} {toolchain.digest}",
                 trusted=choices.trust,
@@ -146,8 +179,6 @@ def import_model(
         )
         made = _keep(exported, origin, job, place)
         step(_STEPS, "compare")
-    for note in origin.notes:
-        on_note(note)
     return made
 
 
@@ -220,7 +251,8 @@ def _export(
     record, source = answer.record, str(job.source)
     if "error" in record:
         said = record["error"]
-        raise ModelError(said["problem"], hint=said["hint"], path=source, **said["facts"])
+        facts = {**said["facts"], "path": source}
+        raise ModelError(said["problem"], hint=said["hint"], **facts)
     if answer.died or "bug" in record:
         seen = answer.died or record["bug"]
         raise ToolchainError(
@@ -256,9 +288,15 @@ def _traced(job: Job, kind: SourceFormat, toolchain: Toolchain, imports: Path) -
 
 
 def _key(
-    source_sha256: str, kind: SourceFormat, choices: ImportChoices, toolchain: Toolchain
+    name: str,
+    source_sha256: str,
+    kind: SourceFormat,
+    *,
+    choices: ImportChoices,
+    toolchain: Toolchain,
 ) -> str:
     parts = [
+        name,
         source_sha256,
         kind.code,
         sorted((name, list(shape)) for name, shape in choices.shapes.items()),
@@ -296,7 +334,8 @@ def _digest_source(path: Path) -> str:
                 path=str(path),
             )
         for each in files:
-            digest.update(f"{each.relative_to(path)}\0{each.stat().st_size}\0".encode())
+            digest.update(os.fsencode(each.relative_to(path)) + b"\0")
+            digest.update(f"{each.stat().st_size}\0".encode())
             _digest_file(each, digest)
     except OSError as exc:
         raise ModelError(f"cannot read {path}: {exc.strerror}", path=str(path)) from exc
@@ -341,9 +380,17 @@ def _keep(exported: Exported, origin: Origin, job: Job, place: Path) -> Imported
             if each.is_file() and each.suffix not in (".npz", ".json"):
                 shutil.move(each, part / each.name)
         (part / exported.model.name).replace(part / name)
-        record = {"schema": 1, "model": name, "origin": origin.to_json()}
+        record = {
+            "schema": 1,
+            "model": name,
+            "files": {each.name: _digest_source(each) for each in sorted(part.iterdir())},
+            "origin": origin.to_json(),
+        }
         (part / _RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        if place.exists():  # another process was faster, or what is there is broken
+        made = _read_kept(place)  # another process was faster
+        if made is not None:
+            return made
+        if place.exists():  # what is there is broken
             shutil.rmtree(place)
         part.replace(place)
     except OSError as exc:
@@ -355,13 +402,18 @@ def _keep(exported: Exported, origin: Origin, job: Job, place: Path) -> Imported
     return Imported(path=place / name, origin=origin)
 
 
-def _read_kept(place: Path, path: Path) -> Imported | None:
+def _read_kept(place: Path) -> Imported | None:
+    """Give what was kept, if it is whole: every file has the bytes that were proven."""
     try:
         record = json.loads((place / _RECORD).read_text(encoding="utf-8"))
         values = dict(record["origin"])
         values["notes"] = tuple(values["notes"])
-        model = place / str(record["model"])
-        known = Imported(path=model, origin=Origin(**values), known=True)
-    except (OSError, ValueError, KeyError, TypeError):
+        files = dict(record["files"])
+        there = {each.name for each in place.iterdir()} - {_RECORD}
+        if set(files) != there or any(
+            _digest_source(place / name) != sha256 for name, sha256 in files.items()
+        ):
+            return None
+        return Imported(path=place / str(record["model"]), origin=Origin(**values), known=True)
+    except (OSError, ValueError, KeyError, TypeError, ModelError):
         return None
-    return known if model.is_file() and path.exists() else None
