@@ -58,7 +58,8 @@ def lstm() -> keras.Model:
         [
             keras.Input((8, 8), name="rows"),
             layers.LSTM(32, return_sequences=True),
-            layers.LSTM(24),
+            layers.LSTM(24, return_sequences=True),
+            layers.Flatten(),
             layers.Dense(10, name="digit"),
         ],
         name="lstm",
@@ -92,7 +93,7 @@ def transformer() -> keras.Model:
 
 
 MODELS = {"cnn": cnn, "mobile": mobile, "lstm": lstm, "gru": gru, "transformer": transformer}
-EPOCHS = {"cnn": 25, "mobile": 15, "lstm": 30, "gru": 14, "transformer": 15}
+EPOCHS = {"cnn": 15, "mobile": 12, "lstm": 10, "gru": 14, "transformer": 15}
 
 
 def main(digits: Path, folder: Path) -> None:
