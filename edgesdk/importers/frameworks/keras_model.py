@@ -83,7 +83,7 @@ def _foreign(name: str, classes: Sequence[str], version: str) -> CannotExport:
 def _not_loaded(name: str, version: str, error: Exception) -> CannotExport:
     import keras
 
-    said = one_line(error, 4000)
+    said = one_line(error, 100_000)
     for mark in ("Could not locate function '", "Could not locate class '", "Unknown layer: '"):
         if mark in said:
             return _foreign(name, [said.split(mark, 1)[1].split("'", 1)[0]], version)
