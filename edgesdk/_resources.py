@@ -14,7 +14,10 @@ from edgesdk.errors import EdgeError
 
 __all__ = ["ResourceName", "resource_dir"]
 
-ResourceName = Literal["targets", "device_agents"]
+ResourceName = Literal["targets", "device_agents", "toolchains"]
+
+#: Where a checkout has them, if not at its top under the same name.
+_IN_CHECKOUT = {"toolchains": "configs/toolchains"}
 
 
 def resource_dir(name: ResourceName, *, package: Path | None = None) -> Path:
@@ -30,7 +33,7 @@ def resource_dir(name: ResourceName, *, package: Path | None = None) -> Path:
     """
     home = Path(__file__).resolve().parent if package is None else package
     installed = home / "_data" / name
-    checkout = home.parent / name
+    checkout = home.parent / _IN_CHECKOUT.get(name, name)
     if installed.is_dir():
         return installed
     if checkout.is_dir() and (home.parent / "pyproject.toml").is_file():

@@ -16,7 +16,9 @@
     ├── BuildError                  3  the build cannot be done
     │   ├── PlacementError             no backend takes a node
     │   ├── QuantizeError              the quantizer cannot do what was asked
-    │   └── CompileError               a backend's compiler or a conversion failed
+    │   ├── CompileError               a backend's compiler or a conversion failed
+    │   ├── ToolchainError             an importer's environment cannot be made or used
+    │   └── ProofMismatch              an imported model gives other numbers than its source
     ├── LinkError                   4  between host and agent
     │   ├── ChannelError               bytes do not get through
     │   │   ├── ChannelTimeout         nothing arrived in time
@@ -65,6 +67,7 @@ __all__ = [
     "OutputError",
     "PlacementError",
     "ProfileError",
+    "ProofMismatch",
     "ProtocolError",
     "QuantizeError",
     "RecipeError",
@@ -75,6 +78,7 @@ __all__ = [
     "SettingsError",
     "SpaceError",
     "TargetMismatch",
+    "ToolchainError",
     "TrustError",
     "WorkerError",
 ]
@@ -170,6 +174,14 @@ class QuantizeError(BuildError):
 
 class CompileError(BuildError):
     """A backend's compiler, or a conversion the target needs, failed."""
+
+
+class ToolchainError(BuildError):
+    """The environment that an importer runs in cannot be made, or its exporter died in it."""
+
+
+class ProofMismatch(BuildError):
+    """An imported model gives other numbers than the framework it came from."""
 
 
 class LinkError(EdgeError):

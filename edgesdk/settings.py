@@ -98,6 +98,18 @@ OPTIONS: tuple[Option, ...] = (
         help="how much that folder may hold, as in 500MiB; 0 keeps nothing",
     ),
     Option(
+        name="toolchains_dir",
+        kind="path",
+        default="{cache}/toolchains",
+        help="folder with the environments that importers run in",
+    ),
+    Option(
+        name="imports_dir",
+        kind="path",
+        default="{cache}/imports",
+        help="folder with the ONNX files that importers made, to make each once",
+    ),
+    Option(
         name="history",
         kind="path",
         default="{data}/history.sqlite",
@@ -155,6 +167,8 @@ class Settings:
     runs_dir: Path
     cache_dir: Path
     cache_size: int
+    toolchains_dir: Path
+    imports_dir: Path
     history: Path
     keep_history: bool
     connect_timeout_s: float

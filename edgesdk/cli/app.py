@@ -19,7 +19,8 @@ from edgesdk.cli.failures import interrupted, show_failure, show_usage_error
 
 __all__ = ["COMMANDS", "root_command", "run"]
 
-#: Subcommand, then its line in ``edgesdk --help``; its module has the same name.
+#: Subcommand, then its line in ``edgesdk --help``; its module has the same name, but for
+#: those of `_MODULES`, whose names are words of the language.
 COMMANDS: dict[str, str] = {
     "deploy": "Build a model, put it on a device, check and measure it.",
     "inspect": "Say what a model is and where its nodes would run.",
@@ -35,6 +36,8 @@ COMMANDS: dict[str, str] = {
     "confirm": "End the probation of a device's current release.",
     "rollback": "Go back to the previous release of a device.",
     "gc": "Remove what no slot of a device needs.",
+    "import": "Turn a framework's model into an ONNX file that gives the same numbers.",
+    "toolchains": "List, make and remove the environments of importers.",
     "targets": "List and show kinds of device.",
     "devices": "List devices, make virtual ones, reach them, ask what they are.",
     "trust": "Say or set whose signatures a device takes.",
@@ -44,6 +47,9 @@ COMMANDS: dict[str, str] = {
     "report": "Show a report again, compare several, or explain their fields.",
     "settings": "Show every setting and where its value came from.",
 }
+
+
+_MODULES = {"import": "importer"}
 
 
 class _LazyGroup(TyperGroup):
@@ -59,7 +65,7 @@ class _LazyGroup(TyperGroup):
         name, command, rest = super().resolve_command(ctx, args)
         if command is not None and name is not None:
             _keep_libraries_quiet()
-            module = importlib.import_module(f"edgesdk.cli.{name}")
+            module = importlib.import_module(f"edgesdk.cli.{_MODULES.get(name, name)}")
             command = typer.main.get_command(module.app)
             command.name = name
         return name, command, rest

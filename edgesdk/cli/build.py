@@ -26,6 +26,7 @@ from edgesdk.cli.options import (
 from edgesdk.cli.output import Format, Output, size_text
 from edgesdk.cli.placement import idle_notes
 from edgesdk.cli.progress import progress_bars
+from edgesdk.cli.source import DynamicOption, OpsetOption, SourceChoices, TrustOption
 from edgesdk.settings import resolve_settings
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ def build(
     data: DataOption = None,
     backend: BackendOption = None,
     shape: ShapeOption = None,
+    opset: OpsetOption = None,
+    dynamic: DynamicOption = None,
+    trust: TrustOption = False,
     targets_dir: TargetsDirOption = None,
     fmt: FormatOption = Format.TEXT,
 ) -> None:
@@ -66,7 +70,7 @@ def build(
         settings,
         model,
         target=target,
-        shapes=shape,
+        source=SourceChoices(shapes=shape, opset=opset, dynamic=dynamic, trust=trust),
         calib=calib,
         recipe=recipe,
         precision=precision,

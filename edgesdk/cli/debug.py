@@ -38,6 +38,7 @@ from edgesdk.cli.options import (
 )
 from edgesdk.cli.output import Format, Output, jsonable
 from edgesdk.cli.progress import progress_bars
+from edgesdk.cli.source import DynamicOption, OpsetOption, SourceChoices, TrustOption
 from edgesdk.errors import InputError, OutputError
 from edgesdk.settings import resolve_settings
 
@@ -77,6 +78,9 @@ def debug(
     max_drop: MaxDropOption = None,
     backend: BackendOption = None,
     shape: ShapeOption = None,
+    opset: OpsetOption = None,
+    dynamic: DynamicOption = None,
+    trust: TrustOption = False,
     samples: Annotated[
         int,
         typer.Option(
@@ -123,7 +127,7 @@ def debug(
         settings,
         model,
         target=target or (found.target if found is not None else None),
-        shapes=shape,
+        source=SourceChoices(shapes=shape, opset=opset, dynamic=dynamic, trust=trust),
         calib=calib,
         recipe=recipe,
         precision=precision,

@@ -68,6 +68,7 @@ from edgesdk.cli.quantities import read_seconds
 from edgesdk.cli.recording import LabelOption, NoHistoryOption, check_labels, record_run
 from edgesdk.cli.runfolder import write_receipt
 from edgesdk.cli.signing import allow_older, sign_job
+from edgesdk.cli.source import DynamicOption, OpsetOption, SourceChoices, TrustOption
 from edgesdk.errors import FindingsError, RolledBackError
 from edgesdk.settings import resolve_settings
 
@@ -106,6 +107,9 @@ def deploy(  # long, because every line of it is an option
     max_drop: MaxDropOption = None,
     max_cpu_time: MaxCpuTimeOption = None,
     shape: ShapeOption = None,
+    opset: OpsetOption = None,
+    dynamic: DynamicOption = None,
+    trust: TrustOption = False,
     baseline: Annotated[
         bool,
         typer.Option(
@@ -243,7 +247,7 @@ def deploy(  # long, because every line of it is an option
             recipe=recipe,
             precision=precision,
             max_drop=max_drop,
-            shapes=shape,
+            source=SourceChoices(shapes=shape, opset=opset, dynamic=dynamic, trust=trust),
             baseline=baseline,
             backend=backend,
             contest=not no_contest,

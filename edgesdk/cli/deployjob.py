@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +17,7 @@ from edgesdk.cli.modelinput import BuildInputs, lint_data, prepare_build, state_
 from edgesdk.cli.placement import idle_notes
 from edgesdk.cli.progress import progress_bars
 from edgesdk.cli.runfolder import BASELINE, BUNDLE, CONTEST, prepare_run_folder, run_folder
+from edgesdk.cli.source import SourceChoices
 from edgesdk.cli.targets import profile_folder
 from edgesdk.errors import InputError
 from edgesdk.progress import OnNote, ignore_note
@@ -59,7 +60,7 @@ class Wanted:
     recipe: Path | None = None
     precision: str | None = None
     max_drop: str | None = None
-    shapes: list[str] | None = None
+    source: SourceChoices = field(default_factory=SourceChoices)
     baseline: bool = False
     backend: str | None = None
     contest: bool = True
@@ -171,7 +172,7 @@ def _from_bundle(settings: Settings, wanted: Wanted) -> Job:
         ("--recipe", wanted.recipe),
         ("--precision", wanted.precision),
         ("--max-drop", wanted.max_drop),
-        ("--shape", wanted.shapes),
+        *((each, True) for each in wanted.source.given()),
         ("--baseline", wanted.baseline or None),
         ("--backend", wanted.backend),
         ("--accept-slower", wanted.accept_slower or None),
@@ -222,7 +223,7 @@ def _from_model(settings: Settings, wanted: Wanted) -> Job:
         settings,
         wanted.model,
         target=wanted.target or wanted.device_target,
-        shapes=wanted.shapes,
+        source=wanted.source,
         calib=wanted.calib,
         recipe=wanted.recipe,
         precision=wanted.precision,

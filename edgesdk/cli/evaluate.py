@@ -24,6 +24,7 @@ from edgesdk.cli.progress import progress_bars
 from edgesdk.cli.run import self_described, what_it_takes
 from edgesdk.cli.runfolder import held_bundle, prepare_run_folder, run_folder
 from edgesdk.errors import DataError, InputError
+from edgesdk.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,7 +127,7 @@ def evaluate(
         dataset = _dataset(session, chosen, manifest, data, limit)
         reference = None
         if model is not None:
-            reference = opened.enter_context(_reference(model, manifest))
+            reference = opened.enter_context(_reference(settings, model, manifest))
         folder = out_dir or run_folder(settings, model=chosen.name, target=chosen.target)
         prepare_run_folder(folder)
         if manifest is not None:
@@ -223,7 +224,9 @@ def _dataset(
 
 
 @contextlib.contextmanager
-def _reference(path: Path, manifest: Mapping[str, Any] | None) -> Iterator[Run]:
+def _reference(
+    settings: Settings, path: Path, manifest: Mapping[str, Any] | None
+) -> Iterator[Run]:
     """Open the unquantized model on this computer.
 
     Raises:
@@ -231,10 +234,10 @@ def _reference(path: Path, manifest: Mapping[str, Any] | None) -> Iterator[Run]:
         CompileError: onnxruntime cannot load it.
     """
     from edgesdk.build.reference import open_reference
-    from edgesdk.cli.modelinput import open_source
+    from edgesdk.cli.source import open_source
     from edgesdk.model.tflite import OpenedTflite
 
-    opened = open_source(path, None)
+    opened = open_source(settings, path)
     if isinstance(opened, OpenedTflite):
         raise InputError(
             f"cannot use {path} as the float reference: it is a TFLite file",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from edgesdk.cli.modelinput import open_source, pick_target, source_record
+from edgesdk.cli.modelinput import pick_target, source_record
 from edgesdk.cli.options import (
     FormatOption,
     ModelArgument,
@@ -23,6 +23,13 @@ from edgesdk.cli.options import (
 from edgesdk.cli.output import Format, Output, size_text
 from edgesdk.cli.plan import show_nodes
 from edgesdk.cli.progress import busy
+from edgesdk.cli.source import (
+    DynamicOption,
+    OpsetOption,
+    SourceChoices,
+    TrustOption,
+    open_source,
+)
 from edgesdk.errors import EXIT_FINDINGS, PlacementError
 from edgesdk.settings import resolve_settings
 
@@ -43,6 +50,9 @@ def inspect(
     model: ModelArgument,
     target: TargetOption = None,
     shape: ShapeOption = None,
+    opset: OpsetOption = None,
+    dynamic: DynamicOption = None,
+    trust: TrustOption = False,
     recipe: RecipeOption = None,
     precision: PrecisionOption = None,
     targets_dir: TargetsDirOption = None,
@@ -60,8 +70,10 @@ def inspect(
     wanted = load_recipe(recipe, precision=precision)
     profile = pick_target(settings, target) if target else None
     plan: BuildPlan | None = None
-    with busy(f"read {model.name}"):
-        opened = open_source(model, shape)
+    opened = open_source(
+        settings, model, SourceChoices(shapes=shape, opset=opset, dynamic=dynamic, trust=trust)
+    )
+    with busy(f"plan {model.name}"):
         findings = _lint(opened)
         if profile is not None:
             try:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgesdk.cli.options import parse_shapes
 from edgesdk.cli.progress import busy
+from edgesdk.cli.source import SourceChoices, open_source
 from edgesdk.cli.targets import profile_folder
 from edgesdk.settings import Settings
 
@@ -30,7 +30,6 @@ __all__ = [
     "note_as_built",
     "note_findings",
     "open_data",
-    "open_source",
     "pick_target",
     "prepare_build",
     "refuse_avoided",
@@ -68,37 +67,6 @@ def pick_target(settings: Settings, name: str | None) -> TargetProfile:
     return find_target(name, extra_dir=folder) if name else default_target(extra_dir=folder)
 
 
-def open_source(path: Path, shapes: list[str] | None) -> OpenedModel | OpenedTflite:
-    """Open an ONNX or a TFLite file; which of them is told by its content.
-
-    Raises:
-        InputError: A ``--shape`` has another form, or is given for a TFLite file.
-        ModelError: The file is neither, or broken.
-    """
-    fixed = parse_shapes(shapes)
-    if _is_tflite(path):
-        from edgesdk.errors import InputError
-        from edgesdk.model.tflite import open_tflite
-
-        if fixed:
-            raise InputError(
-                f"cannot fix shapes of {path}: a TFLite file is deployed as it is",
-                hint="leave --shape out, or give the ONNX file it was made from",
-            )
-        return open_tflite(path)
-    from edgesdk.model.open import open_model
-
-    return open_model(path, shapes=fixed)
-
-
-def _is_tflite(path: Path) -> bool:
-    try:
-        with path.open("rb") as stream:
-            return stream.read(8)[4:] == b"TFL3" or path.suffix == ".tflite"
-    except OSError:
-        return False  # the opener of ONNX files says what is wrong
-
-
 def open_data(
     spec: str | None, opened: OpenedModel | OpenedTflite, recipe: Recipe
 ) -> Dataset | None:
@@ -119,7 +87,7 @@ def prepare_build(
     model: Path,
     *,
     target: str | None,
-    shapes: list[str] | None,
+    source: SourceChoices,
     calib: str | None,
     recipe: Path | None,
     precision: str | None,
@@ -140,8 +108,8 @@ def prepare_build(
     prefer = None if backend is None else (backend,)
     wanted = load_recipe(recipe, precision=precision, max_drop=max_drop, prefer=prefer)
     refuse_avoided(wanted, backend)
-    with busy(f"read {model.name}"):
-        opened = open_source(model, shapes)
+    opened = open_source(settings, model, source)
+    with busy(f"plan {model.name}"):
         dataset = open_data(calib, opened, wanted)
         labelled = open_data(data, opened, wanted)
         if opened.source.format == "onnx":

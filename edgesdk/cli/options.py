@@ -39,7 +39,11 @@ TargetsDirOption = Annotated[
     typer.Option("--targets-dir", metavar="DIR", help="Folder with your own target profiles."),
 ]
 ModelArgument = Annotated[
-    Path, typer.Argument(metavar="MODEL", help="An ONNX file, or a finished .tflite file.")
+    Path,
+    typer.Argument(
+        metavar="MODEL",
+        help="ONNX, TFLite, PyTorch, TorchScript, Keras, SavedModel, scikit-learn.",
+    ),
 ]
 DeviceArgument = Annotated[
     str | None,
@@ -58,7 +62,11 @@ TargetOption = Annotated[
 ShapeOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--shape", metavar="NAME=1,3,224,224", help="Fix the shape of an input; repeatable."
+        "--shape",
+        "--input-shape",
+        metavar="NAME=1,3,224,224",
+        help="Fix the shape of an input; repeatable. For a model that is imported ? leaves an "
+        "extent free, and NAME= may be left out where there is one input.",
     ),
 ]
 CalibOption = Annotated[
@@ -124,20 +132,21 @@ AllowDowngradeOption = Annotated[
 ]
 
 
-def parse_shapes(texts: list[str] | None) -> dict[str, tuple[int, ...]] | None:
+def parse_shapes(texts: list[str] | None) -> dict[str, tuple[int | None, ...]] | None:
     """Read ``NAME=1,3,224,224`` options; ``x`` may separate the extents too.
+
+    The name is empty where it was left out; an extent written ``?`` is None.
 
     Raises:
         InputError: An option has another form, or names an input twice.
     """
     if not texts:
         return None
-    shapes: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, tuple[int | None, ...]] = {}
     for text in texts:
         name, equals, extents = text.rpartition("=")
-        pieces = extents.replace("x", ",").split(",") if extents else []
-        plain = [piece.strip() for piece in pieces]
-        if not equals or not name or not all(_is_extent(piece) for piece in plain):
+        pieces = [piece.strip() for piece in extents.replace("x", ",").split(",")]
+        if (equals and not name) or not all(_is_extent(piece) for piece in pieces):
             raise InputError(
                 f"cannot use --shape {text!r}: not an input and its extents",
                 hint="write --shape 'NAME=1,3,224,224', each extent a whole number above 0",
@@ -149,9 +158,11 @@ def parse_shapes(texts: list[str] | None) -> dict[str, tuple[int, ...]] | None:
                 hint="give one --shape for each input",
                 shape=text,
             )
-        shapes[name] = tuple(int(piece) for piece in plain)
+        shapes[name] = tuple(None if piece == "?" else int(piece) for piece in pieces)
     return shapes
 
 
 def _is_extent(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 19 and int(text) > 0
+    return text == "?" or (
+        text.isascii() and text.isdigit() and len(text) < 19 and int(text) > 0
+    )

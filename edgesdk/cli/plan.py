@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from edgesdk.cli.contest import contender_record, show_contest
-from edgesdk.cli.modelinput import open_data, open_source, pick_target, refuse_avoided
+from edgesdk.cli.modelinput import open_data, pick_target, refuse_avoided
 from edgesdk.cli.options import (
     BackendOption,
     CalibOption,
@@ -22,6 +22,13 @@ from edgesdk.cli.options import (
 from edgesdk.cli.output import Format, Output, size_text
 from edgesdk.cli.placement import idle_notes
 from edgesdk.cli.progress import busy
+from edgesdk.cli.source import (
+    DynamicOption,
+    OpsetOption,
+    SourceChoices,
+    TrustOption,
+    open_source,
+)
 from edgesdk.settings import resolve_settings
 
 if TYPE_CHECKING:
@@ -42,6 +49,9 @@ def plan(
     precision: PrecisionOption = None,
     backend: BackendOption = None,
     shape: ShapeOption = None,
+    opset: OpsetOption = None,
+    dynamic: DynamicOption = None,
+    trust: TrustOption = False,
     targets_dir: TargetsDirOption = None,
     fmt: FormatOption = Format.TEXT,
 ) -> None:
@@ -59,8 +69,10 @@ def plan(
     prefer = None if backend is None else (backend,)
     wanted = load_recipe(recipe, precision=precision, prefer=prefer)
     refuse_avoided(wanted, backend)
-    with busy(f"read {model.name}"):
-        opened = open_source(model, shape)
+    opened = open_source(
+        settings, model, SourceChoices(shapes=shape, opset=opset, dynamic=dynamic, trust=trust)
+    )
+    with busy(f"plan {model.name}"):
         dataset = open_data(calib, opened, wanted)
         if wanted.precision is None and opened.source.format == "onnx":
             wanted = wanted.resolve(calibrated=dataset is not None)

@@ -1,7 +1,7 @@
 """Models: open and describe ONNX and TFLite files, simplify, convert and save ONNX graphs.
 
 A model file is hostile until shown otherwise. What reads it is layered: its first bytes say
-what it is (`_sniff`), a bounded walk says that it can be parsed (`_protoscan`), external data
+what it is (`content`), a bounded walk says that it can be parsed (`_protoscan`), external data
 is found without following links (`_external`), and ONNX's C++ checker, shape inference and
 version converter only run in a child process with limits (`_isolated`).
 

@@ -25,7 +25,7 @@ from edgesdk.model._prove import (
     prove_versions,
 )
 from edgesdk.model._shapes import clean_inputs, freeze_inputs, infer_and_check
-from edgesdk.model._sniff import read_model_file, sniff_format
+from edgesdk.model.content import read_model_file, sniff_format
 from edgesdk.model.nodes import bodies_of, tensor_info
 from edgesdk.model.values import SourceModel, model_name
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from edgesdk.errors import ModelError
 from edgesdk.model._flatbuffer import FlatbufferError
-from edgesdk.model._sniff import read_model_file, sniff_format
+from edgesdk.model.content import read_model_file, sniff_format
 from edgesdk.model.tflite_graph import TfliteGraph, TfliteOp, read_tflite_graphs
 from edgesdk.model.values import NodeFacts, SourceModel, model_name
 from edgesdk.tensors import TensorInfo

@@ -8,13 +8,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from edgesdk.tensors import TensorInfo
 
-__all__ = ["Finding", "ModelFormat", "NodeFacts", "Severity", "SourceModel", "model_name"]
+__all__ = [
+    "Finding",
+    "ModelFormat",
+    "NodeFacts",
+    "Origin",
+    "Severity",
+    "SourceModel",
+    "model_name",
+]
 
 ModelFormat = Literal["onnx", "tflite"]
 Severity = Literal["info", "warning", "error"]
@@ -28,7 +36,8 @@ class SourceModel:
 
     ``sha256`` covers the file and, where there is any, its external data; ``bytes`` is the
     size of both. ``opset`` is the version of ONNX's own operators, ``opsets`` those of all
-    domains (``""`` is ONNX's own); a TFLite file has neither and says 0. ``op_counts`` counts
+    domains (``""`` is ONNX's own); a TFLite file has neither and says 0. ``origin`` is there
+    where the file was made by an importer. ``op_counts`` counts
     nodes in bodies of control flow too; operators of another domain carry it as a prefix.
     """
 
@@ -46,6 +55,38 @@ class SourceModel:
     op_counts: Mapping[str, int]
     initializer_bytes: int
     external_data: bool
+    origin: Origin | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What a model was imported from, and how well the import agrees with it.
+
+    Attributes:
+        format: Code of the source's format, as `edgesdk.model.content` names it.
+        sha256: Of the source's bytes; empty for an object in a program's memory.
+        versions: Of the framework and of each package that took part.
+        toolchain: Name and digest of the environment; empty where the user's own was used.
+        examples: How many sets of inputs were compared; 0 if nothing could be.
+        max_abs_error: The largest difference at any output, None if nothing was compared.
+        max_rel_error: That over the largest reference value of its output.
+        trusted: Whether the user let code in the source run.
+        notes: What the exporter had to say.
+    """
+
+    format: str
+    sha256: str
+    versions: Mapping[str, str]
+    toolchain: str = ""
+    examples: int = 0
+    max_abs_error: float | None = None
+    max_rel_error: float | None = None
+    trusted: bool = False
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, object]:
+        """Give it as plain data, as manifest and report hold it."""
+        return {**asdict(self), "versions": dict(self.versions), "notes": list(self.notes)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

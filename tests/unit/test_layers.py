@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # from a model to a bundle
     "profiles": {*BASE, "_resources"},
     "model": {*BASE, "wire"},
-    "importers": {*BASE, "model"},
+    "importers": {*BASE, "model", "_resources"},
     "backends": {*BASE, "profiles", "model"},
     "quantize": {*BASE, "profiles", "model", "data"},
     "plan": {*BASE, "wire", "profiles", "model", "backends", "data", "quantize"},

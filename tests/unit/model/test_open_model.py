@@ -103,7 +103,11 @@ def test_other_files_are_named_by_content(tmp_path: Path, content: bytes, says: 
 @pytest.mark.parametrize(
     ("members", "says"),
     [
-        (["archive/data.pkl", "archive/data/0"], "a PyTorch archive, which runs code"),
+        (["archive/data.pkl", "archive/data/0"], "a PyTorch checkpoint, which runs code"),
+        (["m/data.pkl", "m/constants.pkl", "m/code/__torch__.py"], "a TorchScript archive"),
+        (["m/archive_format", "m/models/model.json"], "a PyTorch program of torch.export"),
+        (["1.npy", "schema.json"], "a skops archive"),
+        (["weights.pkl"], "a PyTorch archive, which runs code"),
         (["config.json", "metadata.json", "model.weights.h5"], "a Keras archive"),
         (["x.npy"], "an .npz of arrays"),
         (["m/saved_model.pb"], "a zipped TensorFlow SavedModel"),

@@ -1,0 +1,88 @@
+"""Which source format a model is in, which exporter takes it and in which toolchain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgesdk.model.content import identify
+
+__all__ = ["FORMATS", "SourceFormat", "detect_format"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFormat:
+    """A format that can be turned into ONNX.
+
+    Attributes:
+        code: As `edgesdk.model.content.identify` names it, and the job's ``kind``.
+        label: What it is called, with its article.
+        toolchain: The environment that its exporter runs in; empty for one that needs none.
+        exporter: Module in `edgesdk.importers.frameworks`.
+    """
+
+    code: str
+    label: str
+    toolchain: str
+    exporter: str
+
+
+_ROWS = (
+    ("torch-export", "a PyTorch program of torch.export", "torch", "torch_model"),
+    ("torchscript", "a TorchScript archive", "torch", "torch_model"),
+    ("torch-checkpoint", "a PyTorch checkpoint", "torch", "torch_model"),
+    ("keras", "a Keras archive", "tensorflow", "tensorflow_model"),
+    ("keras-h5", "a Keras HDF5 file", "tensorflow", "tensorflow_model"),
+    ("saved-model", "a TensorFlow SavedModel", "tensorflow", "tensorflow_model"),
+    ("skops", "a skops archive of scikit-learn", "sklearn", "sklearn_model"),
+    ("pickle", "a Python pickle, as scikit-learn's users write", "sklearn", "sklearn_model"),
+    ("xgboost", "an XGBoost model", "boosting", "sklearn_model"),
+    ("lightgbm", "a LightGBM model", "boosting", "sklearn_model"),
+)
+#: By code.
+FORMATS: Mapping[str, SourceFormat] = {
+    code: SourceFormat(code=code, label=label, toolchain=toolchain, exporter=exporter)
+    for code, label, toolchain, exporter in _ROWS
+}
+#: What a pickle or a skops archive of a booster names inside; both store names as plain text.
+_BOOSTERS = (b"xgboost.", b"lightgbm.")
+_PIECE_BYTES = 1 << 20
+
+
+def detect_format(path: Path) -> SourceFormat | None:
+    """Give the format of a source, by content; None for what is no source of an importer.
+
+    Raises:
+        ModelError: There is nothing, it is empty, or cannot be read.
+    """
+    found = FORMATS.get(identify(path).code)
+    if found is None or found.toolchain != "sklearn" or not _names_a_booster(path, found):
+        return found
+    return SourceFormat(
+        code=found.code,
+        label=found.label,
+        toolchain=FORMATS["xgboost"].toolchain,
+        exporter=found.exporter,
+    )
+
+
+def _names_a_booster(path: Path, found: SourceFormat) -> bool:
+    """Look for a booster's package in what a file names, without loading anything."""
+    import zipfile
+
+    try:
+        if found.code == "skops":
+            with zipfile.ZipFile(path) as archive, archive.open("schema.json") as stream:
+                return any(name in stream.read(_PIECE_BYTES) for name in _BOOSTERS)
+        with path.open("rb") as stream:
+            return any(name in stream.read(_PIECE_BYTES) for name in _BOOSTERS)
+    except (
+        OSError,
+        KeyError,
+        ValueError,
+        NotImplementedError,
+        RuntimeError,
+        zipfile.BadZipFile,
+    ):
+        return False  # whoever opens it says what is wrong

@@ -1,0 +1,361 @@
+"""The verb: a source of any format in, a proven ONNX file with its origin out.
+
+Every import is kept under what decides it (the source's bytes, what was asked, the toolchain,
+our exporters), so that the second build of the same source starts at once. What is kept was
+proven before it was put there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgesdk.errors import ModelError, OutputError, ProofMismatch, ToolchainError
+from edgesdk.importers.child import ask_exporter
+from edgesdk.importers.detect import SourceFormat, detect_format
+from edgesdk.importers.exchange import job_record, read_exported
+from edgesdk.importers.job import Exported, Job
+from edgesdk.importers.prove import MAX_REL_ERROR, first_difference, prove_export
+from edgesdk.importers.toolchain_spec import find_toolchain
+from edgesdk.importers.toolchains import Toolchain, Toolchains
+from edgesdk.model.values import Origin, model_name
+from edgesdk.progress import OnNote, OnProgress, Progress, ignore_note, ignore_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from edgesdk.model.open import OpenedModel
+
+__all__ = ["ImportChoices", "Imported", "import_model", "open_imported"]
+
+_RECORD = "origin.json"
+_PIECE_BYTES = 1 << 20
+_MAX_SOURCE_FILES = 20_000
+_STEPS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportChoices:
+    """What a source leaves free and the user may say.
+
+    Attributes:
+        shapes: Shape by input name; ``""`` stands for the only input. None is a free extent.
+        opset: Version of ONNX's operators to write.
+        dynamic: Names of inputs whose leading extent, the batch, stays free.
+        trust: Whether code in the source may run.
+    """
+
+    shapes: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)
+    opset: int | None = None
+    dynamic: tuple[str, ...] = ()
+    trust: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """An ONNX file that agrees with its source.
+
+    ``path`` has external data beside it where it is large; ``known`` says that it was made
+    before and is unchanged.
+    """
+
+    path: Path
+    origin: Origin
+    known: bool = False
+
+
+def import_model(
+    path: Path,
+    *,
+    toolchains: Toolchains,
+    imports: Path,
+    choices: ImportChoices | None = None,
+    on_progress: OnProgress = ignore_progress,
+    on_note: OnNote = ignore_note,
+) -> Imported:
+    """Turn a framework's model into an ONNX file and prove that it answers alike.
+
+    Args:
+        path: A file or folder of one of `edgesdk.importers.detect.FORMATS`.
+        toolchains: Where the exporters' environments are, or are made.
+        imports: Folder that keeps what was imported.
+        choices: What the source leaves free.
+        on_progress: Told of each step.
+        on_note: Told that an environment is made, and what the exporter has to say.
+
+    Raises:
+        ModelError: The source is no such format, damaged, unsafe, or cannot be exported.
+        ToolchainError: Its environment cannot be made, or the exporter died.
+        ProofMismatch: What was exported gives other numbers; the first layer is named.
+        OutputError: The folder cannot be written.
+    """
+    path, choices = Path(path), choices or ImportChoices()
+    kind = detect_format(path)
+    if kind is None:
+        raise ModelError(
+            f"cannot import {path}: no importer takes it",
+            hint="ONNX and TFLite files need none; others are told by content: "
+            "edgesdk import --help lists them",
+            path=str(path),
+        )
+    source_sha256 = _digest_source(path)
+    spec = find_toolchain(kind.toolchain)
+    toolchain = toolchains.make(spec, on_progress=on_progress, on_note=on_note)
+    place = imports / _key(source_sha256, kind, choices, toolchain)
+    known = _read_kept(place, path)
+    if known is not None:
+        return known
+
+    def step(done: int, text: str) -> None:
+        on_progress(Progress(step=f"import {path.name}: {text}", done=done, total=_STEPS))
+
+    with _scratch(imports) as scratch:
+        job = Job(
+            source=path.resolve(),
+            kind=kind.code,
+            name=model_name(path),
+            out=scratch,
+            shapes=choices.shapes,
+            opset=choices.opset,
+            dynamic=choices.dynamic,
+            trust=choices.trust,
+        )
+        step(0, "start its framework")
+        exported = _export(job, kind, toolchain, lambda text: step(1, text))
+        step(2, "compare")
+        origin = _proven(
+            exported,
+            Origin(
+                format=kind.code,
+                sha256=source_sha256,
+                versions=dict(sorted(exported.versions.items())),
+                toolchain=f"{toolchain.name} {toolchain.digest}",
+                trusted=choices.trust,
+                notes=exported.notes,
+            ),
+            name=str(path),
+            again=lambda: _traced(job, kind, toolchain, imports),
+        )
+        made = _keep(exported, origin, job, place)
+        step(_STEPS, "compare")
+    for note in origin.notes:
+        on_note(note)
+    return made
+
+
+def open_imported(
+    imported: Imported, *, shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> OpenedModel:
+    """Open what was imported; the model knows its origin.
+
+    Raises:
+        ModelError: As `edgesdk.model.open.open_model`.
+    """
+    from edgesdk.model.open import OpenedModel, open_model
+
+    opened = open_model(imported.path, shapes=shapes)
+    source = dataclasses.replace(opened.source, origin=imported.origin)
+    return OpenedModel(source=source, ir=opened.ir)
+
+
+def _proven(
+    exported: Exported, origin: Origin, *, name: str, again: Callable[[], Exported]
+) -> Origin:
+    """Give the origin with what the comparison found.
+
+    Raises:
+        ProofMismatch: The numbers differ. ``again`` exports once more with a trace.
+    """
+    seen = prove_export(exported, name=name)
+    if seen.holds:
+        return dataclasses.replace(
+            origin,
+            examples=len(exported.examples),
+            max_abs_error=seen.max_abs,
+            max_rel_error=seen.max_rel,
+        )
+    found = None
+    with contextlib.suppress(Exception):  # whatever the search meets, the mismatch matters
+        found = first_difference(again())
+    differs = seen.why or f"{seen.max_rel:.2g} of the largest value"
+    where = f"the first layer that differs is {found[0]!r}" if found else "no layer was found"
+    raise ProofMismatch(
+        f"cannot import {name}: output {seen.worst!r} of the exported graph differs from the "
+        f"framework's by {differs} (allowed {MAX_REL_ERROR:g}); {where}",
+        hint="write that layer in other operators, try another --opset, and please report it",
+        output=seen.worst,
+        max_rel_error=seen.max_rel,
+        layer=found[0] if found else "",
+    )
+
+
+def _export(
+    job: Job, kind: SourceFormat, toolchain: Toolchain, on_step: Callable[[str], None]
+) -> Exported:
+    """Have the exporter do the job in its environment.
+
+    Raises:
+        ModelError: It says that it cannot, and why.
+        ToolchainError: It died, or its answer makes no sense.
+    """
+    work = job.out / "work"
+    work.mkdir()
+    answer = ask_exporter(
+        toolchain.interpreter, kind.exporter, job_record(job), work, on_step=on_step
+    )
+    record, source = answer.record, str(job.source)
+    if "error" in record:
+        said = record["error"]
+        raise ModelError(said["problem"], hint=said["hint"], path=source, **said["facts"])
+    if answer.died or "bug" in record:
+        seen = answer.died or record["bug"]
+        raise ToolchainError(
+            f"cannot import {source}: the exporter failed on {kind.label}: {seen[:600]}",
+            hint="is the file whole? if so, please report it with `--format json`'s facts",
+            path=source,
+            where=record.get("where", ""),
+            log=answer.log,
+        )
+    try:
+        return read_exported(record, job.out)
+    except ValueError as exc:
+        raise ToolchainError(
+            f"cannot import {source}: the exporter's answer makes no sense: {exc}",
+            hint="please report it",
+            path=source,
+            log=answer.log,
+        ) from exc
+
+
+def _traced(job: Job, kind: SourceFormat, toolchain: Toolchain, imports: Path) -> Exported:
+    with _scratch(imports) as scratch:
+        traced = _export(
+            dataclasses.replace(job, out=scratch, trace=True), kind, toolchain, lambda _: None
+        )
+        # the scratch folder goes away: the graph that is compared has to outlive it
+        kept = job.out / "traced"
+        kept.mkdir()
+        for each in scratch.iterdir():
+            if each.is_file():
+                shutil.move(each, kept / each.name)
+        return dataclasses.replace(traced, model=kept / traced.model.name)
+
+
+def _key(
+    source_sha256: str, kind: SourceFormat, choices: ImportChoices, toolchain: Toolchain
+) -> str:
+    parts = [
+        source_sha256,
+        kind.code,
+        sorted((name, list(shape)) for name, shape in choices.shapes.items()),
+        choices.opset,
+        sorted(choices.dynamic),
+        choices.trust,
+        toolchain.digest,
+        _exporters_digest(),
+    ]
+    return hashlib.sha256(json.dumps(parts).encode("utf-8")).hexdigest()[:32]
+
+
+def _exporters_digest() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _digest_source(path: Path) -> str:
+    """Hash a file, or every file of a folder with its name.
+
+    Raises:
+        ModelError: It cannot be read, or has too many files.
+    """
+    digest = hashlib.sha256()
+    try:
+        if path.is_file():
+            _digest_file(path, digest)
+            return digest.hexdigest()
+        files = sorted(each for each in path.rglob("*") if each.is_file())
+        if len(files) > _MAX_SOURCE_FILES:
+            raise ModelError(
+                f"cannot import {path}: it has {len(files)} files (expected a model's folder)",
+                path=str(path),
+            )
+        for each in files:
+            digest.update(f"{each.relative_to(path)}\0{each.stat().st_size}\0".encode())
+            _digest_file(each, digest)
+    except OSError as exc:
+        raise ModelError(f"cannot read {path}: {exc.strerror}", path=str(path)) from exc
+    return digest.hexdigest()
+
+
+def _digest_file(path: Path, digest: hashlib._Hash) -> None:
+    with path.open("rb") as stream:
+        while piece := stream.read(_PIECE_BYTES):
+            digest.update(piece)
+
+
+@contextlib.contextmanager
+def _scratch(imports: Path) -> Iterator[Path]:
+    """Make a folder beside what is kept, so that keeping is a rename.
+
+    Raises:
+        OutputError: Nothing can be written there.
+    """
+    try:
+        imports.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".making-", dir=imports))
+    except OSError as exc:
+        raise OutputError(
+            f"cannot write into {imports}: {exc.strerror or exc}",
+            hint="the setting 'imports_dir' names another folder",
+            path=str(imports),
+        ) from exc
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _keep(exported: Exported, origin: Origin, job: Job, place: Path) -> Imported:
+    """Move the model, its data and its origin to their place, the folder at once."""
+    part, name = job.out / "kept", f"{job.name}.onnx"
+    try:
+        part.mkdir()
+        for each in job.out.iterdir():
+            # external data has names of the exporter's choosing, beside the model
+            if each.is_file() and each.suffix not in (".npz", ".json"):
+                shutil.move(each, part / each.name)
+        (part / exported.model.name).replace(part / name)
+        record = {"schema": 1, "model": name, "origin": origin.to_json()}
+        (part / _RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        if place.exists():  # another process was faster, or what is there is broken
+            shutil.rmtree(place)
+        part.replace(place)
+    except OSError as exc:
+        raise OutputError(
+            f"cannot keep the import in {place}: {exc.strerror or exc}",
+            hint="is there room? the setting 'imports_dir' names another folder",
+            path=str(place),
+        ) from exc
+    return Imported(path=place / name, origin=origin)
+
+
+def _read_kept(place: Path, path: Path) -> Imported | None:
+    try:
+        record = json.loads((place / _RECORD).read_text(encoding="utf-8"))
+        values = dict(record["origin"])
+        values["notes"] = tuple(values["notes"])
+        model = place / str(record["model"])
+        known = Imported(path=model, origin=Origin(**values), known=True)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return known if model.is_file() and path.exists() else None
