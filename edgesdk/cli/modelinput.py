@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgesdk.cli.progress import busy
-from edgesdk.cli.source import SourceChoices, open_source
+from edgesdk.cli.source import SourceChoices, for_target, open_source
 from edgesdk.cli.targets import profile_folder
 from edgesdk.settings import Settings
 
@@ -108,7 +108,7 @@ def prepare_build(
     prefer = None if backend is None else (backend,)
     wanted = load_recipe(recipe, precision=precision, max_drop=max_drop, prefer=prefer)
     refuse_avoided(wanted, backend)
-    opened = open_source(settings, model, source)
+    opened = for_target(settings, open_source(settings, model, source), profile, wanted)
     with busy(f"plan {model.name}"):
         dataset = open_data(calib, opened, wanted)
         labelled = open_data(data, opened, wanted)

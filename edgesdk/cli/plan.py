@@ -27,6 +27,7 @@ from edgesdk.cli.source import (
     OpsetOption,
     SourceChoices,
     TrustOption,
+    for_target,
     open_source,
 )
 from edgesdk.settings import resolve_settings
@@ -69,9 +70,8 @@ def plan(
     prefer = None if backend is None else (backend,)
     wanted = load_recipe(recipe, precision=precision, prefer=prefer)
     refuse_avoided(wanted, backend)
-    opened = open_source(
-        settings, model, SourceChoices(shapes=shape, opset=opset, dynamic=dynamic, trust=trust)
-    )
+    source = SourceChoices(shapes=shape, opset=opset, dynamic=dynamic, trust=trust)
+    opened = for_target(settings, open_source(settings, model, source), profile, wanted)
     with busy(f"plan {model.name}"):
         dataset = open_data(calib, opened, wanted)
         if wanted.precision is None and opened.source.format == "onnx":

@@ -101,7 +101,9 @@ def grid_of(tensor: TfliteTensor) -> Grid | None:
     return Grid(dtype, tensor.scales, tensor.zero_points, tensor.axis)
 
 
-def real_numbers(data: np.ndarray, grid: Grid, order: Sequence[int] | None = None) -> np.ndarray:
+def real_numbers(
+    data: np.ndarray, grid: Grid, order: Sequence[int] | None = None
+) -> np.ndarray:
     """Give what the integers of a constant stand for, in float32.
 
     Args:
@@ -117,5 +119,7 @@ def real_numbers(data: np.ndarray, grid: Grid, order: Sequence[int] | None = Non
         shape = []
     scales = np.array(grid.scales, np.float32).reshape(shape)
     zeros = np.array(grid.zero_points, np.int64).reshape(shape)
-    real: np.ndarray = ((data.astype(np.int64) - zeros) * scales.astype(np.float64)).astype("f4")
+    real: np.ndarray = ((data.astype(np.int64) - zeros) * scales.astype(np.float64)).astype(
+        "f4"
+    )
     return real

@@ -34,7 +34,8 @@ _CUSTOM = {
     ),
     "TFLite_Detection_PostProcess": (
         "it is a custom operator that decodes boxes and drops overlapping ones",
-        "export the detector without it, and do that step on raw boxes and scores; or " + _ORIGIN,
+        "export the detector without it, and do that step on raw boxes and scores; or "
+        + _ORIGIN,
     ),
 }
 

@@ -1,4 +1,4 @@
-"""What the conversion of an operator is given: its tensors in any order of axes, its options."""
+"""What an operator's conversion is given: its tensors in any order of axes, its options."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ __all__ = ["CHANNELS_FIRST", "Site"]
 
 #: NHWC turned to ONNX's NCHW: which axis of TFLite's each of ONNX's is.
 CHANNELS_FIRST = (0, 3, 1, 2)
+#: Entries that a list of places, made while converting, may have.
+_MOST_PLACES = 1 << 22
 _ACTIVATIONS = {"RELU": (0.0, math.inf), "RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0)}
 
 
@@ -135,9 +137,7 @@ class Site:
 
     def axes(self, position: int, rank: int) -> tuple[int, ...]:
         """Give an input that names axes, counted from the front and each once."""
-        found = dict.fromkeys(
-            self.axis(each, rank) for each in self.numbers(position, "axes")
-        )
+        found = dict.fromkeys(self.axis(each, rank) for each in self.numbers(position, "axes"))
         return tuple(found)
 
     def axis(self, axis: int, rank: int) -> int:
@@ -149,6 +149,16 @@ class Site:
         if not -rank <= axis < rank:
             raise CannotConvert(f"its axis is {axis}, of a tensor of {rank} dimensions")
         return axis % rank
+
+    def countable(self, count: int) -> int:
+        """Give a count of places that are listed one by one.
+
+        Raises:
+            CannotConvert: There are too many.
+        """
+        if count > _MOST_PLACES:
+            raise CannotConvert(f"an axis has {count} entries (at most {_MOST_PLACES})")
+        return count
 
     # Outputs ---------------------------------------------------------------------------------
 
@@ -215,13 +225,6 @@ class Site:
             for each in (low, high)
         ]
         return self.emit("Clip", [value, *limits])
-
-    def rounded(self, value: ir.Value, position: int = 0) -> ir.Value:
-        """Put real numbers onto the grid of an output, if it has one, and take them back."""
-        grid = self.out_grid(position)
-        if grid is None:
-            return value
-        return self.builder.dequantized(self.builder.quantized(value, grid, ()), grid, ())
 
     def give(
         self, value: ir.Value, order: Sequence[int] | None = None, *, position: int = 0

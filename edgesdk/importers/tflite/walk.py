@@ -30,8 +30,11 @@ _IR_VERSION = 8
 #: From this version of the operators on files have a later version of the format.
 _LATER = {19: 9, 21: 10}
 _MOST_NAMED = 4
+_ODD = "does the file run in LiteRT? if it does, please report it"
 #: Values that one graph may hold in its activations; nothing real comes near.
-_MOST_ELEMENTS = 1 << 31
+_MOST_ELEMENTS = 1 << 28
+#: What a file that contradicts itself may lead to, in more ways than are worth a check each.
+_CONTRADICTIONS = (ArithmeticError, LookupError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,7 @@ def convert_tflite(opened: OpenedTflite, *, name: str = "") -> Converted:
     """
     try:
         walk = Walk(opened.graph)
-    except CannotConvert as exc:
+    except (CannotConvert, *_CONTRADICTIONS) as exc:
         raise _unlike(opened, exc) from exc
     refused: list[tuple[TfliteOp, CannotConvert]] = []
     for op in opened.graph.ops:
@@ -100,7 +103,7 @@ def convert_tflite(opened: OpenedTflite, *, name: str = "") -> Converted:
         raise _refusal(opened, refused)
     try:
         model = walk.finish(name or opened.source.name)
-    except CannotConvert as exc:
+    except (CannotConvert, *_CONTRADICTIONS) as exc:
         raise _unlike(opened, exc) from exc
     return Converted(
         model=model,
@@ -113,13 +116,14 @@ def convert_tflite(opened: OpenedTflite, *, name: str = "") -> Converted:
     )
 
 
-def _unlike(opened: OpenedTflite, exc: CannotConvert) -> ModelError:
-    return ModelError(f"cannot turn {opened.source.path} into ONNX: {exc}", hint=exc.hint)
+def _unlike(opened: OpenedTflite, exc: Exception) -> ModelError:
+    hint = exc.hint if isinstance(exc, CannotConvert) else _ODD
+    return ModelError(
+        f"cannot turn {opened.source.path} into ONNX: {str(exc)[:400]}", hint=hint
+    )
 
 
-def _refusal(
-    opened: OpenedTflite, refused: list[tuple[TfliteOp, CannotConvert]]
-) -> ModelError:
+def _refusal(opened: OpenedTflite, refused: list[tuple[TfliteOp, CannotConvert]]) -> ModelError:
     shown = [
         f"operator {op.index} ({op.name}): {reason}" for op, reason in refused[:_MOST_NAMED]
     ]
@@ -156,6 +160,8 @@ class Walk:
         names = [self._end_name(index, "input") for index in graph.inputs]
         for index, name in zip(graph.inputs, names, strict=True):
             tensor = graph.tensors[index]
+            if math.prod(tensor.shape) > _MOST_ELEMENTS:
+                raise CannotConvert(f"its input {name!r} has more than 2^28 numbers")
             value = ir.Value(
                 name=name, type=ir.TensorType(_type_of(tensor)), shape=ir.Shape(tensor.shape)
             )
@@ -168,13 +174,17 @@ class Walk:
                 held.whole = value
             self._held[index] = held
         if any(
-            extent < 0 for index in graph.inputs for extent in graph.tensors[index].shape_signature
+            extent < 0
+            for index in graph.inputs
+            for extent in graph.tensors[index].shape_signature
         ):
             shapes = "; ".join(
                 f"{value.name} {list(graph.tensors[index].shape)}"
                 for value, index in zip(self._inputs, graph.inputs, strict=True)
             )
-            self.note(f"extents that are open in the file are fixed as it states them: {shapes}")
+            self.note(
+                f"extents that are open in the file are fixed as it states them: {shapes}"
+            )
         self._out_names = [self._end_name(index, "output") for index in graph.outputs]
 
     def note(self, text: str) -> None:
@@ -191,7 +201,9 @@ class Walk:
         if grid is not None and grid.dtype in ("int32", "int64"):
             return None
         if grid is not None and grid.axis is not None:
-            raise CannotConvert(f"tensor {tensor.name!r} has a scale per channel, and no content")
+            raise CannotConvert(
+                f"tensor {tensor.name!r} has a scale per channel, and no content"
+            )
         return grid
 
     def held(self, index: int) -> Held:
@@ -243,15 +255,13 @@ class Walk:
                 raise refusal_of(op)
             for index in op.outputs:
                 if index >= 0 and math.prod(self.graph.tensors[index].shape) > _MOST_ELEMENTS:
-                    raise CannotConvert("its output has more than 2^31 numbers")
+                    raise CannotConvert("its output has more than 2^28 numbers")
             convert(Site(self, op))
         except CannotConvert as exc:
             reason = exc
-        except (ArithmeticError, LookupError, TypeError, ValueError) as exc:
-            # a file may contradict itself in more ways than are worth a check each
+        except _CONTRADICTIONS as exc:
             reason = CannotConvert(
-                f"its shapes and options contradict each other: {str(exc)[:200]}",
-                hint="does the file run in LiteRT? if it does, please report it",
+                f"its shapes and options contradict each other: {str(exc)[:200]}", hint=_ODD
             )
         else:
             return None

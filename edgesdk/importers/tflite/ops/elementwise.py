@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from edgesdk.importers.tflite.held import CannotConvert
 from edgesdk.importers.tflite.registry import converts
 from edgesdk.importers.tflite.site import Site
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__: list[str] = []
 
@@ -134,7 +129,7 @@ def _floor_div(site: Site) -> None:
     if site.real_dtype(0).startswith("float"):
         site.give(site.emit("Floor", [site.emit("Div", values)]), order)
         return
-    # ONNX's division of whole numbers cuts towards zero; without the rest there is nothing to cut
+    # ONNX's division of whole numbers cuts towards zero: take away the rest, then nothing is cut
     exact = site.emit("Sub", [values[0], site.emit("Mod", values)])
     site.give(site.emit("Div", [exact, values[1]]), order)
 

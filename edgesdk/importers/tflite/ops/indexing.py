@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from edgesdk.importers.tflite.held import CannotConvert, Held
 from edgesdk.importers.tflite.registry import converts
 from edgesdk.importers.tflite.site import Site
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 __all__: list[str] = []
 
@@ -85,9 +90,7 @@ def _sliced(site: Site, held: Held, spans: list[range]) -> Held:
         places = np.ix_(*(np.array(span, np.int64) for span in spans))
         data = held.data[places] if spans else held.data
         return Held(shape, held.identity, held.grid, data=data)
-    cut = [
-        axis for axis, span in enumerate(spans) if span != range(held.shape[axis])
-    ]
+    cut = [axis for axis, span in enumerate(spans) if span != range(held.shape[axis])]
     if not cut:
         return held
     ends = [
@@ -132,11 +135,15 @@ def _gather_nd(site: Site) -> None:
 
 @converts("SCATTER_ND")
 def _scatter_nd(site: Site) -> None:
-    shape = site.numbers(2, "shape")
-    zeros = site.builder.constant(np.zeros(shape, site.real_dtype(1)))
+    zeros = _filled(site, site.number_value(0, like=1))
     index = site.emit("Cast", [site.take(0)], {"to": _INT64})
     inputs = [zeros, index, site.take(1)]
     site.give(site.emit("ScatterND", inputs, {"reduction": "add"}))
+
+
+def _filled(site: Site, value: ir.Value) -> ir.Value:
+    """Give the output's shape full of one number."""
+    return site.emit("Expand", [value, site.builder.numbers(*site.out_shape())])
 
 
 @converts("ONE_HOT")
@@ -144,10 +151,7 @@ def _one_hot(site: Site) -> None:
     depth = site.numbers(1, "depth")[0]
     pair = site.emit(
         "Concat",
-        [
-            site.builder.real(site.builder.reshaped(site.held(each), (1,)))
-            for each in (3, 2)
-        ],
+        [site.builder.real(site.builder.reshaped(site.held(each), (1,))) for each in (3, 2)],
         {"axis": 0},
     )
     index = site.emit("Cast", [site.take(0)], {"to": _INT64})
@@ -194,15 +198,12 @@ def _shape(site: Site) -> None:
 
 @converts("ZEROS_LIKE")
 def _zeros_like(site: Site) -> None:
-    shape = site.shape(0)
-    data = np.zeros(shape, site.real_dtype(0))
-    site.pass_on(Held(shape, tuple(range(len(shape))), data=data))
+    site.give(_filled(site, site.number_value(0)))
 
 
 @converts("FILL")
 def _fill(site: Site) -> None:
-    shape = site.out_shape()
-    site.give(site.emit("Expand", [site.take(1), site.builder.numbers(*shape)]))
+    site.give(_filled(site, site.take(1)))
 
 
 @converts("RANGE")
@@ -212,5 +213,5 @@ def _range(site: Site) -> None:
         raise CannotConvert("its bounds are not known before it runs")
     shape = site.out_shape()
     start, _, step = (each.reshape(()) for each in bounds if each is not None)
-    data = (start + step * np.arange(*shape)).astype(site.out().dtype)
+    data = (start + step * np.arange(site.countable(*shape))).astype(site.out().dtype)
     site.pass_on(Held(shape, (0,), data=data))

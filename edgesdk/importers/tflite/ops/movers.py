@@ -120,6 +120,7 @@ def _mirror_pad(site: Site) -> None:
     for axis, extent in enumerate(held.shape):
         if before[axis] or after[axis]:
             # ONNX's mirrors do not repeat the border
+            site.countable(site.out_shape()[axis])
             places = np.pad(np.arange(extent), (before[axis], after[axis]), mode="symmetric")
             where = site.builder.constant(places.astype(np.int64))
             value = site.emit("Gather", [value, where], {"axis": held.order.index(axis)})

@@ -126,14 +126,10 @@ def _stacked(site: Site, positions: list[int]) -> ir.Value:
     return site.builder.real(Held(data.shape, (0, 1, 2), grid, data=data))
 
 
-def _biases(
-    site: Site, positions: list[int], weights: list[int], hidden: int
-) -> ir.Value:
+def _biases(site: Site, positions: list[int], weights: list[int], hidden: int) -> ir.Value:
     """Give the biases of all gates in float, and as many zeros for the recurrent ones."""
     pieces = [
-        _bias(site, position, beside)
-        if site.has(position)
-        else np.zeros(hidden, np.float32)
+        _bias(site, position, beside) if site.has(position) else np.zeros(hidden, np.float32)
         for position, beside in zip(positions, weights, strict=True)
     ]
     zeros = np.zeros(hidden * len(positions), np.float32)

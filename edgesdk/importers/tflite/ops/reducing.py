@@ -31,9 +31,7 @@ def _reduce(site: Site) -> None:
         value = site.emit("Cast", [value], {"to": _INT32})
     if axes:
         places = site.builder.numbers(*sorted(held.order.index(axis) for axis in axes))
-        value = site.emit(
-            _REDUCTIONS[site.op.name], [value, places], {"keepdims": int(keeps)}
-        )
+        value = site.emit(_REDUCTIONS[site.op.name], [value, places], {"keepdims": int(keeps)})
     if is_truth:
         value = site.emit("Cast", [value], {"to": _BOOL})
     site.give(value, _left(held, axes, keeps=keeps))

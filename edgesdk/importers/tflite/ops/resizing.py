@@ -28,7 +28,7 @@ def _nearest(site: Site) -> None:
     way = _coordinates(site)
     mode = "floor" if way == "asymmetric" else "round_prefer_ceil"
     tables = [
-        (_places(read, wanted, way), _onnx_places(read, wanted, way))
+        (_places(read, site.countable(wanted), way), _onnx_places(read, wanted, way))
         for read, wanted in zip(site.shape(0)[1:3], site.out_shape()[1:3], strict=True)
     ]
     if all(np.array_equal(theirs, ours) for theirs, ours in tables):
