@@ -210,12 +210,16 @@ class Builder:
     def moved(
         self, held: Held, real: ir.Value, shape: Sequence[int], order: Sequence[int]
     ) -> Held:
-        """Hold ``real``, which has numbers of ``held`` in other places, on the same grid."""
-        made = Held(tuple(shape), tuple(order), held.grid)
-        if held.grid is None:
+        """Hold ``real``, which has numbers of ``held`` in other places, on the same grid.
+
+        One with a scale per channel is left: its channels may be elsewhere.
+        """
+        grid = held.grid if held.grid is not None and held.grid.axis is None else None
+        made = Held(tuple(shape), tuple(order), grid)
+        if grid is None:
             made.real = real
         else:
-            made.whole = self.quantized(real, held.grid, order)
+            made.whole = self.quantized(real, grid, order)
         return made
 
 

@@ -11,9 +11,9 @@ import numpy as np
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from edgesdk.model.tflite_graph import TfliteTensor
+    from edgesdk.model.tflite_graph import TfliteGraph, TfliteTensor
 
-__all__ = ["CannotConvert", "Grid", "Held", "grid_of", "real_numbers"]
+__all__ = ["CannotConvert", "Grid", "Held", "content_of", "grid_of", "real_numbers"]
 
 #: Types of integers that stand for real numbers where a tensor has scales.
 _QUANTIZED = ("int8", "uint8", "int16", "uint16", "int4", "int32", "int64")
@@ -99,6 +99,21 @@ def grid_of(tensor: TfliteTensor) -> Grid | None:
     if not all(limits.min <= each <= limits.max for each in tensor.zero_points):
         raise CannotConvert(f"a zero point of tensor {tensor.name!r} does not fit {dtype}")
     return Grid(dtype, tensor.scales, tensor.zero_points, tensor.axis)
+
+
+def content_of(graph: TfliteGraph, index: int) -> np.ndarray | None:
+    """Give a constant as the file stores it, integers of 4 bits as int8.
+
+    None where the file does not fix it, or numpy has no type for it, or it is sparse.
+    """
+    tensor, content = graph.tensors[index], graph.constant(index)
+    if tensor.dtype != "int4" or content is None or tensor.is_sparse:
+        return graph.array(index)
+    pairs = np.frombuffer(content, np.uint8)
+    # two in a byte, the lower half first
+    halves = np.stack([pairs & 15, pairs >> 4], axis=-1).reshape(-1)[: tensor.elements]
+    signed: np.ndarray = ((halves.astype(np.int8) ^ 8) - 8).reshape(tensor.shape)
+    return signed
 
 
 def real_numbers(

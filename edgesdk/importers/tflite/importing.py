@@ -133,13 +133,12 @@ def origin_of(opened: OpenedTflite, converted: Converted, proof: Proof) -> Origi
             "runs, this graph does not: it was compared with the same weights in float; "
             "against LiteRT's rounding, " + "; ".join(map(str, proof.hybrid))
         )
-    compared = [each for each in proof.outputs if each.unit == "share"]
     return Origin(
         format="tflite",
         sha256=opened.source.sha256,
         versions={} if proof.version is None else {"ai-edge-litert": proof.version},
         examples=proof.examples,
         max_abs_error=max((each.apart for each in proof.outputs), default=None),
-        max_rel_error=max((each.largest for each in compared), default=None),
+        max_rel_error=max((each.share for each in proof.outputs), default=None),
         notes=tuple(notes),
     )

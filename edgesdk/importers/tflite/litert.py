@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgesdk.errors import CompileError
-from edgesdk.importers.tflite.held import grid_of, real_numbers
+from edgesdk.importers.tflite.held import content_of, grid_of, real_numbers
 
 if TYPE_CHECKING:
     from edgesdk.model.tflite_graph import TfliteGraph
@@ -111,7 +111,7 @@ def made_float(graph: TfliteGraph, operators: Collection[int]) -> bytes:
         if index >= 0 and graph.tensors[index].constant is not None
     }
     for index in sorted(constants):
-        grid, data = grid_of(graph.tensors[index]), graph.array(index)
+        grid, data = grid_of(graph.tensors[index]), content_of(graph, index)
         if grid is None or data is None:
             continue
         content = np.frombuffer(real_numbers(data, grid).astype("<f4").tobytes(), np.uint8)

@@ -55,6 +55,7 @@ class Agreement:
         within: The share of numbers within the bound.
         wanted: The share that has to be.
         apart: The largest difference as it is.
+        share: That over the largest number of LiteRT's.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Agreement:
     within: float
     wanted: float
     apart: float
+    share: float
 
     @property
     def holds(self) -> bool:
@@ -211,6 +213,7 @@ def _compare(
             within=0.0,
             wanted=share,
             apart=np.inf,
+            share=np.inf,
         )
     same = got == wanted
     if wanted.dtype.kind == "f":
@@ -218,12 +221,13 @@ def _compare(
     with np.errstate(invalid="ignore"):
         apart = np.abs(got.astype(np.float64) - wanted.astype(np.float64))
     apart = np.where(same, 0.0, np.nan_to_num(apart, nan=np.inf))
+    finite = np.abs(wanted[np.isfinite(wanted)].astype(np.float64))
+    largest = max(float(finite.max(initial=0.0)), 1e-12)
     measure = apart
     if unit == "steps" and step is not None:
         measure = apart / step
     elif unit == "share":
-        finite = np.abs(wanted[np.isfinite(wanted)].astype(np.float64))
-        measure = apart / max(float(finite.max(initial=0.0)), 1e-12)
+        measure = apart / largest
     within = float(np.mean(measure <= bound)) if measure.size else 1.0
     return Agreement(
         name=name,
@@ -234,11 +238,12 @@ def _compare(
         within=within,
         wanted=share,
         apart=float(apart.max(initial=0.0)),
+        share=float(apart.max(initial=0.0)) / largest,
     )
 
 
 def _culprit(data: bytes, graph: TfliteGraph, converted: Converted, example: list[Any]) -> str:
-    """Name the first operator whose result is not LiteRT's, given the same inputs.
+    """Name the first operator whose result is not LiteRT's.
 
     LiteRT's plain kernels are asked, which keep what every operator gives.
     """

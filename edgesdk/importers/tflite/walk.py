@@ -11,7 +11,7 @@ import numpy as np
 
 from edgesdk.errors import ModelError
 from edgesdk.importers.tflite.builder import Builder
-from edgesdk.importers.tflite.held import CannotConvert, Grid, Held, grid_of
+from edgesdk.importers.tflite.held import CannotConvert, Grid, Held, content_of, grid_of
 from edgesdk.importers.tflite.refusals import refusal_of
 from edgesdk.importers.tflite.registry import conversion_of
 from edgesdk.importers.tflite.site import Site
@@ -35,6 +35,10 @@ _ODD = "does the file run in LiteRT? if it does, please report it"
 _MOST_ELEMENTS = 1 << 28
 #: What a file that contradicts itself may lead to, in more ways than are worth a check each.
 _CONTRADICTIONS = (ArithmeticError, LookupError, TypeError, ValueError)
+
+
+class _Behind(CannotConvert):
+    """An operator is refused only because one in front of it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,7 @@ def convert_tflite(opened: OpenedTflite, *, name: str = "") -> Converted:
     refused: list[tuple[TfliteOp, CannotConvert]] = []
     for op in opened.graph.ops:
         reason = walk.convert(op)
-        if reason is not None:
+        if reason is not None and not isinstance(reason, _Behind):
             refused.append((op, reason))
     if refused:
         raise _refusal(opened, refused)
@@ -216,15 +220,13 @@ class Walk:
             return self._held[index]
         tensor = self.graph.tensors[index]
         if index in self._failed:
-            raise CannotConvert("it reads what another refused operator gives")
+            raise _Behind("it reads what another refused operator gives")
         if tensor.is_sparse:
             raise CannotConvert(
                 f"its constant {tensor.name!r} is sparse",
                 hint="convert to TFLite again without sparse weights",
             )
-        data = self.graph.array(index)
-        if data is None and tensor.dtype == "int4":
-            data = _unpacked(self.graph.constant(index), tensor)
+        data = content_of(self.graph, index)
         if data is None and tensor.constant is None and math.prod(tensor.shape) == 0:
             data = np.zeros(tensor.shape, tensor.dtype)
         if data is None:
@@ -350,16 +352,6 @@ def _type_of(tensor: TfliteTensor) -> ir.DataType:
         raise CannotConvert(
             f"tensor {tensor.name!r} is of type {tensor.dtype}, which has no counterpart"
         ) from exc
-
-
-def _unpacked(content: bytes | None, tensor: TfliteTensor) -> np.ndarray | None:
-    """Give integers of 4 bits, two in a byte and the lower half first, as int8."""
-    if content is None:
-        return None
-    pairs = np.frombuffer(content, np.uint8)
-    halves = np.stack([pairs & 15, pairs >> 4], axis=-1).reshape(-1)[: tensor.elements]
-    signed: np.ndarray = ((halves.astype(np.int8) ^ 8) - 8).reshape(tensor.shape)
-    return signed
 
 
 def _drop_unused(graph: ir.Graph) -> None:

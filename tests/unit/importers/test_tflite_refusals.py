@@ -75,6 +75,16 @@ def test_flow_state_and_chance_are_refused(
     assert f"and 2 more: 2 {code}" in str(caught.value)
 
 
+def test_what_lies_behind_a_refused_operator_is_not_blamed(tmp_path: Path) -> None:
+    net = Net()
+    first = net.op("SVDF", [net.given((2, 3))], (2, 3))
+    out = net.op("ABS", [net.op("ABS", [first], (2, 3))], (2, 3))
+    with pytest.raises(ModelError) as caught:
+        convert_tflite(opened(net, tmp_path, out))
+    assert caught.value.facts["refused"] == 1
+    assert "ABS" not in str(caught.value)
+
+
 def test_shapes_that_only_running_tells_are_refused(tmp_path: Path) -> None:
     net = Net()
     data, begin = net.given((4, 3)), net.given((2,), "int32")

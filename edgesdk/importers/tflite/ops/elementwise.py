@@ -129,7 +129,7 @@ def _floor_div(site: Site) -> None:
     if site.real_dtype(0).startswith("float"):
         site.give(site.emit("Floor", [site.emit("Div", values)]), order)
         return
-    # ONNX's division of whole numbers cuts towards zero: take away the rest, then nothing is cut
+    # ONNX's division of whole numbers cuts towards zero: without a rest nothing is cut
     exact = site.emit("Sub", [values[0], site.emit("Mod", values)])
     site.give(site.emit("Div", [exact, values[1]]), order)
 
