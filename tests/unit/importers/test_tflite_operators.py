@@ -45,6 +45,7 @@ WIDE = (
 #: Files without a test of their own above: made by others of this folder.
 ELSEWHERE = {
     "DEQUANTIZE",
+    "FAKE_QUANT",
     "FILL",
     "LOG",
     "QUANTIZE",
@@ -195,6 +196,20 @@ def test_ends_and_middles_of_grids(tmp_path: Path) -> None:
     assert made.ops == ["QuantizeLinear", "DequantizeLinear"] * 2
     steps = {each.name: each.unit for each in made.proof.outputs}
     assert set(steps.values()) == {"steps"}
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_rounding_that_training_left_behind_becomes_a_pair(
+    narrow: bool, tmp_path: Path
+) -> None:
+    net = Net()
+    given = net.given((4, 9))
+    fields = {"min": -1.0, "max": 1.5, "numBits": 8, "narrowRange": narrow}
+    rounded = net.op("FAKE_QUANT", [given], (4, 9), options=("FakeQuantOptions", fields))
+    made = converted(opened(net, tmp_path, rounded))
+    assert made.proof.holds, made.proof
+    assert made.proof.outputs[0].unit == "steps"
+    assert made.ops == ["Clip", "QuantizeLinear", "DequantizeLinear"]
 
 
 def test_a_chain_of_convolutions_is_turned_at_its_ends_only(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgesdk.importers.tflite.held import CannotConvert
+from edgesdk.importers.tflite.held import CannotConvert, Grid, Held
 from edgesdk.importers.tflite.registry import converts
 from edgesdk.importers.tflite.site import Site
 
@@ -201,6 +201,23 @@ def _dequantize(site: Site) -> None:
     if held.shape != site.out_shape():
         raise CannotConvert(f"it gives {held.shape} (the file states {site.out_shape()})")
     site.walk.bind(site.out(), held)
+
+
+@converts("FAKE_QUANT")
+def _fake_quant(site: Site) -> None:
+    """Round to the 8-bit grid that covers an interval, moved so that 0 lies on it."""
+    low, high, first = site.real("min"), site.real("max"), site.number("narrow_range")
+    if site.number("num_bits") != 8 or not low < high:
+        raise CannotConvert(f"it rounds {low} to {high} to {site.number('num_bits')} bits")
+    step = (high - low) / (255 - first)
+    zero = int(np.clip(np.floor(first - low / step + 0.5), first, 255))
+    grid = Grid("uint8", (float(np.float32(step)),), (zero,))
+    held = site.held(0)
+    value = site.clipped(
+        site.take(0, held.order), (first - zero) * grid.scales[0], (255 - zero) * grid.scales[0]
+    )
+    whole = site.builder.quantized(value, grid, held.order)
+    site.walk.bind(site.out(), Held(held.shape, held.order, grid, whole=whole))
 
 
 @converts("SOFTMAX")
