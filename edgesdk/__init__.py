@@ -39,6 +39,14 @@ if TYPE_CHECKING:
     from edgesdk.devices.inventory import Device, load_inventory, resolve_device
     from edgesdk.devices.session import Session
     from edgesdk.errors import EdgeError
+    from edgesdk.importers.importing import (
+        ImportChoices,
+        Imported,
+        import_model,
+        open_imported,
+    )
+    from edgesdk.importers.live import from_keras, from_sklearn, from_torch
+    from edgesdk.importers.toolchains import Toolchain, Toolchains
     from edgesdk.model.lint import lint_model
     from edgesdk.model.open import OpenedModel, open_model
     from edgesdk.model.tflite import OpenedTflite, open_tflite
@@ -67,6 +75,8 @@ __all__ = [
     "EdgeError",
     "Entrant",
     "Finding",
+    "ImportChoices",
+    "Imported",
     "ModelFacts",
     "OnProgress",
     "OpenedModel",
@@ -80,6 +90,8 @@ __all__ = [
     "SourceModel",
     "TargetProfile",
     "TensorInfo",
+    "Toolchain",
+    "Toolchains",
     "__version__",
     "activate_bundle",
     "build_bundle",
@@ -89,6 +101,10 @@ __all__ = [
     "deploy_bundle",
     "export_bundle",
     "find_target",
+    "from_keras",
+    "from_sklearn",
+    "from_torch",
+    "import_model",
     "lint_model",
     "list_releases",
     "load_catalog",
@@ -96,6 +112,7 @@ __all__ = [
     "load_recipe",
     "model_facts",
     "open_dataset",
+    "open_imported",
     "open_model",
     "open_tflite",
     "plan_build",
@@ -134,6 +151,9 @@ _HOMES = {
     "devices.inventory": ("Device", "load_inventory", "resolve_device"),
     "devices.session": ("Session",),
     "errors": ("EdgeError",),
+    "importers.importing": ("ImportChoices", "Imported", "import_model", "open_imported"),
+    "importers.live": ("from_keras", "from_sklearn", "from_torch"),
+    "importers.toolchains": ("Toolchain", "Toolchains"),
     "model.lint": ("lint_model",),
     "model.open": ("OpenedModel", "open_model"),
     "model.tflite": ("OpenedTflite", "open_tflite"),

@@ -154,7 +154,10 @@ def connect(
     state: str, folder_fd: int, name: str = _SOCKET, *, timeout_s: Optional[float] = None
 ) -> Optional[socket.socket]:
     """Connect to a living daemon of this state folder, or give None."""
-    client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError:
+        return None  # no descriptor is left for it
     client.settimeout(timeout_s)
     try:
         client.connect(_address(state, folder_fd, name))

@@ -10,6 +10,7 @@ import edgesdk
 from edgesdk.bench.conditions import describe_conditions
 from edgesdk.bench.measurements import Measurements, RuntimeRecord
 from edgesdk.bench.offload_values import Offload
+from edgesdk.bench.origin_values import read_origin
 from edgesdk.bench.procedure import throughput
 from edgesdk.bench.statistics import make_latency, throughput_per_s
 from edgesdk.bench.trust import grade_measured
@@ -273,6 +274,7 @@ def _model(manifest: Mapping[str, Any]) -> ModelRecord:
         bytes=_count(model.get("bytes")),
         inputs=_tensors(manifest["inputs"]),
         outputs=_tensors(manifest["outputs"]),
+        origin=read_origin(_mapping(model.get("origin"))),
     )
 
 

@@ -28,6 +28,7 @@ from edgesdk.bench.fields import (
     UtcTime,
 )
 from edgesdk.bench.offload_values import Offload
+from edgesdk.bench.origin_values import OriginRecord
 from edgesdk.bench.procedure_values import Procedure
 from edgesdk.bench.spec_values import MAX_SAMPLES, BenchSpec
 from edgesdk.bench.trust_values import Trust
@@ -181,6 +182,8 @@ class ModelRecord:
     bytes: Count | None
     inputs: tuple[TensorRecord, ...]
     outputs: tuple[TensorRecord, ...]
+    origin: OriginRecord | None = None
+    """What the file was imported from; null where it is the user's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -122,6 +122,7 @@ def manifest_record(
             "bytes": source.bytes,
             "opset": source.opset,
             "producer": source.producer,
+            **({"origin": source.origin.to_json()} if source.origin else {}),
         },
         "target": {
             "name": profile.name,

@@ -58,21 +58,31 @@ def ask_exporter(
     *,
     on_step: Callable[[str], None] = lambda _: None,
     wall_s: float = _WALL_S,
+    memory_bytes: int | None = None,
 ) -> ChildAnswer:
     """Run one job in a child process.
 
     Args:
         interpreter: Of the toolchain.
-        exporter: Module in `edgesdk.importers.frameworks`.
+        exporter: Module with an ``export``, by its full name.
         request: The job, as plain data.
         folder: Empty; the job's files are written there.
         on_step: Told what the exporter says it is doing.
         wall_s: When to give up.
+        memory_bytes: What it may take; most of this computer's memory unless given.
 
     Raises:
         OSError: The folder cannot be written, or the interpreter cannot be started.
     """
-    asked = {**request, "exporter": exporter, "folder": str(folder)}
+    if memory_bytes is None:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        memory_bytes = int(memory * _MEMORY_SHARE)
+    asked = {
+        **request,
+        "exporter": exporter,
+        "folder": str(folder),
+        "memory_bytes": memory_bytes,
+    }
     (folder / "request.json").write_text(json.dumps(asked), encoding="utf-8")
     environment = _environment(folder, trust=bool(request.get("trust")))
     with (folder / _LOG).open("wb") as log:
@@ -179,14 +189,11 @@ def _tail(path: Path) -> str:
 # From here on: the child.
 
 
-def _limit() -> None:
+def _limit(memory_bytes: int) -> None:
     import resource
 
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for what, value in (
-        (resource.RLIMIT_DATA, int(memory * _MEMORY_SHARE)),
-        (resource.RLIMIT_CORE, 0),
-    ):
+    # of data, not of addresses: frameworks reserve far more of these than they use
+    for what, value in ((resource.RLIMIT_DATA, memory_bytes), (resource.RLIMIT_CORE, 0)):
         _, hard = resource.getrlimit(what)
         most = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(what, (most, hard))
@@ -207,10 +214,9 @@ def _find_edgesdk() -> None:
     spec.loader.exec_module(module)
 
 
-def _serve(request_file: str, say: Callable[[str], None]) -> None:
+def _serve(request: dict[str, Any], say: Callable[[str], None]) -> None:
     from edgesdk.importers.exchange import perform_request
 
-    request = json.loads(Path(request_file).read_text(encoding="utf-8"))
     answer = perform_request(request, say)
     path = Path(request["folder"]) / _ANSWER
     path.write_text(json.dumps(answer), encoding="utf-8")
@@ -224,10 +230,11 @@ def _main() -> None:
     def say(step: str) -> None:
         out.write(json.dumps({"step": step}) + "\n")
 
-    _limit()
+    request = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    _limit(request["memory_bytes"])
     _find_edgesdk()
     try:
-        _serve(sys.argv[1], say)
+        _serve(request, say)
     except MemoryError:
         os._exit(_EXIT_MEMORY)
     out.flush()

@@ -19,7 +19,7 @@ class SourceFormat:
         code: As `edgesdk.model.content.identify` names it, and the job's ``kind``.
         label: What it is called, with its article.
         toolchain: The environment that its exporter runs in; empty for one that needs none.
-        exporter: Module in `edgesdk.importers.frameworks`.
+        exporter: Module with an ``export``, by its full name.
     """
 
     code: str
@@ -42,7 +42,12 @@ _ROWS = (
 )
 #: By code.
 FORMATS: Mapping[str, SourceFormat] = {
-    code: SourceFormat(code=code, label=label, toolchain=toolchain, exporter=exporter)
+    code: SourceFormat(
+        code=code,
+        label=label,
+        toolchain=toolchain,
+        exporter=f"edgesdk.importers.frameworks.{exporter}",
+    )
     for code, label, toolchain, exporter in _ROWS
 }
 #: What a pickle or a skops archive of a booster names inside; both store names as plain text.

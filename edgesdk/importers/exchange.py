@@ -53,7 +53,7 @@ def perform_request(request: Mapping[str, Any], say: Callable[[str], None]) -> d
         trace=request["trace"],
         on_step=say,
     )
-    exporter = importlib.import_module(f"edgesdk.importers.frameworks.{request['exporter']}")
+    exporter = importlib.import_module(request["exporter"])
     try:
         exported: Exported = exporter.export(job)
     except CannotExport as exc:

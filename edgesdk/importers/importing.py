@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from edgesdk.model.open import OpenedModel
 
-__all__ = ["ImportChoices", "Imported", "import_model", "open_imported"]
+__all__ = ["ImportChoices", "Imported", "import_model", "open_imported", "prove_origin"]
 
 _STEPS = 3
 
@@ -129,7 +129,7 @@ def import_model(
         step(0, "start its framework")
         exported = _export(job, kind, toolchain, lambda text: step(1, text))
         step(2, "compare")
-        origin = _proven(
+        origin = prove_origin(
             exported,
             Origin(
                 format=kind.code,
@@ -185,13 +185,19 @@ def open_imported(
     return OpenedModel(source=source, ir=opened.ir)
 
 
-def _proven(
+def prove_origin(
     exported: Exported, origin: Origin, *, name: str, again: Callable[[], Exported]
 ) -> Origin:
-    """Give the origin with what the comparison found.
+    """Compare what was exported with the framework and give the origin with what was found.
+
+    Args:
+        exported: The file with its examples.
+        origin: What is known of the source.
+        name: What to call it in errors.
+        again: Exports once more with a trace; called where the numbers differ.
 
     Raises:
-        ProofMismatch: The numbers differ. ``again`` exports once more with a trace.
+        ProofMismatch: The numbers differ; the first layer that does is named.
     """
     seen = prove_export(exported, name=name)
     if seen.holds:

@@ -11,6 +11,7 @@ from edgesdk.bench.values import (
     PartRecord,
     PlacementRow,
 )
+from edgesdk.report.origin import origin_facts
 from edgesdk.report.page import escaped, facts, section, sentence, table
 from edgesdk.report.summary import accuracy_text, bytes_text
 
@@ -199,6 +200,7 @@ def subjects_section(report: BenchmarkReport) -> str:
                 ("model", model.name),
                 ("model file", _joined(model.format, bytes_text(model.bytes))),
                 ("model sha256", model.sha256),
+                *origin_facts(model.origin),
                 *ports,
                 ("bundle", bundle.id),
                 *part_rows,

@@ -17,6 +17,7 @@ from edgesdk.bench.values import (
     Latency,
     PercentileName,
 )
+from edgesdk.report.origin import origin_text
 from edgesdk.report.trust import comparison_rows, trust_rows
 
 __all__ = [
@@ -149,12 +150,18 @@ def compare_medians(report: BenchmarkReport) -> str | None:
     return f"{ours / theirs:.2f} times as long"
 
 
+def _origin_rows(report: BenchmarkReport) -> list[tuple[str, str]]:
+    origin = report.model.origin
+    return [] if origin is None else [("imported", clean(origin_text(origin)))]
+
+
 def summary_rows(report: BenchmarkReport) -> tuple[Row, ...]:
     """Give the facts a reader wants first, in reading order."""
     rows = [
         ("verdict", f"{report.verdict}: {VERDICTS[report.verdict]}"),
         *(("because", reason) for reason in report.verdict_reasons),
         ("model", f"{report.model.name}, {report.bundle.precision}"),
+        *_origin_rows(report),
         ("target", report.target.name),
         ("device", _device_text(report)),
         ("bundle", f"{report.bundle.id[:12]}, {bytes_text(report.bundle.bytes)}"),

@@ -271,6 +271,19 @@ def test_daemon_out_of_descriptors_goes_on_once_it_has_some(
     assert manager.is_fed_within(20)
 
 
+def test_agent_without_a_descriptor_for_its_question_counts_as_silent(
+    agent_modules: Modules, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that feeds the watchdog goes on: it may ask again, once there are some."""
+    links = agent_modules("edge_agent.links")
+
+    def none_left(*_: Any) -> socket.socket:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(links.socket, "socket", none_left)
+    assert links.connect(str(tmp_path), -1, timeout_s=1.0) is None
+
+
 def test_hosts_over_the_limit_are_turned_away_and_the_rest_is_served(
     start: Start, state: Path
 ) -> None:

@@ -131,7 +131,7 @@ def test_a_suspicion_that_the_device_does_not_confirm_passes(
     ours, theirs = bundle_taking(2, tmp_path / "ours"), bundle_taking(2, tmp_path / "theirs")
     typed.ok("deploy", theirs.folder, "-d", device, *QUICK, "--label", "main")
     done = typed.ok("deploy", ours.folder, "-d", device, *QUICK)
-    unlucky = slowed(Path(done["folder"]) / "report.json", tmp_path / "unlucky.json", 5.0)
+    unlucky = slowed(Path(done["folder"]) / "report.json", tmp_path / "unlucky.json", 20.0)
     found = run_gate(
         typed, "--report", unlucky, "--against", "main", "--seconds", "2s",
         "--max-regression", "100%", code=0,
@@ -147,7 +147,7 @@ def test_the_same_bundle_is_measured_anew_against_what_was_recorded(
     bundle = bundle_taking(2, tmp_path / "a")
     done = typed.ok("deploy", bundle.folder, "-d", device, *QUICK)
     report = Path(done["folder"]) / "report.json"
-    unlucky = slowed(report, tmp_path / "unlucky.json", 5.0)
+    unlucky = slowed(report, tmp_path / "unlucky.json", 20.0)
     quicker = slowed(report, tmp_path / "quicker.json", 0.2)
     passed = run_gate(
         typed, "--report", unlucky, "--against", report, "--max-regression", "100%", code=0

@@ -44,7 +44,7 @@ def test_every_command_and_option_exists(command: str) -> None:
     verbs = [words[0]]
     if words[0] == "history":
         verbs.append(words[1] if words[1] in ("export", "import", "label", "show") else "list")
-    if words[0] in ("bundle", "targets", "devices", "agent", "trust"):
+    if words[0] in ("bundle", "targets", "devices", "agent", "trust", "toolchains"):
         verbs.append(words[1])
     done = subprocess.run(
         [sys.executable, "-m", "edgesdk.cli", *verbs, "--help"],

@@ -13,7 +13,10 @@ import pytest
 import edgesdk
 
 SRC = Path(edgesdk.__file__).parent
-HEAVY = ("numpy", "onnx", "onnx_ir", "onnxruntime", "pydantic", "paramiko", "serial")
+HEAVY = (
+    "numpy", "onnx", "onnx_ir", "onnxruntime", "pydantic", "paramiko", "serial", "torch",
+    "tensorflow", "keras", "sklearn", "skl2onnx",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", edgesdk.__all__)

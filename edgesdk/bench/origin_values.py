@@ -1,0 +1,71 @@
+"""Where a model came from, if an importer made it: a part of ``report.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edgesdk.bench.fields import CONFIG, Amount, Count, Text
+
+__all__ = ["OriginRecord", "read_origin"]
+
+_MAX_NOTES = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OriginRecord:
+    """The source that the model was imported from, and how well the import agrees with it."""
+
+    __pydantic_config__ = CONFIG
+
+    format: Text
+    """Format of the source, such as ``torch-export`` or ``keras``."""
+    sha256: Text
+    """Hash of the source; empty where it was an object in a program's memory."""
+    versions: Mapping[str, Text]
+    """Version of the framework and of each package that took part."""
+    toolchain: Text
+    """Name and digest of the environment it was imported in; empty for the user's own."""
+    examples: Count
+    """How many sets of inputs were compared."""
+    max_abs_error: Amount | None
+    """The largest difference at any output between the framework and the imported graph."""
+    max_rel_error: Amount | None
+    """That over the largest value of the output."""
+    trusted: bool
+    """Whether code in the source was let run."""
+    notes: tuple[Text, ...] = ()
+    """What the exporter had to say."""
+
+
+def read_origin(record: Mapping[str, Any]) -> OriginRecord | None:
+    """Read what a manifest says of a model's origin; None where it says nothing."""
+    if not record:
+        return None
+
+    def text(name: str) -> str:
+        value = record.get(name)
+        return value[:500] if isinstance(value, str) else ""
+
+    def amount(name: str) -> float | None:
+        value = record.get(name)
+        known = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+        return float(value) if known and value is not None else None
+
+    notes, versions = record.get("notes"), record.get("versions")
+    return OriginRecord(
+        format=text("format"),
+        sha256=text("sha256"),
+        versions={str(name)[:100]: str(each)[:100] for name, each in versions.items()}
+        if isinstance(versions, Mapping)
+        else {},
+        toolchain=text("toolchain"),
+        examples=int(amount("examples") or 0),
+        max_abs_error=amount("max_abs_error"),
+        max_rel_error=amount("max_rel_error"),
+        trusted=record.get("trusted") is True,
+        notes=tuple(str(note)[:500] for note in notes[:_MAX_NOTES])
+        if isinstance(notes, list)
+        else (),
+    )
