@@ -170,7 +170,7 @@ class Builder:
             if grid.axis is not None and added:
                 grid = Grid(grid.dtype, grid.scales, grid.zero_points, grid.axis + added)
             small = grid.dtype
-            if small == "int64" and not any(grid.zero_points) and _fits(array, np.int32):
+            if small == "int64" and not any(grid.zero_points) and _fits(array):
                 small, array = "int32", array.astype(np.int32)
             if small in _READ_BY_PAIRS:
                 grid = Grid(small, grid.scales, grid.zero_points, grid.axis)
@@ -223,6 +223,7 @@ class Builder:
         return made
 
 
-def _fits(array: np.ndarray, dtype: type[np.generic]) -> bool:
-    limits = np.iinfo(dtype)
-    return not array.size or (array.min() >= limits.min and array.max() <= limits.max)
+def _fits(array: np.ndarray) -> bool:
+    """Say whether all integers fit 32 bits."""
+    limits = np.iinfo(np.int32)
+    return not array.size or bool(array.min() >= limits.min and array.max() <= limits.max)

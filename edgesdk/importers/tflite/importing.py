@@ -112,14 +112,14 @@ def origin_of(opened: OpenedTflite, converted: Converted, proof: Proof) -> Origi
         ProofMismatch: It is too far.
     """
     if not proof.holds:
-        worst = next(each for each in proof.outputs if not each.holds)
+        odd = next((each for each in proof.outputs if not each.holds), proof.outputs[0])
         where = f"; the first operator that differs is {proof.culprit}" if proof.culprit else ""
         raise ProofMismatch(
-            f"cannot import {opened.source.path}: {worst} (expected {worst.wanted:.1%}){where}",
+            f"cannot import {opened.source.path}: {odd} (expected {odd.wanted:.1%}){where}",
             hint="deploy the file as it is to a target with a TFLite runtime, and please "
             "report it",
-            output=worst.name,
-            within=worst.within,
+            output=odd.name,
+            within=odd.within,
             culprit=proof.culprit,
         )
     notes = [*converted.notes]
@@ -127,6 +127,12 @@ def origin_of(opened: OpenedTflite, converted: Converted, proof: Proof) -> Origi
         notes.append(_UNPROVEN)
     else:
         notes += [str(each) for each in proof.outputs if each.unit != "share"]
+    if proof.worst is not None:
+        notes.append(
+            f"{proof.layers} results of operators, each given LiteRT's own inputs: of the "
+            f"worst, {proof.worst_op}, {proof.worst.within:.3%} of the numbers are within the "
+            f"bound, at most {proof.worst.largest:.3g} {proof.worst.unit} apart"
+        )
     if proof.hybrid:
         notes.append(
             f"LiteRT rounds the inputs of {len(converted.hybrid)} operators to 8 bits as it "

@@ -47,12 +47,13 @@ class Place:
 
     ``value`` names it; its axis ``i`` is axis ``order[i]`` of the tensor. ``step`` is what
     neighbours on its grid are apart: 1 for integers, the scale for real numbers that were
-    rounded, None for what was not.
+    rounded, None for what was not. ``is_wide`` says that the grid has 16 bits.
     """
 
     value: str
     order: tuple[int, ...]
     step: float | None = None
+    is_wide: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,21 +303,23 @@ class Walk:
             is_whole = self.activation_grid(self.graph.tensors[index]) is not None
             value = held.whole if is_whole else held.real
             if value is not None and value.name and value.graph is not None:
-                found[index] = Place(value.name, held.order, self._step(index))
+                found[index] = self._place(index, value.name, held.order)
         return found
 
     def ends(self) -> tuple[Place, ...]:
         """Say where each output is."""
         return tuple(
-            Place(name, self._held[index].identity, self._step(index))
+            self._place(index, name, self._held[index].identity)
             for index, name in zip(self.graph.outputs, self._out_names, strict=True)
         )
 
-    def _step(self, index: int) -> float | None:
-        if self.activation_grid(self.graph.tensors[index]) is not None:
-            return 1.0
+    def _place(self, index: int, name: str, order: tuple[int, ...]) -> Place:
         grid = self._held[index].grid
-        return None if grid is None else max(grid.scales)
+        if grid is None:
+            return Place(name, order)
+        is_whole = self.activation_grid(self.graph.tensors[index]) is not None
+        step = 1.0 if is_whole else max(grid.scales)
+        return Place(name, order, step, is_wide=grid.dtype.endswith("16"))
 
     def _output(self, tensor: TfliteTensor, name: str) -> ir.Value:
         import onnx_ir as ir

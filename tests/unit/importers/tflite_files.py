@@ -13,7 +13,6 @@ from edgesdk.backends.litert.lower.graph import Graph, Grid, Options, Tensor
 from edgesdk.backends.litert.lower.write import write_graph
 from edgesdk.importers.tflite.prove import Proof, prove_tflite
 from edgesdk.importers.tflite.walk import Converted, convert_tflite
-from edgesdk.model.shapes import with_shapes
 from edgesdk.model.tflite import OpenedTflite, open_tflite
 
 __all__ = ["Case", "Made", "Net", "Weights", "converted", "grid_over", "make", "opened"]
@@ -128,7 +127,6 @@ def opened(net: Net, folder: Path, *outputs: Tensor) -> OpenedTflite:
 def converted(file: OpenedTflite) -> Made:
     """Convert a file and hold it against LiteRT."""
     graph = convert_tflite(file)
-    with_shapes(graph.model)
     return Made(file, graph, prove_tflite(file.graph, graph))
 
 

@@ -206,17 +206,13 @@ def _dequantize(site: Site) -> None:
 @converts("FAKE_QUANT")
 def _fake_quant(site: Site) -> None:
     """Round to the 8-bit grid that covers an interval, moved so that 0 lies on it."""
-    low, high, first = site.real("min"), site.real("max"), site.number("narrow_range")
-    if site.number("num_bits") != 8 or not low < high:
-        raise CannotConvert(f"it rounds {low} to {high} to {site.number('num_bits')} bits")
-    step = (high - low) / (255 - first)
-    zero = int(np.clip(np.floor(first - low / step + 0.5), first, 255))
-    grid = Grid("uint8", (float(np.float32(step)),), (zero,))
+    low, high, bits = site.real("min"), site.real("max"), site.number("num_bits")
+    if bits != 8 or site.number("narrow_range") or not low < high:
+        raise CannotConvert(f"it rounds {low:g} to {high:g} to {bits} bits, or a narrow range")
+    step = float(np.float32((high - low) / 255))
+    grid = Grid("uint8", (step,), (int(np.clip(np.floor(0.5 - low / step), 0, 255)),))
     held = site.held(0)
-    value = site.clipped(
-        site.take(0, held.order), (first - zero) * grid.scales[0], (255 - zero) * grid.scales[0]
-    )
-    whole = site.builder.quantized(value, grid, held.order)
+    whole = site.builder.quantized(site.take(0, held.order), grid, held.order)
     site.walk.bind(site.out(), Held(held.shape, held.order, grid, whole=whole))
 
 
