@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from edgesdk.cli.contest import contender_record, show_contest
-from edgesdk.cli.modelinput import open_data, pick_target, refuse_avoided
+from edgesdk.cli.modelinput import open_data, pick_target, refuse_avoided, resolved
 from edgesdk.cli.options import (
     BackendOption,
     CalibOption,
@@ -75,7 +75,7 @@ def plan(
     with busy(f"plan {model.name}"):
         dataset = open_data(calib, opened, wanted)
         if wanted.precision is None and opened.source.format == "onnx":
-            wanted = wanted.resolve(calibrated=dataset is not None)
+            wanted = resolved(wanted, opened, calibrated=dataset is not None)
         made = plan_build(model_facts(opened, profile, wanted), profile, wanted)
         contenders = plan_contest(opened, profile, wanted, known=made)
     out.document({**made.to_json(), "contest": [contender_record(c) for c in contenders]})

@@ -96,7 +96,11 @@ def import_model(
         if identify(path).code == "tflite":
             _refuse_choices(path, choices)
             return import_tflite(
-                path, imports=imports, on_progress=on_progress, on_note=on_note
+                path,
+                imports=imports,
+                shapes=choices.shapes,
+                on_progress=on_progress,
+                on_note=on_note,
             )
         raise ModelError(
             f"cannot import {path}: no importer takes it",
@@ -156,7 +160,6 @@ def _refuse_choices(path: Path, choices: ImportChoices) -> None:
         ModelError: Something of it was chosen.
     """
     given = {
-        "--shape": choices.shapes,
         "--opset": choices.opset,
         "--dynamic": choices.dynamic,
         "--trust": choices.trust,

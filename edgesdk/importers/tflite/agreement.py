@@ -17,6 +17,8 @@ MIXED_BOUND = 0.02
 WIDE_STEPS = 256
 #: The share of a quantized tensor's numbers that are within one step.
 STEPS_SHARE = 0.995
+#: What float32 cannot tell apart beside 1, where approximations of activations end.
+_ALIKE = 2.0**-23
 #: Of a step, which float32 rounds.
 _SLACK = 1e-3
 
@@ -118,7 +120,7 @@ def compare(
     if unit == "steps" and step is not None:
         measure = apart / step
     elif unit == "share":
-        measure = apart / largest
+        measure = np.where(apart <= _ALIKE, 0.0, apart / largest)
     within = float(np.mean(measure <= bound)) if measure.size else 1.0
     return Agreement(
         name=name,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ from edgesdk.importers.keeping import (
 )
 from edgesdk.importers.tflite.litert import litert_version
 from edgesdk.importers.tflite.prove import Proof, prove_tflite
+from edgesdk.importers.tflite.shapes import settle_shapes
 from edgesdk.importers.tflite.walk import Converted, convert_tflite
 from edgesdk.model.save import save_model
 from edgesdk.model.shapes import with_shapes
@@ -40,6 +43,7 @@ def import_tflite(
     path: Path,
     *,
     imports: Path,
+    shapes: Mapping[str, tuple[int | None, ...]] | None = None,
     on_progress: OnProgress = ignore_progress,
     on_note: OnNote = ignore_note,
 ) -> Imported:
@@ -51,6 +55,8 @@ def import_tflite(
     Args:
         path: The file.
         imports: Folder that keeps what was imported.
+        shapes: Shape by input name, for extents that the file leaves open; ``""`` stands for
+            the only input.
         on_progress: Told of each step.
         on_note: Told what the user should know.
 
@@ -67,12 +73,19 @@ def import_tflite(
 
     step(0, "convert")
     opened = open_tflite(path)
-    parts = [opened.source.sha256, "tflite", litert_version(), exporters_digest()]
+    asked = sorted((name, list(shape)) for name, shape in (shapes or {}).items())
+    parts = [opened.source.sha256, "tflite", litert_version(), exporters_digest(), asked]
     key = hashlib.sha256(json.dumps(parts).encode("utf-8")).hexdigest()[:32]
     known = read_kept(imports / key, path)
     if known is not None:
         return known
+    was_open = _open_inputs(opened)
+    opened = settle_shapes(opened, shapes or {})
     converted = convert_tflite(opened)
+    if was_open:
+        given = ", ".join(map(str, opened.source.inputs))
+        note = f"extents that the file leaves open ({was_open}) are fixed: {given}"
+        converted = replace(converted, notes=(note, *converted.notes))
     model = _checked(converted.model, path)
     step(1, "compare")
     origin = origin_of(opened, converted, prove_tflite(opened.graph, converted))
@@ -86,6 +99,13 @@ def import_tflite(
     for note in origin.notes:
         on_note(note)
     return made
+
+
+def _open_inputs(opened: OpenedTflite) -> str:
+    """Name the inputs with extents that may vary."""
+    return ", ".join(
+        each.name for each in opened.source.inputs if any(e is None for e in each.shape)
+    )
 
 
 def _checked(model: ir.Model, path: Path) -> ir.Model:

@@ -52,7 +52,8 @@ def compare_layers(
     Raises:
         CompileError: onnxruntime does not run the graph, or LiteRT not the file.
     """
-    litert = LiteRT(data, keeps=True)
+    shapes = [graph.tensors[index].shape for index in graph.inputs]
+    litert = LiteRT(data, keeps=True, shapes=shapes)
     litert.run(example)
     kept: dict[int, np.ndarray] = {}
     given: dict[str, np.ndarray] = {}

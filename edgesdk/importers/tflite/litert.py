@@ -37,18 +37,24 @@ class LiteRT:
 
     Args:
         data: The file.
-        plain: Leave the XNNPACK delegate out.
         keeps: Keep what every operator gives, for `tensor`; without a delegate.
+        shapes: Of the inputs, where others than the file states.
 
     Raises:
         CompileError: LiteRT does not load it.
     """
 
-    def __init__(self, data: bytes, *, plain: bool = False, keeps: bool = False) -> None:
+    def __init__(
+        self,
+        data: bytes,
+        *,
+        keeps: bool = False,
+        shapes: Sequence[tuple[int, ...]] = (),
+    ) -> None:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
         kernels = OpResolverType.AUTO
-        if plain or keeps:
+        if keeps:
             kernels = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         try:
             self._interpreter: Any = Interpreter(
@@ -57,6 +63,10 @@ class LiteRT:
                 experimental_op_resolver_type=kernels,
                 experimental_preserve_all_tensors=keeps,
             )
+            details = self._interpreter.get_input_details()
+            for detail, shape in zip(details, shapes, strict=bool(shapes)):
+                if tuple(detail["shape"]) != tuple(shape):
+                    self._interpreter.resize_tensor_input(detail["index"], list(shape))
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as exc:
             raise CompileError(
@@ -85,6 +95,19 @@ class LiteRT:
             raise CompileError(
                 f"cannot prove the import: LiteRT does not run the file: {_one_line(exc)}"
             ) from exc
+
+    def shapes(self) -> dict[int, tuple[int, ...]]:
+        """Give the shape of every tensor, by index, after a run on zeros.
+
+        Raises:
+            CompileError: A kernel fails.
+        """
+        details = self._interpreter.get_input_details()
+        self.run([np.zeros(detail["shape"], detail["dtype"]) for detail in details])
+        return {
+            int(detail["index"]): tuple(map(int, detail["shape"]))
+            for detail in self._interpreter.get_tensor_details()
+        }
 
     def tensor(self, index: int) -> np.ndarray | None:
         """Give what tensor ``index`` held after the last run; None where it is not kept."""

@@ -122,10 +122,10 @@ def prove_tflite(graph: TfliteGraph, converted: Converted) -> Proof:
     runs = OnnxRuns(converted.model)
     ours = [runs.run(names, dict(zip(inputs, each, strict=True))) for each in examples]
     data = made_float(graph, converted.hybrid) if converted.hybrid else graph.data
-    outputs = _compared(converted, ours, _answers(data, examples))
+    outputs = _compared(converted, ours, _answers(data, graph, examples))
     hybrid: tuple[Agreement, ...] = ()
     if converted.hybrid:
-        hybrid = _compared(converted, ours, _answers(graph.data, examples))
+        hybrid = _compared(converted, ours, _answers(graph.data, graph, examples))
     proof = Proof(version=version, examples=len(examples), outputs=outputs, hybrid=hybrid)
     if (proof.holds and not converted.rounds) or not is_small_enough(graph):
         return proof
@@ -155,8 +155,10 @@ def _with_layers(
     return replace(proof, layers=count, worst=worst, worst_op=worst_op, culprit=culprit)
 
 
-def _answers(data: bytes, examples: Sequence[list[Any]]) -> list[list[np.ndarray]]:
-    litert = LiteRT(data)
+def _answers(
+    data: bytes, graph: TfliteGraph, examples: Sequence[list[Any]]
+) -> list[list[np.ndarray]]:
+    litert = LiteRT(data, shapes=[graph.tensors[index].shape for index in graph.inputs])
     return [litert.run(example) for example in examples]
 
 

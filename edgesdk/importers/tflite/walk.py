@@ -178,18 +178,6 @@ class Walk:
             else:
                 held.whole = value
             self._held[index] = held
-        if any(
-            extent < 0
-            for index in graph.inputs
-            for extent in graph.tensors[index].shape_signature
-        ):
-            shapes = "; ".join(
-                f"{value.name} {list(graph.tensors[index].shape)}"
-                for value, index in zip(self._inputs, graph.inputs, strict=True)
-            )
-            self.note(
-                f"extents that are open in the file are fixed as it states them: {shapes}"
-            )
         self._out_names = [self._end_name(index, "output") for index in graph.outputs]
 
     def note(self, text: str) -> None:

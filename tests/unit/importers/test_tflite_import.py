@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from pathlib import Path
 
+import flatbuffers
 import numpy as np
 import onnx_ir as ir
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 
 from edgesdk.backends.litert.lower import lower_graph
 from edgesdk.cli.app import run
@@ -194,14 +195,60 @@ def test_without_litert_nothing_is_compared_and_that_is_told(
     assert any("ai-edge-litert is not installed" in note for note in told)
 
 
-def test_open_extents_are_fixed_and_told(tmp_path: Path) -> None:
-    file = open_tflite(network(tmp_path, whole=False))
-    first = file.graph.inputs[0]
-    tensors = list(file.graph.tensors)
-    tensors[first] = dataclasses.replace(tensors[first], shape_signature=(-1, 12, 12, 3))
-    graph = dataclasses.replace(file.graph, tensors=tuple(tensors))
-    made = convert_tflite(dataclasses.replace(file, graph=graph))
-    assert "image [1, 12, 12, 3]" in made.notes[0]
+def open_file(folder: Path) -> Path:
+    """A file whose batch and length are open, and stated as 1 and 4."""
+    net = Net()
+    given = net.given((1, 4, 3))
+    given.name = "waves"
+    fields = {"keepNumDims": True}
+    dense = net.op(
+        "FULLY_CONNECTED",
+        [given, net.fixed(np.ones((2, 3), "f4")), None],
+        (1, 4, 2),
+        options=("FullyConnectedOptions", fields),
+    )
+    axes = net.fixed(np.array([1], "i4"))
+    out = net.op("MEAN", [dense, axes], (1, 2), options=("ReducerOptions", {}))
+    path = net.save(folder, out)
+    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+    for tensor in model.subgraphs[0].tensors:
+        if tensor.name in (b"waves", dense.name.encode()):
+            tensor.shapeSignature = np.array([-1, -1, tensor.shape[2]], np.int32)
+    builder = flatbuffers.Builder(4096)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path.write_bytes(bytes(builder.Output()))
+    return path
+
+
+def test_open_extents_are_fixed_as_stated_and_told(tmp_path: Path) -> None:
+    made = import_tflite(open_file(tmp_path), imports=tmp_path / "imports")
+    assert made.origin.notes[0].endswith("(waves) are fixed: waves: float32[1, 4, 3]")
+
+
+def test_open_extents_are_fixed_as_the_user_says(tmp_path: Path) -> None:
+    path = open_file(tmp_path)
+    made = import_tflite(path, imports=tmp_path / "imports", shapes={"": (2, 7, 3)})
+    opened = open_imported(made)
+    assert opened.source.inputs[0].shape == (2, 7, 3)
+    assert opened.source.outputs[0].shape == (2, 2)
+    assert made.origin.examples == 3
+    assert made.path != import_tflite(path, imports=tmp_path / "imports").path
+
+
+@pytest.mark.parametrize(
+    ("shapes", "why"),
+    [
+        ({"other": (1, 4, 3)}, r"no such input \(it has 'waves'\)"),
+        ({"waves": (1, 4, 5)}, r"the file states \['\?', '\?', 3\]"),
+        ({"waves": (1, None, 3)}, "the file states"),
+        ({"waves": (1, 4)}, "the file states"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused(
+    shapes: dict[str, tuple[int | None, ...]], why: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match=why):
+        import_tflite(open_file(tmp_path), imports=tmp_path / "imports", shapes=shapes)
 
 
 @pytest.fixture
