@@ -98,8 +98,7 @@ def open_source(
     for option in choices.given():
         if option != "--shape":
             raise InputError(
-                f"cannot use {option} for {path}: it is no source that is imported, but "
-                f"{'an ONNX' if code == 'onnx' else 'a TFLite'} file",
+                f"cannot use {option} for {path}: it is no model that an importer takes",
                 hint=f"leave {option} out",
                 option=option,
             )

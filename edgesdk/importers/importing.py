@@ -111,10 +111,36 @@ def import_model(
     source_sha256 = digest_source(path)
     spec = find_toolchain(kind.toolchain)
     toolchain = toolchains.make(spec, on_progress=on_progress, on_note=on_note)
-    place = imports / _key(source_sha256, kind, choices, toolchain)
-    known = read_kept(place, path)
-    if known is not None:
-        return known
+    name = model_name(path)
+    place = imports / _key(name, source_sha256, kind, choices=choices, toolchain=toolchain)
+    made = read_kept(place)
+    if made is None:
+        made = _make(
+            path,
+            kind,
+            toolchain,
+            place,
+            sha256=source_sha256,
+            choices=choices,
+            on_progress=on_progress,
+        )
+    for note in made.origin.notes:
+        on_note(note)
+    return made
+
+
+def _make(
+    path: Path,
+    kind: SourceFormat,
+    toolchain: Toolchain,
+    place: Path,
+    *,
+    sha256: str,
+    choices: ImportChoices,
+    on_progress: OnProgress,
+) -> Imported:
+    """Export, prove and keep a source whose bytes had that hash."""
+    imports = place.parent
 
     def step(done: int, text: str) -> None:
         on_progress(Progress(step=f"import {path.name}: {text}", done=done, total=_STEPS))
@@ -132,12 +158,18 @@ def import_model(
         )
         step(0, "start its framework")
         exported = _export(job, kind, toolchain, lambda text: step(1, text))
+        if digest_source(path) != sha256:
+            raise ModelError(
+                f"cannot import {path}: it changed while it was imported",
+                hint="try again once whatever writes it is done",
+                path=str(path),
+            )
         step(2, "compare")
         origin = prove_origin(
             exported,
             Origin(
                 format=kind.code,
-                sha256=source_sha256,
+                sha256=sha256,
                 versions=dict(sorted(exported.versions.items())),
                 toolchain=f"{toolchain.name} {toolchain.digest}",
                 trusted=choices.trust,
@@ -148,8 +180,6 @@ def import_model(
         )
         made = keep(scratch, exported.model, name=job.name, origin=origin, place=place)
         step(_STEPS, "compare")
-    for note in origin.notes:
-        on_note(note)
     return made
 
 
@@ -242,7 +272,8 @@ def _export(
     record, source = answer.record, str(job.source)
     if "error" in record:
         said = record["error"]
-        raise ModelError(said["problem"], hint=said["hint"], path=source, **said["facts"])
+        facts = {**said["facts"], "path": source}
+        raise ModelError(said["problem"], hint=said["hint"], **facts)
     if answer.died or "bug" in record:
         seen = answer.died or record["bug"]
         raise ToolchainError(
@@ -278,9 +309,15 @@ def _traced(job: Job, kind: SourceFormat, toolchain: Toolchain, imports: Path) -
 
 
 def _key(
-    source_sha256: str, kind: SourceFormat, choices: ImportChoices, toolchain: Toolchain
+    name: str,
+    source_sha256: str,
+    kind: SourceFormat,
+    *,
+    choices: ImportChoices,
+    toolchain: Toolchain,
 ) -> str:
     parts = [
+        name,
         source_sha256,
         kind.code,
         sorted((name, list(shape)) for name, shape in choices.shapes.items()),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -67,7 +68,8 @@ def digest_source(path: Path) -> str:
                 path=str(path),
             )
         for each in files:
-            digest.update(f"{each.relative_to(path)}\0{each.stat().st_size}\0".encode())
+            digest.update(os.fsencode(each.relative_to(path)) + b"\0")
+            digest.update(f"{each.stat().st_size}\0".encode())
             _digest_file(each, digest)
     except OSError as exc:
         raise ModelError(f"cannot read {path}: {exc.strerror}", path=str(path)) from exc
@@ -123,9 +125,17 @@ def keep(folder: Path, model: Path, *, name: str, origin: Origin, place: Path) -
             if each.is_file() and each.suffix not in (".npz", ".json"):
                 shutil.move(each, part / each.name)
         (part / model.name).replace(part / label)
-        record = {"schema": 1, "model": label, "origin": origin.to_json()}
+        record = {
+            "schema": 1,
+            "model": label,
+            "files": {each.name: digest_source(each) for each in sorted(part.iterdir())},
+            "origin": origin.to_json(),
+        }
         (part / _RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        if place.exists():  # another process was faster, or what is there is broken
+        made = read_kept(place)  # another process was faster
+        if made is not None:
+            return made
+        if place.exists():  # what is there is broken
             shutil.rmtree(place)
         part.replace(place)
     except OSError as exc:
@@ -137,14 +147,18 @@ def keep(folder: Path, model: Path, *, name: str, origin: Origin, place: Path) -
     return Imported(path=place / label, origin=origin)
 
 
-def read_kept(place: Path, path: Path) -> Imported | None:
-    """Give what is kept in ``place`` of the source at ``path``; None if nothing whole is."""
+def read_kept(place: Path) -> Imported | None:
+    """Give what was kept, if it is whole: every file has the bytes that were proven."""
     try:
         record = json.loads((place / _RECORD).read_text(encoding="utf-8"))
         values = dict(record["origin"])
         values["notes"] = tuple(values["notes"])
-        model = place / str(record["model"])
-        known = Imported(path=model, origin=Origin(**values), known=True)
-    except (OSError, ValueError, KeyError, TypeError):
+        files = dict(record["files"])
+        there = {each.name for each in place.iterdir()} - {_RECORD}
+        if set(files) != there or any(
+            digest_source(place / name) != sha256 for name, sha256 in files.items()
+        ):
+            return None
+        return Imported(path=place / str(record["model"]), origin=Origin(**values), known=True)
+    except (OSError, ValueError, KeyError, TypeError, ModelError):
         return None
-    return known if model.is_file() and path.exists() else None

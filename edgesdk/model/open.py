@@ -3,7 +3,8 @@
 What `open_model` gives back has been checked from the first byte on: one domain name, no
 initializer that is an input too, no local function, external data proven to lie beside the
 file, every type and shape that can be inferred. Positions of nodes are those of the file,
-except where a local function was put in place of its call.
+except where a local function was put in place of its call, and where classical operators are
+written as the tensor arithmetic that they are.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from edgesdk.model._prove import (
     prove_versions,
 )
 from edgesdk.model._shapes import clean_inputs, freeze_inputs, infer_and_check
+from edgesdk.model.classical import DOMAIN, lower_classical
 from edgesdk.model.content import read_model_file, sniff_format
 from edgesdk.model.nodes import bodies_of, tensor_info
 from edgesdk.model.values import SourceModel, model_name
@@ -81,6 +83,7 @@ def open_model(
     if shapes:
         freeze_inputs(model, shapes, path)
     infer_and_check(model, path)
+    model = _lowered(model, path)
     source = SourceModel(
         path=path,
         name=model_name(path),
@@ -98,6 +101,20 @@ def open_model(
         external_data=bool(files.sizes),
     )
     return OpenedModel(source=source, ir=model)
+
+
+def _lowered(model: onnx_ir.Model, path: Path) -> onnx_ir.Model:
+    """Write classical operators as arithmetic, unless the graph around them contradicts it."""
+    if DOMAIN not in model.graph.opset_imports:
+        return model
+    copy = model.clone()
+    if not lower_classical(copy):
+        return model
+    try:
+        infer_and_check(copy, path)
+    except ModelError:
+        return model
+    return copy
 
 
 def _parse(data: bytes, path: Path) -> onnx.ModelProto:

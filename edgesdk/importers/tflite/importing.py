@@ -74,29 +74,27 @@ def import_tflite(
     step(0, "convert")
     opened = open_tflite(path)
     asked = sorted((name, list(shape)) for name, shape in (shapes or {}).items())
-    parts = [opened.source.sha256, "tflite", litert_version(), exporters_digest(), asked]
-    key = hashlib.sha256(json.dumps(parts).encode("utf-8")).hexdigest()[:32]
-    known = read_kept(imports / key, path)
-    if known is not None:
-        return known
-    was_open = _open_inputs(opened)
-    opened = settle_shapes(opened, shapes or {})
-    converted = convert_tflite(opened)
-    if was_open:
-        given = ", ".join(map(str, opened.source.inputs))
-        note = f"extents that the file leaves open ({was_open}) are fixed: {given}"
-        converted = replace(converted, notes=(note, *converted.notes))
-    model = _checked(converted.model, path)
-    step(1, "compare")
-    origin = origin_of(opened, converted, prove_tflite(opened.graph, converted))
-    step(2, "write")
-    with scratch_folder(imports) as scratch:
-        written = save_model(model, scratch, opened.source.name)
-        made = keep(
-            scratch, written[0], name=opened.source.name, origin=origin, place=imports / key
-        )
+    source = opened.source
+    parts = [source.name, source.sha256, "tflite", litert_version(), exporters_digest(), asked]
+    place = imports / hashlib.sha256(json.dumps(parts).encode("utf-8")).hexdigest()[:32]
+    made = read_kept(place)
+    if made is None:
+        was_open = _open_inputs(opened)
+        opened = settle_shapes(opened, shapes or {})
+        converted = convert_tflite(opened)
+        if was_open:
+            given = ", ".join(map(str, opened.source.inputs))
+            note = f"extents that the file leaves open ({was_open}) are fixed: {given}"
+            converted = replace(converted, notes=(note, *converted.notes))
+        model = _checked(converted.model, path)
+        step(1, "compare")
+        origin = origin_of(opened, converted, prove_tflite(opened.graph, converted))
+        step(2, "write")
+        with scratch_folder(imports) as scratch:
+            written = save_model(model, scratch, source.name)
+            made = keep(scratch, written[0], name=source.name, origin=origin, place=place)
     step(_STEPS, "write")
-    for note in origin.notes:
+    for note in made.origin.notes:
         on_note(note)
     return made
 
