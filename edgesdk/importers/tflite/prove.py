@@ -145,7 +145,7 @@ def _with_layers(
     every = (compare_layers(data, graph, converted, example) for example in examples)
     for op, seen in itertools.chain.from_iterable(every):
         count += 1
-        if worst is None or seen.within < worst.within:
+        if worst is None or (seen.within, -seen.largest) < (worst.within, -worst.largest):
             worst, worst_op = seen, f"operator {op.index} ({op.name})"
         if not seen.holds and not culprit:
             culprit = (

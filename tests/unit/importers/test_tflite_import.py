@@ -277,7 +277,7 @@ def test_a_target_without_a_tflite_runtime_gets_a_converted_graph(
     said = capsys.readouterr()
     record = json.loads(said.out)
     assert "was converted to ONNX" in said.err
-    assert record["precision"] != "as-is"
+    assert record["precision"] == "int8"
     assert {node["op"] for node in record["nodes"]} >= {"Conv", "QuantizeLinear"}
 
 
