@@ -68,7 +68,8 @@ def open_model(
     if sniff_format(path) == "tflite":
         raise ModelError(
             f"cannot open {path} as ONNX: it is a TFLite file",
-            hint="a TFLite file is deployed as it is, to a target with a TFLite runtime",
+            hint="a target with a TFLite runtime takes it as it is; to make ONNX of it: "
+            "edgesdk import FILE -o FILE.onnx",
             path=str(path),
         )
     data = read_model_file(path)
