@@ -183,6 +183,8 @@ def _export(exporter: str, job: Job) -> Exported:
 
 def _as_array(value: Any) -> Any:
     """Give an array of a tensor or array, wherever it lives."""
+    if str(getattr(value, "dtype", "")) == "torch.bfloat16":
+        value = value.float()  # NumPy has no such type
     for step in ("detach", "cpu", "numpy"):
         with contextlib.suppress(AttributeError):
             value = getattr(value, step)()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from edgesdk.model.classical import why_it_stays
 from edgesdk.model.values import NodeFacts
 from edgesdk.profiles.values import SchemeRules
 
@@ -39,7 +40,9 @@ def why_float(
     if node.subgraph_ops:
         return f"the bodies of {node.op} stay in float"
     if node.domain not in ("", "ai.onnx"):
-        return f"operators of the domain {node.domain!r} are not quantized"
+        stays = why_it_stays(node)
+        others = f"operators of the domain {node.domain!r} are not quantized"
+        return others if stays is None else f"{node.op} {stays} and has no 8-bit form"
     if node.op in rules.kept_float:
         return rules.kept_float[node.op]
     absorbed = {op for ops in rules.fused_after.values() for op in ops}

@@ -63,6 +63,8 @@ def test_deploy_imports_first_and_the_report_says_from_what(
     assert "imported from" in page
     again = typed.ok("deploy", source, "-d", device, "--trust", "--no-bench")
     assert again["bundle"]["id"] == done["bundle"]["id"]
+    text = typed.text("deploy", source, "-d", device, "--trust", "--no-bench")
+    assert "imported  from skops (told 1.0); within 0 of the largest value" in text
 
 
 def test_build_plan_and_inspect_take_it_too(typed: Typed, source: Path, tmp_path: Path) -> None:
@@ -82,7 +84,7 @@ def test_options_of_an_import_are_refused_for_a_file_that_needs_none(
     typed.ok("import", source, "-o", tmp_path / "out.onnx", "--trust")
     error = typed.refused("inspect", tmp_path / "out.onnx", *option, code=2)
     assert f"cannot use {option[0]}" in error["problem"]
-    assert "an ONNX file" in error["problem"]
+    assert "no model that an importer takes" in error["problem"]
 
 
 def test_import_of_what_needs_none_is_refused(

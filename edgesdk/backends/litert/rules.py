@@ -6,6 +6,7 @@ is what the lowering checks when it is.
 
 from __future__ import annotations
 
+from edgesdk.model.classical import why_it_stays
 from edgesdk.model.values import NodeFacts
 
 __all__ = ["FLOAT_ONLY", "tflite_ops", "why_not_lowered"]
@@ -37,6 +38,8 @@ def why_not_lowered(node: NodeFacts) -> str | None:
     if node.op in _CONSTANT and node.domain in ("", "ai.onnx"):
         return None
     entry = entry_of(node.op, node.domain)
+    if (reason := why_it_stays(node)) is not None:
+        return f"{node.op} {reason}, and LiteRT has no kernel for it"
     if entry is None:
         origin = f" of {node.domain}" if node.domain not in ("", "ai.onnx") else ""
         return f"{node.op}{origin} has no lowering to TFLite"

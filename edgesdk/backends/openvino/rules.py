@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from edgesdk.backends.base import WhyNot
 from edgesdk.backends.openvino.devices import family_of, mode_of, named_devices
+from edgesdk.model.classical import why_it_stays
 from edgesdk.model.values import NodeFacts
 from edgesdk.profiles.values import BackendProfile
 from edgesdk.tensors import TensorInfo
@@ -134,6 +135,8 @@ def _values(node: NodeFacts) -> list[TensorInfo]:
 def _translates_the_op(node: NodeFacts) -> str | None:
     if node.domain in _TRANSLATED and node.op not in _TRANSLATED[node.domain]:
         return f"{node.op} of {node.domain} is not translated by OpenVINO's ONNX frontend"
+    if (reason := why_it_stays(node)) is not None:
+        return f"{node.op} {reason}, and OpenVINO's ONNX frontend does not translate it"
     if node.domain not in (*_DOMAINS, *_TRANSLATED):
         return f"{node.op} is in the operator domain {node.domain!r}, which is not translated"
     if node.op in _NOT_TRANSLATED:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 from edgesdk.backends.base import WhyNot
 from edgesdk.backends.tensorrt.operators import support_of
+from edgesdk.model.classical import why_it_stays
 from edgesdk.model.values import NodeFacts
 from edgesdk.profiles.values import BackendProfile
 from edgesdk.tensors import TensorInfo
@@ -55,6 +56,8 @@ def gpu_rules(profile: BackendProfile) -> tuple[WhyNot, ...]:
     shown = f"TensorRT {profile.runtime_version}".strip()
 
     def knows_the_op(node: NodeFacts) -> str | None:
+        if (reason := why_it_stays(node)) is not None:
+            return f"{node.op} {reason}, and {shown}'s ONNX parser has no importer for it"
         if node.domain not in ("", "ai.onnx"):
             return f"{node.op} of {node.domain} has no importer in {shown}'s ONNX parser"
         ops = [node.op, *node.subgraph_ops]
