@@ -74,7 +74,7 @@ def test_evaluate_takes_the_source_that_was_deployed(
     x = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
     np.savez(tmp_path / "data.npz", x=x, labels=2 * x + 1)
     typed.ok("deploy", source, "-d", device, "--trust", "--no-bench", "-o", tmp_path / "run")
-    given = [
+    given: list[str | Path] = [
         "evaluate", device, "--data", "data.npz", "--bundle", tmp_path / "run" / "bundle",
         "--model", source,
     ]  # fmt: skip
