@@ -38,7 +38,7 @@ def import_command(
         typer.Argument(
             metavar="MODEL",
             help="A .pt2 or TorchScript file, .keras, .h5, a SavedModel's folder, .skops, "
-            ".joblib, an XGBoost or LightGBM model; told by content.",
+            ".joblib, an XGBoost or LightGBM model, .tflite; told by content.",
         ),
     ],
     out_file: Annotated[
@@ -54,7 +54,8 @@ def import_command(
 
     The file is proven to give the same numbers. The framework runs in an environment of its
     own, made once ('edgesdk toolchains'). deploy, build, plan and inspect take these models
-    too, and do the same first.
+    too, and do the same first. A TFLite file needs no framework: it is held against LiteRT, and
+    deployed as it is where a runtime of the target reads it.
     """
     from edgesdk.importers.importing import open_imported
 
