@@ -7,9 +7,10 @@ import time
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from edge_agent import runtimes
-from edge_agent.loops import MAX_SAMPLES, Call, Measurement, measure_one_stream
+from edge_agent.loops import Call, Measurement, measure_one_stream
 from edge_agent.pacing import Pace
 from edge_agent.runtimes.base import Part, RawTensor, RuntimeFailed
+from edgesdk.wire.limits import MAX_SAMPLES
 from edgesdk.wire.manifest import part_file_name
 
 __all__ = ["Chain", "RuntimeGone", "find_runtime", "options_of"]

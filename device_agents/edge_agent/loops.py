@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from edge_agent.runtimes.base import RawTensor
 
 __all__ = [
-    "MAX_SAMPLES",
     "Call",
     "Clock",
     "Measurement",
@@ -29,8 +28,6 @@ __all__ = [
 ]
 
 _BLOCK = 1 << 16
-#: One reply holds eight bytes for each run.
-MAX_SAMPLES = 4 << 20
 #: A function of a runtime and its arguments: what is timed.
 Call = Tuple[Callable[..., Any], Tuple[Any, ...]]
 Clock = Callable[[], int]

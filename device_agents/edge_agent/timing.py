@@ -14,10 +14,11 @@ from typing import Any, Callable, Dict, List, Tuple
 from edge_agent.affinity import kept_on
 from edge_agent.chain import Chain
 from edge_agent.handover import time_handover
-from edge_agent.loops import MAX_SAMPLES, Measurement, measure_one_stream
+from edge_agent.loops import Measurement, measure_one_stream
 from edge_agent.pacing import Pace
 from edge_agent.runtimes.base import RawTensor
 from edge_agent.streams import measure_streams
+from edgesdk.wire.limits import MAX_SAMPLES
 
 __all__ = ["make_benchmark"]
 

@@ -46,6 +46,8 @@ __all__ = [
     "run_samples",
 ]
 
+#: More fits no report.
+_MAX_AMOUNT = 1e18
 Run = Callable[[dict[str, "np.ndarray"]], dict[str, "np.ndarray"]]
 
 
@@ -186,7 +188,7 @@ def _worst(name: str, outputs: list[OutputCheck]) -> CheckedOutput:
 
 
 def _amount(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) and value >= 0 else None
+    return value if value is not None and 0 <= value <= _MAX_AMOUNT else None
 
 
 def _largest(values: Iterable[float | None]) -> float | None:
@@ -200,7 +202,8 @@ def _reference(name: str, outputs: list[OutputCheck]) -> ReferenceOutput | None:
     compared = [o for o in outputs if o.reference_max_abs_error is not None]
     if not compared:
         return None
-    cosines = [o.reference_cosine for o in compared if o.reference_cosine is not None]
+    known = [o.reference_cosine for o in compared if o.reference_cosine is not None]
+    cosines = [cosine for cosine in known if math.isfinite(cosine)]
     agreed = [o.reference_top1_agrees for o in compared if o.reference_top1_agrees is not None]
     return ReferenceOutput(
         name=name,

@@ -12,7 +12,7 @@ from edgesdk.bench.measurements import Measurements, RuntimeRecord
 from edgesdk.bench.offload_values import Offload
 from edgesdk.bench.origin_values import read_origin
 from edgesdk.bench.procedure import throughput
-from edgesdk.bench.statistics import make_latency, throughput_per_s
+from edgesdk.bench.statistics import make_latency
 from edgesdk.bench.trust import grade_measured
 from edgesdk.bench.values import (
     Accuracy,
@@ -35,6 +35,7 @@ from edgesdk.bench.values import (
 from edgesdk.bench.verdict import choose_verdict, ran_on_accelerator
 from edgesdk.bundle import Bundle
 from edgesdk.bundle.as_built import as_built_lines
+from edgesdk.devices.text import utf8_text
 from edgesdk.wire.manifest import is_sha256
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def assemble_report(
         accuracy=accuracy,
         baseline=baseline,
         contest=contest,
-        repeat=tuple(repeat),
+        repeat=tuple(map(utf8_text, repeat)),
         offload=offload,
         trust=grade_measured(measured, conditions, spec, cpu_count=device.cpu_count),
         procedure=measured.procedure if measured else None,
@@ -137,10 +138,11 @@ def make_baseline(
     *,
     bundle: Bundle,
     measured: Measurements,
+    spec: BenchSpec,
     accuracy: Accuracy = NO_ACCURACY,
     accelerators: Collection[str] = (),
 ) -> Baseline:
-    """Describe the float bundle that was measured beside the one the report is about."""
+    """Describe the float bundle that was measured, by the same spec, beside a report's own."""
     parts = _parts(bundle, measured)
     placement = _placement(bundle, parts, accelerators, measured)
     verdict, _ = choose_verdict(
@@ -157,7 +159,7 @@ def make_baseline(
         cold_start_ms=measured.cold_start_ms,
         load_ms=measured.load_ms,
         first_run_ms=measured.first_run_ms,
-        throughput_per_s=throughput_per_s(measured.samples_ms),
+        throughput_per_s=throughput(measured, spec),
         peak_rss_bytes=measured.peak_rss_bytes,
         accuracy=accuracy,
         verdict=verdict,
@@ -168,8 +170,8 @@ def deployment_record(deployment: Deployment) -> DeploymentRecord:
     """Take from a receipt what a report keeps; outputs of the self-check go to its accuracy."""
     return DeploymentRecord(
         bundle_id=deployment.bundle_id,
-        device=deployment.device,
-        device_url=deployment.device_url,
+        device=utf8_text(deployment.device),
+        device_url=utf8_text(deployment.device_url),
         path=cast("DevicePath", deployment.path),
         started=deployment.started,
         seconds=deployment.seconds,
@@ -204,8 +206,8 @@ def device_record(
     system = system if isinstance(system, Mapping) else {}
     os_name = " ".join(str(system[k]) for k in ("name", "version") if _text(system.get(k)))
     return DeviceRecord(
-        name=name,
-        url=url,
+        name=utf8_text(name),
+        url=None if url is None else utf8_text(url),
         machine=_text(facts.get("machine")),
         cpu_model=_text(facts.get("cpu_model")),
         cpu_count=_count(facts.get("cpu_count")),
@@ -221,7 +223,7 @@ def device_record(
 
 
 def _text(value: object) -> str | None:
-    return value[:500] if isinstance(value, str) and value else None
+    return utf8_text(value[:500]) if isinstance(value, str) and value else None
 
 
 def _count(value: object) -> int | None:

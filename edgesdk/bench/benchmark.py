@@ -13,9 +13,10 @@ from edgesdk.bench.measurements import Measurements
 from edgesdk.bench.offload import ask_offload
 from edgesdk.bench.offload_values import Offload
 from edgesdk.bench.run import OnLive, ignore_live, take_measurements
+from edgesdk.bench.spec_values import threads_of
 from edgesdk.bench.values import BenchmarkReport, BenchSpec, Contest
 from edgesdk.devices.facts import read_facts
-from edgesdk.errors import EdgeError
+from edgesdk.errors import DeviceError, EdgeError, LinkError
 from edgesdk.progress import OnProgress, ignore_progress
 
 if TYPE_CHECKING:
@@ -74,8 +75,8 @@ def run_benchmark(
         latency: Whether to measure latency at all, or only to judge the outputs.
         repeat: Commands that would repeat this, for the report.
         offload: What ran where, where that was asked before.
-        on_broken: Told what broke the measurement off after some counted runs; the report
-            then has what had arrived, and says so. None raises it.
+        on_broken: Told what broke the measurement off after some counted runs, or what
+            followed them; the report then has what had arrived. None raises it.
         on_live: Told twice a second how a measurement stands.
         on_progress: Told of runs and samples.
 
@@ -103,6 +104,7 @@ def run_benchmark(
                 on_progress=on_progress,
             ),
             accelerators=accelerators,
+            spec=spec,
         )
     measured = None
     if latency:
@@ -116,25 +118,34 @@ def run_benchmark(
             on_progress=on_progress,
         )
     broken = None if measured is None else measured.broken
+    accuracy = NO_ACCURACY
     if broken is None:
-        measured = _with_link(session, bundle, device, measured)
-        accuracy = judge_outputs(
-            session,
-            bundle,
-            check=_check_of(deployment),
-            data=data,
-            reference=reference,
-            known=known,
-            on_progress=on_progress,
-        )
-    else:
+        try:
+            measured = _with_link(session, bundle, device, measured)
+            accuracy = judge_outputs(
+                session,
+                bundle,
+                check=_check_of(deployment),
+                data=data,
+                reference=reference,
+                known=known,
+                on_progress=on_progress,
+            )
+            if offload is None and latency:
+                offload = ask_offload(
+                    session,
+                    bundle,
+                    profile=profile,
+                    threads=threads_of(spec),
+                    on_progress=on_progress,
+                )
+        except (DeviceError, LinkError) as exc:
+            if on_broken is None or measured is None or not measured.samples_ms:
+                raise
+            broken = exc  # the runs were all made: they are not lost with what comes after
+    if broken is not None:
         assert on_broken is not None
         on_broken(broken)
-        accuracy = NO_ACCURACY
-    if offload is None and latency and broken is None:
-        offload = ask_offload(
-            session, bundle, profile=profile, threads=spec.threads, on_progress=on_progress
-        )
     return assemble_report(
         bundle=bundle,
         spec=spec,

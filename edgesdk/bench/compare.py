@@ -16,10 +16,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, cast
 
 from edgesdk.bench.compare_values import Comparison, PairedBlock, PairMode
-from edgesdk.bench.measurements import plain_detail, read_condition_samples
+from edgesdk.bench.measurements import (
+    number_of,
+    plain_detail,
+    read_condition_samples,
+    utc_of,
+)
 from edgesdk.bench.pairs import holm, paired_ratio
 from edgesdk.bench.run import BenchSession
+from edgesdk.bench.spec_values import threads_of
 from edgesdk.bench.values import BenchSpec
+from edgesdk.devices.text import clean_text, utf8_text
 from edgesdk.errors import InputError, ProtocolError
 from edgesdk.progress import OnProgress, Progress, ignore_progress
 from edgesdk.wire.frames import Frame
@@ -39,6 +46,9 @@ _MOST_PAIRS = 4096
 _START_TIMEOUT_S = 900.0
 _MOST_SECONDS = 24 * 3600.0
 _RECORD = struct.Struct("<5Q")
+#: Nanoseconds or runs: more fit no report, and no device has that many.
+_MOST = (1 << 63) - 1
+_MOST_RATIO = 1e18
 _OTHER_AGENT = "replace the agent there with `edgesdk agent install` and compare again"
 
 
@@ -181,7 +191,7 @@ def _take(
         "order": order,
         "block_ms": BLOCK_MS,
         "duration_s": slot_s,
-        "threads": spec.threads,
+        "threads": threads_of(spec),
         "cpus": None if spec.cpus is None else list(spec.cpus),
         "sample_conditions": spec.sample_conditions,
         "side_by_side": not taken.why,
@@ -208,10 +218,12 @@ def _read(frame: Frame, order: str, taken: _Taken, *, device: str) -> None:
     pairs = meta.get("pairs")
     records = list(_RECORD.iter_unpack(body)) if len(body) % _RECORD.size == 0 else []
     bad = not records or pairs != len(records) or len(records) > len(order)
-    if bad or any(0 in record[1:] for record in records):
+    # runs that no report can hold are as impossible as a time of 0
+    if bad or any(0 in record[1:] or max(record) > _MOST for record in records):
         raise ProtocolError(
             f"cannot read the comparison from {device}: {len(body)} bytes for "
-            f"{str(pairs)[:20]} pairs (expected {_RECORD.size} for each, all times above 0)",
+            f"{str(pairs)[:20]} pairs (expected {_RECORD.size} for each, all times above 0 "
+            "and possible)",
             hint=_OTHER_AGENT,
             device=device,
         )
@@ -229,13 +241,11 @@ def _read(frame: Frame, order: str, taken: _Taken, *, device: str) -> None:
             )
         )
     taken.starts += 1
-    started, why = meta.get("started"), meta.get("why")
-    taken.started = taken.started or (started if isinstance(started, str) else None)
-    taken.why = taken.why or (why[:300] if isinstance(why, str) else "")
-    wall_s = meta.get("wall_s")
-    if isinstance(wall_s, int | float):
-        last_s = records[-1][0] / 1e9
-        taken.overhead_s = max(0.0, float(wall_s) - last_s)
+    why, wall_s = meta.get("why"), number_of(meta.get("wall_s"))
+    taken.started = taken.started or utc_of(meta.get("started"))
+    taken.why = taken.why or (clean_text(why[:300]) if isinstance(why, str) else "")
+    if wall_s is not None:
+        taken.overhead_s = max(0.0, wall_s - records[-1][0] / 1e9)
     conditions = meta.get("conditions")
     conditions = conditions if isinstance(conditions, Mapping) else {}
     cpus = meta.get("cpus")
@@ -263,11 +273,18 @@ def _compared(
         for number in range(taken.starts)
     ]
     found = paired_ratio(starts)
+    if not 0.0 < found.lower <= found.upper <= _MOST_RATIO:
+        raise ProtocolError(
+            f"cannot read the comparison from {session.device_name}: by its times ours takes "
+            f"{found.lower:.3g} to {found.upper:.3g} times as long, which no two releases do",
+            hint=_OTHER_AGENT,
+            device=session.device_name,
+        )
     mode = "reloaded" if taken.why else "side-by-side"
     return Comparison(
         ours=bundles[0].id,
         theirs=bundles[1].id,
-        device=session.device_name,
+        device=utf8_text(session.device_name),
         started=taken.started,
         blocks=tuple(taken.blocks),
         starts=taken.starts,

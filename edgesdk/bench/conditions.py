@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from edgesdk.bench.measurements import Measurements
 from edgesdk.bench.procedure_values import Procedure
 from edgesdk.bench.values import BenchSpec, Conditions, ConditionSample
 
-__all__ = ["describe_conditions", "mean_clock_mhz", "warmest_c"]
+__all__ = [
+    "clock_moves",
+    "company",
+    "describe_conditions",
+    "mean_clock_mhz",
+    "slow_governors",
+    "warmest_c",
+    "warming",
+]
 
 #: Clocks of an unthrottled, busy core stay closer together than this share.
 _CLOCK_SPREAD = 0.05
@@ -30,6 +38,44 @@ def mean_clock_mhz(sample: ConditionSample) -> float | None:
 def warmest_c(sample: ConditionSample) -> float | None:
     """Give the temperature of the warmest zone."""
     return max(sample.temp_c.values(), default=None)
+
+
+def slow_governors(static: Mapping[str, object]) -> list[str]:
+    """Name what governs the clock, where that does not keep it still."""
+    for name, value in static.items():
+        values = value if isinstance(value, tuple) else (value,)
+        slow = sorted({str(v) for v in values if v not in (None, "performance")})
+        if "governor" in name and slow:
+            return slow
+    return []
+
+
+def clock_moves(samples: Sequence[ConditionSample]) -> Iterator[str]:
+    """Say that the clock moved, if it did."""
+    clocks = [mhz for sample in samples if (mhz := mean_clock_mhz(sample))]
+    if clocks and min(clocks) < max(clocks) * (1 - _CLOCK_SPREAD):
+        yield f"the mean clock moved between {min(clocks):.0f} and {max(clocks):.0f} MHz"
+
+
+def warming(samples: Sequence[ConditionSample]) -> Iterator[str]:
+    """Say that the device got warmer, if it did."""
+    warmth = [c for sample in samples if (c := warmest_c(sample)) is not None]
+    if warmth and max(warmth) - warmth[0] > _WARMING_C:
+        yield f"the device warmed up from {warmth[0]:.0f} to {max(warmth):.0f} °C"
+
+
+def company(
+    samples: Sequence[ConditionSample], cpu_count: int | None, procedure: Procedure | None
+) -> Iterator[str]:
+    """Say what other processes took: counted where the device can, else by its load."""
+    others = None if procedure is None else procedure.others_cpu
+    if others is not None:
+        if others > _COMPANY_CORES:
+            yield f"other processes took {others:.2f} cores while it was measured"
+        return
+    load = samples[0].load1 if samples else None
+    if load is not None and cpu_count and load > cpu_count * _BUSY_SHARE:
+        yield f"other work ran at the start: a load of {load:.2f} on {cpu_count} cores"
 
 
 def describe_conditions(
@@ -64,28 +110,19 @@ def _notes(
     if procedure is not None:
         yield from _of_procedure(procedure, spec)
     done = len(measured.samples_ms)
-    if spec.runs and done < spec.runs and measured.broken is None:
+    in_time = procedure is not None and procedure.stopped != "time"
+    if spec.runs and done < spec.runs and measured.broken is None and not in_time:
         yield f"the time limit of {spec.duration_s or 0:g} s ended it after {done} runs"
-    for name, value in measured.static.items():
-        values = value if isinstance(value, tuple) else (value,)
-        slow = sorted({str(v) for v in values if v not in (None, "performance")})
-        if "governor" in name and slow:
-            yield f"the clock governor is {', '.join(slow)}, so the clock follows the load"
-            break
+    slow = slow_governors(measured.static)
+    if slow:
+        yield f"the clock governor is {', '.join(slow)}, so the clock follows the load"
     throttling = [sample.throttled for sample in samples if sample.throttled]
     if throttling:
         causes = ", ".join(sorted({cause for causes in throttling for cause in causes}))
         yield f"the clock was limited in {len(throttling)} of {len(samples)} samples: {causes}"
-    clocks = [mhz for sample in samples if (mhz := mean_clock_mhz(sample))]
-    if clocks and min(clocks) < max(clocks) * (1 - _CLOCK_SPREAD):
-        yield f"the mean clock moved between {min(clocks):.0f} and {max(clocks):.0f} MHz"
-    warmth = [c for sample in samples if (c := warmest_c(sample)) is not None]
-    if warmth and max(warmth) - warmth[0] > _WARMING_C:
-        yield f"the device warmed up from {warmth[0]:.0f} to {max(warmth):.0f} °C"
-    if samples and samples[0].load1 is not None and cpu_count:
-        load = samples[0].load1
-        if load > cpu_count * _BUSY_SHARE:
-            yield f"other work ran at the start: a load of {load:.2f} on {cpu_count} cores"
+    yield from clock_moves(samples)
+    yield from warming(samples)
+    yield from company(samples, cpu_count, procedure)
     swap = [s.swap_used_bytes for s in samples if s.swap_used_bytes is not None]
     if swap and swap[-1] - swap[0] > _SWAPPED_BYTES:
         yield f"memory was short: {(swap[-1] - swap[0]) >> 20} MiB more were swapped out"
@@ -113,8 +150,6 @@ def _of_procedure(procedure: Procedure, spec: BenchSpec) -> Iterator[str]:
             f"the time was up before the median was known to within {spec.until:.2%}: "
             f"it is to within {width:.2%}"
         )
-    if procedure.others_cpu is not None and procedure.others_cpu > _COMPANY_CORES:
-        yield f"other processes took {procedure.others_cpu:.2f} cores while it was measured"
     served = procedure.served
     done = procedure.inferences // spec.batch
     if served is not None and served.waiting_at_end > max(spec.streams, done * _LEFT_SHARE):

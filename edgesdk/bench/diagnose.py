@@ -180,6 +180,8 @@ def _find_warmup(data: Floats) -> tuple[int, float]:
         if score <= best:
             continue
         others = float(np.median(data[length:]))
+        if others <= 0.0:  # too short for the device's clock: there is no share of nothing
+            continue
         share = float(np.median(data[:length])) / others - 1.0
         if abs(share) < MATTERS:
             continue
@@ -222,10 +224,11 @@ def _find_drift(data: Floats) -> tuple[float | None, float | None]:
     flat = autocorrelation_time(_detrended(data))
     size = max(-(-len(data) // _BATCHES), math.ceil(5.0 * flat) if flat > 1.5 else 1)
     batches = _batch_medians(data, size)
-    if len(batches) < _FEWEST_BATCHES:
+    middle = float(np.median(data))
+    if len(batches) < _FEWEST_BATCHES or middle <= 0.0:
         return None, None
     p_value = _trend_p(batches)
-    change = _theil_sen(batches) * (len(batches) - 1) / float(np.median(data))
+    change = _theil_sen(batches) * (len(batches) - 1) / middle
     if not p_value <= LEVEL or abs(change) < MATTERS:
         return None, None
     return change, p_value
@@ -248,6 +251,8 @@ def _is_line(data: Floats, first: int) -> bool:
 def _find_modes(data: Floats, correlation: float) -> Modes | None:
     """Find two places where samples gather, if one mode does not explain them."""
     positive = data[data > 0.0]
+    if len(positive) < _FEWEST:
+        return None
     kept = _thinned(spread_ties(positive), correlation)
     if len(kept) < _FEWEST or dip(kept) <= dip_limit(len(kept)):
         return None

@@ -121,13 +121,17 @@ class History:
             self._add_labels(run.id, run.labels)
         return done.rowcount > 0
 
-    def runs(self, which: RunFilter | None = None, *, limit: int = -1) -> list[HistoryRun]:
+    def runs(
+        self, which: RunFilter | None = None, *, limit: int = -1, as_recorded: bool = False
+    ) -> list[HistoryRun]:
         """List runs, newest first, each with the one that came before it.
 
         Args:
             which: Which of them.
             limit: At most so many; all where it is negative.
+            as_recorded: Take what was recorded last for the newest, whatever its date is.
         """
+        order = "number DESC" if as_recorded else "created DESC, number DESC"
         where, values = _condition(which or RunFilter())
         earlier = ", ".join(
             f"lag({name}) OVER key AS before_{name}"
@@ -136,7 +140,7 @@ class History:
         query = (
             f"SELECT * FROM (SELECT number, {_COLUMNS}, {earlier} FROM runs "  # noqa: S608  # our own column names
             f"WINDOW key AS (PARTITION BY {_KEY} ORDER BY created, number)) AS runs"
-            f"{where} ORDER BY created DESC, number DESC LIMIT ?"
+            f"{where} ORDER BY {order} LIMIT ?"
         )
         with guard(self.path):
             cursor = self._connection.execute(query, (*values, limit))

@@ -101,10 +101,16 @@ def guard(path: Path) -> Iterator[None]:
     """Turn what SQLite says of the file at ``path`` into a sentence and a way on.
 
     Raises:
-        HistoryError: In place of any error of SQLite.
+        HistoryError: In place of any error of SQLite, and for what is no text.
     """
     try:
         yield
+    except UnicodeEncodeError as exc:
+        raise HistoryError(
+            f"cannot use history {path}: {ascii(exc.object)[:100]} is no text in UTF-8",
+            hint="name it in UTF-8: `edgesdk history` lists what there is",
+            path=str(path),
+        ) from exc
     except sqlite3.Error as exc:
         said = clean(str(exc))
         if "locked" in said or "busy" in said:

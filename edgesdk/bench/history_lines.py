@@ -38,6 +38,9 @@ LINE_SCHEMA = "edgesdk.history-line/1"
 #: A line holds one report, and little more.
 MAX_LINE_BYTES = MAX_PACKED_BYTES + (64 << 10)
 MAX_LINES = 100_000
+#: Those of a report, by `edgesdk.report.read`, with the line's own: each takes far more memory
+#: than its two characters.
+_MAX_CONTAINERS = 200_002
 _MAX_TOTAL_BYTES = 4 << 30
 _FIELDS = frozenset({"schema", "labels", "branch", "commit", "report"})
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
@@ -60,14 +63,23 @@ def export_lines(history: History, which: RunFilter | None = None) -> Iterator[b
         HistoryError: A report in the history is damaged.
     """
     for run in reversed(history.runs(which)):
-        document = {
+        document: dict[str, object] = {
             "schema": LINE_SCHEMA,
             "labels": list(run.labels),
             "branch": run.provenance.branch,
             "commit": run.provenance.commit,
-            "report": json.loads(history.report(run.id)),
         }
-        text = json.dumps(document, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+        try:
+            document["report"] = json.loads(history.report(run.id))
+            text = json.dumps(document, separators=(",", ":"), allow_nan=False)
+        except (ValueError, RecursionError) as exc:
+            raise HistoryError(
+                f"cannot export run {run.id[:12]} from history {history.path}: its report is "
+                "damaged",
+                hint=f"`edgesdk history remove {run.id[:12]}` drops it; the runs folder may "
+                "still have it",
+                run=run.id,
+            ) from exc
         yield text.encode("ascii") + b"\n"
 
 
@@ -110,6 +122,8 @@ def parse_line(
     Raises:
         HistoryError: Something in it is wrong.
     """
+    if line.count(b"[") + line.count(b"{") > _MAX_CONTAINERS:
+        raise _refusal(name, f"it holds more than {_MAX_CONTAINERS} lists and objects")
     try:
         # the report is checked by itself, with the limits of a report file
         document = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)

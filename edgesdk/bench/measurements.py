@@ -18,6 +18,7 @@ from typing import Any
 
 from edgesdk.bench.procedure_values import Procedure
 from edgesdk.bench.values import MAX_SAMPLES, ConditionSample, Scalar
+from edgesdk.devices.text import clean_text
 from edgesdk.errors import EdgeError, ProtocolError
 from edgesdk.wire.frames import Frame
 
@@ -32,6 +33,7 @@ __all__ = [
     "read_condition_samples",
     "read_measurements",
     "read_runtimes",
+    "utc_of",
 ]
 
 Detail = dict[str, Scalar | tuple[Scalar, ...]]
@@ -96,7 +98,6 @@ def read_measurements(frame: Frame, *, device: str) -> Measurements:
         )
     conditions = mapping_of(meta.get("conditions"))
     parts = [mapping_of(part) for part in items_of(meta.get("parts"))]
-    started = meta.get("started")
     return Measurements(
         samples_ms=tuple(ns / 1e6 for (ns,) in struct.iter_unpack("<Q", frame.body)),
         warmup_runs=_count(meta, "warmup_runs", device) or 0,
@@ -105,7 +106,7 @@ def read_measurements(frame: Frame, *, device: str) -> Measurements:
         first_run_ms=_time(meta, "first_run_ms", device),
         peak_rss_bytes=_count(meta, "peak_rss_bytes", device),
         wall_s=_time(meta, "wall_s", device),
-        started=started if isinstance(started, str) and _UTC.match(started) else None,
+        started=utc_of(meta.get("started")),
         static=plain_detail(conditions.get("static")),
         condition_samples=read_condition_samples(conditions.get("samples")),
         runtimes=tuple(read_runtimes(meta.get("runtimes"))),
@@ -122,10 +123,10 @@ def plain_detail(value: object) -> Detail:
     """
     flat: Detail = {}
     for key, entry in mapping_of(value).items():
-        name = str(key)[:_MAX_TEXT]
+        name = _text(key)
         if isinstance(entry, Mapping):
             for inner, deep in list(entry.items())[:_MAX_ENTRIES]:
-                _put(flat, f"{name}.{str(inner)[:_MAX_TEXT]}", deep)
+                _put(flat, f"{name}.{_text(inner)}", deep)
         else:
             _put(flat, name, entry)
     return dict(list(flat.items())[:_MAX_ENTRIES])
@@ -152,7 +153,16 @@ def _scalar(value: object) -> Scalar:
         return value if abs(value) <= _MAX_INT else None
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    return value[:_MAX_TEXT] if isinstance(value, str) else None
+    return _text(value) if isinstance(value, str) else None
+
+
+def _text(value: object) -> str:
+    return clean_text(str(value)[:_MAX_TEXT])
+
+
+def utc_of(value: object) -> str | None:
+    """Keep a time in UTC, in the form that a report has it."""
+    return value if isinstance(value, str) and _UTC.match(value) else None
 
 
 def mapping_of(value: object) -> Mapping[str, Any]:
@@ -219,10 +229,10 @@ def read_runtimes(value: object) -> list[RuntimeRecord]:
             records.append(
                 RuntimeRecord(
                     part=part,
-                    runtime=runtime[:_MAX_TEXT],
-                    version=version[:_MAX_TEXT] if isinstance(version, str) else None,
+                    runtime=_text(runtime),
+                    version=_text(version) if isinstance(version, str) else None,
                     detail=plain_detail(record.get("detail")),
-                    backend=backend[:_MAX_TEXT] if isinstance(backend, str) else None,
+                    backend=_text(backend) if isinstance(backend, str) else None,
                 )
             )
     return records
@@ -246,7 +256,7 @@ def read_condition_samples(value: object) -> tuple[ConditionSample, ...]:
                 load1=number_of(record.get("load1")),
                 throttled=_throttled(record.get("throttled")),
                 mem_available_bytes=_bytes(record.get("mem_available_bytes")),
-                governor=governor[:_MAX_TEXT] if isinstance(governor, str) else None,
+                governor=_text(governor) if isinstance(governor, str) else None,
                 others_cpu=number_of(record.get("others_cpu")),
                 swap_used_bytes=_bytes(record.get("swap_used_bytes")),
                 engine_mhz=_amounts(record.get("engine_mhz")),
@@ -265,7 +275,7 @@ def _amounts(value: object) -> dict[str, float]:
     for name, amount in list(mapping_of(value).items())[:_MAX_ENTRIES]:
         known = number_of(amount)
         if known is not None:
-            found[str(name)[:_MAX_TEXT]] = known
+            found[_text(name)] = known
     return found
 
 
@@ -274,7 +284,7 @@ def _throttled(value: object) -> tuple[str, ...] | None:
         return ("throttled",) if value else ()
     if not isinstance(value, list):
         return None
-    return tuple(str(reason)[:_MAX_TEXT] for reason in value[:_MAX_ENTRIES])
+    return tuple(_text(reason) for reason in value[:_MAX_ENTRIES])
 
 
 def _temperatures(value: object) -> dict[str, float]:
@@ -283,5 +293,5 @@ def _temperatures(value: object) -> dict[str, float]:
         if isinstance(degrees, bool) or not isinstance(degrees, int | float):
             continue
         if abs(degrees) <= _MAX_DEGREES:
-            zones[str(zone)[:_MAX_TEXT]] = float(degrees)
+            zones[_text(zone)] = float(degrees)
     return zones

@@ -11,6 +11,8 @@ from edgesdk.bench.fields import CONFIG, Amount, Count, Text
 __all__ = ["OriginRecord", "read_origin"]
 
 _MAX_NOTES = 50
+#: A manifest is not written by us alone: what no report can hold counts as not said.
+_MAX_AMOUNT = 1e18
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +52,9 @@ def read_origin(record: Mapping[str, Any]) -> OriginRecord | None:
 
     def amount(name: str) -> float | None:
         value = record.get(name)
-        known = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
-        return float(value) if known and value is not None else None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        return float(value) if 0 <= value <= _MAX_AMOUNT else None
 
     notes, versions = record.get("notes"), record.get("versions")
     return OriginRecord(

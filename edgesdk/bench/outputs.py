@@ -89,9 +89,14 @@ class Outputs:
                     f"cannot read outputs from {device}: the samples of {name[:100]!r} have a "
                     "gap"
                 )
-            array = np.frombuffer(
-                body, np.dtype(run["dtype"]).newbyteorder("<"), _count(shape), run["offset"]
-            ).reshape(shape)
+            try:
+                array = np.frombuffer(
+                    body, np.dtype(run["dtype"]).newbyteorder("<"), _count(shape), run["offset"]
+                ).reshape(shape)
+            except (ValueError, OverflowError) as exc:  # nothing, times more than memory has
+                raise ProtocolError(
+                    f"cannot read outputs from {device}: the shape of {name[:100]!r}: {exc}"
+                ) from exc
             self._add(name, first + counted.get(name, 0), array)
             counted[name] = counted.get(name, 0) + shape[0]
             if run.get("top"):

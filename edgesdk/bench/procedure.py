@@ -17,6 +17,7 @@ from edgesdk.bench.procedure_values import (
 )
 from edgesdk.bench.statistics import throughput_per_s
 from edgesdk.bench.values import BenchSpec
+from edgesdk.devices.text import clean_text
 
 __all__ = ["broken_procedure", "read_procedure", "throughput"]
 
@@ -24,12 +25,16 @@ _MAX_TEXT = 200
 _MAX_INT = (1 << 63) - 1
 #: Rails that all of a device's power comes in by, as boards label them.
 _INPUT_RAILS = ("VDD_IN", "VIN", "VIN_SYS_5V0", "5V_IN", "POM_5V_IN", "EXT5V")
+#: Drivers of chips that boards put into their supply; of others nobody knows what they see.
+_SUPPLY_DRIVERS = ("ina2",)
 
 _OLD_AGENT = "the agent there does not tell"
 _SETTLE = (
     "the faster of the last two windows (5 runs and 20 ms at least) was at most 2 % below the "
     "faster of the two before"
 )
+#: Four windows of five runs in a stream: before that no warm-up can be seen to settle.
+_FEWEST_TO_SETTLE = 20
 #: More inferences in a second than any report can hold: then the time makes no sense.
 _MAX_PER_S = 1e18
 
@@ -50,7 +55,7 @@ def read_procedure(meta: Mapping[str, Any], spec: BenchSpec) -> Procedure:
         stopped=stopped,
         why=_why(stopped, spec, runs, half_width),
         half_width=half_width,
-        warm_up=_warm_up(meta.get("warm_up")),
+        warm_up=_warm_up(meta.get("warm_up"), spec.streams),
         around=_around(meta.get("around")),
         inferences=inferences,
         per_s=_rate(inferences, wall_s),
@@ -68,7 +73,7 @@ def read_procedure(meta: Mapping[str, Any], spec: BenchSpec) -> Procedure:
         sampling_cpu=_share(conditions.get("cpu_share")),
         clock_went_back=_count(meta.get("clock_went_back")) or 0,
         odd_outputs={
-            str(name)[:_MAX_TEXT]: count
+            clean_text(str(name)[:_MAX_TEXT]): count
             for name, value in list(mapping_of(_odd(meta)).items())[:64]
             if (count := _count(value))
         },
@@ -156,7 +161,7 @@ def _why(stopped: Stopped, spec: BenchSpec, runs: int, half_width: float | None)
     return text
 
 
-def _warm_up(value: object) -> WarmUp | None:
+def _warm_up(value: object, streams: int) -> WarmUp | None:
     told = mapping_of(value)
     runs = _count(told.get("runs"))
     if runs is None:
@@ -165,8 +170,12 @@ def _warm_up(value: object) -> WarmUp | None:
     seconds = (number_of(told.get("ns")) or 0.0) / 1e9
     settled = told.get("stopped") == "settled" if settles else None
     how = "a fixed number of runs"
-    if settles:
-        how = _SETTLE if settled else f"the runs still got faster after {seconds:.1f} s"
+    if settles and settled:
+        how = _SETTLE
+    elif settles and runs < _FEWEST_TO_SETTLE * streams:
+        settled, how = None, f"too few runs in {seconds:.1f} s to tell whether it was warm"
+    elif settles:
+        how = f"the runs still got faster after {seconds:.1f} s"
     return WarmUp(runs=runs, seconds=seconds, settled=settled, how=how)
 
 
@@ -213,7 +222,7 @@ def _energy(conditions: Mapping[str, Any], inferences: int) -> tuple[Energy, ...
             continue
         found.append(
             Energy(
-                sensor=str(told.get("name"))[:_MAX_TEXT],
+                sensor=clean_text(str(told.get("name"))[:_MAX_TEXT]),
                 kind="counter" if kind == "counter" else "sampled",
                 joules=joules,
                 mean_w=number_of(told.get("mean_w")),
@@ -232,14 +241,16 @@ def _whole(
         why = conditions.get("why_no_energy")
         if not sampled:
             return None, "conditions were not sampled"
-        return None, why[:_MAX_TEXT] if isinstance(why, str) and why else _OLD_AGENT
+        told = clean_text(why[:_MAX_TEXT]) if isinstance(why, str) else ""
+        return None, told or _OLD_AGENT
     known = [each for each in energy if each.per_inference_mj is not None]
     platform = [each for each in known if each.kind == "counter" and each.sensor == "psys"]
     inputs = [each for each in known if each.sensor.upper() in _INPUT_RAILS]
     packages = [
         each for each in known if each.kind == "counter" and each.sensor.startswith("package")
     ]
-    chosen = platform[:1] or inputs[:1] or packages or (known if len(known) == 1 else [])
+    alone = [each for each in known if each.sensor.lower().startswith(_SUPPLY_DRIVERS)]
+    chosen = platform[:1] or inputs[:1] or packages or (alone if len(known) == 1 else [])
     if not chosen:
         return None, "none of its sensors sees the whole device"
     few = [each for each in chosen if each.samples is not None and each.samples < 3]

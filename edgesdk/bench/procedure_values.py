@@ -32,7 +32,8 @@ class WarmUp:
     runs: Count
     seconds: Amount
     settled: bool | None
-    """Whether the runs stopped getting faster; null where a fixed number was asked for."""
+    """Whether the runs stopped getting faster; null where a fixed number was asked for, or
+    too few were made to tell."""
     how: Text
     """How that was judged."""
 

@@ -34,6 +34,8 @@ __all__ = ["look_again"]
 
 #: An interval as wide as this says too little; it is tried once more, this much longer.
 _COARSE, _LONGER = 1.1, 3.0
+#: Of a spec, the scenario, processors and batch that measuring in turns is like.
+_IN_TURNS = ("single-stream", None, 1)
 
 
 def look_again(
@@ -74,8 +76,8 @@ def look_again(
         why = "the bundle of the reference is not at hand"
     elif theirs.id == ours.id:
         why = "both have the same bundle, so measuring in turns would show nothing"
-    elif (report.spec.scenario, report.spec.cpus) != ("single-stream", None):
-        why = "only a single stream on any processor can be measured in turns"
+    elif (report.spec.scenario, report.spec.cpus, report.spec.batch) != _IN_TURNS:
+        why = "only a single stream without batches on any processor can be measured in turns"
     else:
         prove_bundle(theirs, session, bases=bases, on_progress=on_progress)
         try:

@@ -16,6 +16,7 @@ from edgesdk.bench.measurements import (
     read_measurements,
 )
 from edgesdk.bench.procedure import broken_procedure, read_procedure
+from edgesdk.bench.spec_values import threads_of
 from edgesdk.bench.values import MAX_SAMPLES, BenchSpec, ConditionSample
 from edgesdk.bundle import Bundle
 from edgesdk.errors import DeviceError, EdgeError, InputError, LinkError
@@ -182,14 +183,11 @@ def take_measurements(
 
 def _asked(spec: BenchSpec, *, around: bool) -> dict[str, Any]:
     """Put a spec in the agent's words; what is as ever is left out."""
-    threads = spec.threads
-    if threads is None and spec.cpus is not None:
-        threads = len(spec.cpus)  # more of them would wait for each other
     asked: dict[str, Any] = {
         "warmup_runs": spec.warmup_runs,
         "runs": spec.runs or MAX_SAMPLES,
         "duration_s": spec.duration_s,
-        "threads": threads,
+        "threads": threads_of(spec),
         "fresh": spec.fresh,
         "sample_conditions": spec.sample_conditions,
     }

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias, get_args
 
 from edgesdk.bench.fields import CONFIG, Count, Limits
+from edgesdk.wire.limits import MAX_SAMPLES
 
-__all__ = ["MAX_SAMPLES", "SCENARIOS", "BenchSpec", "Scenario"]
-
-#: No run counts more samples: they fit one reply of an agent and one report file.
-MAX_SAMPLES = 4_000_000
+__all__ = ["MAX_SAMPLES", "SCENARIOS", "BenchSpec", "Scenario", "threads_of"]
 
 Scenario: TypeAlias = Literal["single-stream", "multi-stream", "offline", "server"]
 #: What each scenario does, by the name MLPerf Inference has for it.
@@ -100,6 +98,16 @@ class BenchSpec:
             raise ValueError("the multi-stream scenario needs 2 streams or more")
         if name == "offline" and self.batch == 1:
             raise ValueError("the offline scenario needs a batch of 2 or more")
+
+
+def threads_of(spec: BenchSpec) -> int | None:
+    """Say how many threads a runtime gets; None leaves the bundle's own setting.
+
+    On named processors that is one for each: more would wait for each other.
+    """
+    if spec.threads is None and spec.cpus is not None:
+        return len(spec.cpus)
+    return spec.threads
 
 
 assert set(SCENARIOS) == set(get_args(Scenario))

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from edgesdk.bench.measurements import number_of
 from edgesdk.bench.outputs import Outputs
 from edgesdk.deploy.squeeze import Squeeze
 from edgesdk.devices.refusals import refusal_error
@@ -197,7 +198,8 @@ class _Stream:
         if self.keep:
             most = min(most, _KEPT_SAMPLES)
         elif self.answered and self.run_ms:
-            most = min(most, int(1000 * _PACK_S * self.answered / self.run_ms))
+            # first the least of both: a device may say that it took next to nothing
+            most = int(min(most, 1000 * _PACK_S * self.answered / self.run_ms))
         return max(1, most)
 
     def _has_room(self) -> bool:
@@ -261,7 +263,7 @@ class _Stream:
                 session.give_up_on_silence("evaluate")
                 continue
             number = frame.meta.get("id")
-            pack = self.under_way.pop(number, None) if isinstance(number, int) else None
+            pack = self.under_way.pop(number, None) if type(number) is int else None
             if pack is not None:
                 break
         self.in_flight_bytes -= pack.wire_bytes
@@ -284,8 +286,7 @@ class _Stream:
         self.collected.add_pack(
             pack.first, pack.count, meta.get("tensors"), body, device=self.session.device_name
         )
-        spent = meta.get("run_ms")
-        self.run_ms += float(spent) if isinstance(spent, int | float) and spent >= 0 else 0.0
+        self.run_ms += number_of(meta.get("run_ms")) or 0.0
         self.answered += pack.count
         self.answer_bytes = max(self.answer_bytes, len(body) // pack.count)
         self.kept_samples += 0 if pack.has_body else pack.count
@@ -293,8 +294,8 @@ class _Stream:
 
     def _tell(self, event: Mapping[str, Any]) -> None:
         """Show how far the pack is that the device works on."""
-        done = event.get("done")
-        pack = self.under_way.get(event.get("id", 0))
+        done, number = event.get("done"), event.get("id")
+        pack = self.under_way.get(number) if type(number) is int else None
         if event.get("event") == "progress" and pack is not None and type(done) is int:
             self._report(self.answered + min(max(0, done), pack.count))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from edgesdk.bench.conditions import mean_clock_mhz, warmest_c
+from edgesdk.bench.conditions import clock_moves, company, slow_governors, warming
 from edgesdk.bench.diagnose import Diagnosis, diagnose
 from edgesdk.bench.measurements import Measurements
 from edgesdk.bench.procedure_values import Procedure
@@ -30,12 +30,8 @@ _OUTLIERS, _OUTLIERS_SERIOUS = 0.01, 0.05
 _OUTLIERS_EXCESS = 0.05
 #: Neighbours that agree make so many samples count as one.
 _CORRELATED = 3.0
-_CLOCK_SPREAD = 0.05
-_WARMING_C = 10.0
-#: A single stream needs one core for itself; a load beyond this share of the cores is company.
-_BUSY_SHARE = 0.5
-#: Cores that other processes took: less than the first is what any system does beside.
-_COMPANY, _COMPANY_SERIOUS = 0.1, 0.5
+#: Cores that other processes took.
+_COMPANY_SERIOUS = 0.5
 #: What waiting for a turn brings about by itself.
 _OF_QUEUES = ("outliers", "correlation", "modes")
 _WEIGHTS: tuple[Weight, ...] = ("grave", "serious", "minor")
@@ -196,30 +192,17 @@ def _of_conditions(seen: Conditions) -> Iterator[TrustReason]:
             weight="grave",
             text=f"the clock was limited while it was measured{named}",
         )
-    for name, value in seen.static.items():
-        values = value if isinstance(value, tuple) else (value,)
-        slow = sorted({str(v) for v in values if v not in (None, "performance")})
-        if "governor" in name and slow:
-            yield TrustReason(
-                about="clock",
-                weight="minor",
-                text=f"the governor is {', '.join(slow)} (performance keeps the clock still)",
-            )
-            break
-    clocks = [mhz for sample in seen.samples if (mhz := mean_clock_mhz(sample))]
-    if clocks and min(clocks) < max(clocks) * (1 - _CLOCK_SPREAD):
+    slow = slow_governors(seen.static)
+    if slow:
         yield TrustReason(
             about="clock",
             weight="minor",
-            text=f"the mean clock moved between {min(clocks):.0f} and {max(clocks):.0f} MHz",
+            text=f"the governor is {', '.join(slow)} (performance keeps the clock still)",
         )
-    warmth = [c for sample in seen.samples if (c := warmest_c(sample)) is not None]
-    if warmth and max(warmth) - warmth[0] > _WARMING_C:
-        yield TrustReason(
-            about="temperature",
-            weight="minor",
-            text=f"the device warmed up from {warmth[0]:.0f} to {max(warmth):.0f} °C",
-        )
+    for text in clock_moves(seen.samples):
+        yield TrustReason(about="clock", weight="minor", text=text)
+    for text in warming(seen.samples):
+        yield TrustReason(about="temperature", weight="minor", text=text)
     if not seen.samples:
         yield TrustReason(
             about="unknown conditions",
@@ -231,23 +214,11 @@ def _of_conditions(seen: Conditions) -> Iterator[TrustReason]:
 def _of_company(
     seen: Conditions, cpu_count: int | None, procedure: Procedure | None
 ) -> Iterator[TrustReason]:
-    """Say what other processes took: counted where the device can, else by its load."""
+    """Weigh what other processes took: little that was counted is a minor reason."""
     others = None if procedure is None else procedure.others_cpu
-    if others is not None:
-        if others > _COMPANY:
-            yield TrustReason(
-                about="load",
-                weight="serious" if others > _COMPANY_SERIOUS else "minor",
-                text=f"other processes took {others:.2f} cores while it was measured",
-            )
-        return
-    load = seen.samples[0].load1 if seen.samples else None
-    if load is not None and cpu_count and load > cpu_count * _BUSY_SHARE:
-        yield TrustReason(
-            about="load",
-            weight="serious",
-            text=f"other work ran at the start: a load of {load:.2f} on {cpu_count} cores",
-        )
+    is_minor = others is not None and others <= _COMPANY_SERIOUS
+    for text in company(seen.samples, cpu_count, procedure):
+        yield TrustReason(about="load", weight="minor" if is_minor else "serious", text=text)
 
 
 def _of_procedure(how: Procedure) -> Iterator[TrustReason]:

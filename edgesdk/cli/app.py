@@ -23,7 +23,7 @@ __all__ = ["COMMANDS", "root_command", "run"]
 #: those of `_MODULES`, whose names are words of the language.
 COMMANDS: dict[str, str] = {
     "deploy": "Build a model, put it on a device, check and measure it.",
-    "inspect": "Say what a model is and where its nodes would run.",
+    "inspect": "Say what a model is and where it would run.",
     "plan": "Show what a build would do, and why.",
     "build": "Build a bundle for a target, without a device.",
     "debug": "Say which layers lose how much in 8 bits.",
@@ -36,7 +36,7 @@ COMMANDS: dict[str, str] = {
     "confirm": "End the probation of a device's current release.",
     "rollback": "Go back to the previous release of a device.",
     "gc": "Remove what no slot of a device needs.",
-    "import": "Turn a framework's model into an ONNX file that gives the same numbers.",
+    "import": "Turn another framework's model into ONNX.",
     "toolchains": "List, make and remove the environments of importers.",
     "targets": "List and show kinds of device.",
     "devices": "List devices, make virtual ones, reach them, ask what they are.",

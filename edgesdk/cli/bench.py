@@ -34,6 +34,7 @@ from edgesdk.cli.measure import (
     WarmupOption,
     bench_spec,
     measure_release,
+    name_report,
     read_max_cpu_time,
 )
 from edgesdk.cli.modelinput import lint_data, note_findings
@@ -44,7 +45,7 @@ from edgesdk.cli.recording import LabelOption, NoHistoryOption, check_labels, re
 from edgesdk.cli.replay import LikeOption, MarginOption, refuse_with_like, replay
 from edgesdk.cli.report import show_outcome
 from edgesdk.cli.runfolder import held_bundle, prepare_run_folder, run_folder
-from edgesdk.errors import FindingsError, InputError
+from edgesdk.errors import EdgeError, FindingsError, InputError
 from edgesdk.settings import Settings, resolve_settings
 
 if TYPE_CHECKING:
@@ -197,9 +198,20 @@ def bench(
         prepare_run_folder(job.folder)
         report = measure_release(session, job, found, spec=spec)
         if others:
-            beside = compare_releases(
-                session, held.id, others, spec=spec, seconds=compare_seconds, seed=compare_seed
-            )
+            with busy("draw the report"):  # whatever becomes of the comparison
+                written = write_report(report, job.folder)
+            try:
+                beside = compare_releases(
+                    session,
+                    held.id,
+                    others,
+                    spec=spec,
+                    seconds=compare_seconds,
+                    seed=compare_seed,
+                )
+            except EdgeError as exc:
+                name_report(exc, report, written)
+                raise
             report = replace(report, comparisons=beside)
     with busy("draw the report"):
         written = write_report(report, job.folder)

@@ -50,6 +50,7 @@ CompareSeedOption = Annotated[
     typer.Option(
         "--compare-seed",
         min=0,
+        max=2**32 - 1,
         metavar="N",
         help="Draws the order of the blocks. Default: one that the report names.",
     ),

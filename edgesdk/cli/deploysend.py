@@ -58,7 +58,7 @@ class CpuTimeGate:
     def __init__(self, session: Session, job: Job, spec: BenchSpec, limit: float) -> None:
         self._session = session
         self._job = job
-        self._threads = spec.threads
+        self._spec = spec
         self._limit = limit
         self.offload: Offload | None = None
 
@@ -70,12 +70,13 @@ class CpuTimeGate:
         """
         from edgesdk.bench.gate import check_cpu_time
         from edgesdk.bench.offload import ask_offload
+        from edgesdk.bench.spec_values import threads_of
 
         self.offload = ask_offload(
             self._session,
             self._job.bundle,
             profile=self._job.profile,
-            threads=self._threads,
+            threads=threads_of(self._spec),
             on_progress=on_progress,
         )
         check_cpu_time(self.offload, self._limit, after="; the active release is unchanged")

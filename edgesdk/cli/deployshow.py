@@ -37,13 +37,24 @@ def show_deployment(
     )
     if report is not None:
         page = None if job.folder is None else job.folder / "report.html"
-        show_outcome(out, report, [*_receipt_rows(device, deployment), ("report", page)])
+        more = [*_origin_rows(job), *_receipt_rows(device, deployment), ("report", page)]
+        show_outcome(out, report, more)
         return
     checks = f"{len(job.bundle.manifest['checks'])} check vectors passed"
     if deployment.self_check.reused:
         checks += " when it was deployed before"
-    rows = [("checked", checks), *_receipt_rows(device, deployment), ("folder", job.folder)]
-    out.pairs(rows)
+    receipt = _receipt_rows(device, deployment)
+    out.pairs([("checked", checks), *_origin_rows(job), *receipt, ("folder", job.folder)])
+
+
+def _origin_rows(job: Job) -> list[tuple[str, object]]:
+    """Say what the model was imported from and how well that went, where it was."""
+    from edgesdk.bench.origin_values import read_origin
+    from edgesdk.report.origin import origin_text
+
+    record = job.bundle.manifest["model"].get("origin")
+    origin = read_origin(record) if isinstance(record, dict) else None
+    return [] if origin is None else [("imported", f"from {origin_text(origin)}")]
 
 
 def _receipt_rows(device: Device, deployment: Deployment) -> list[tuple[str, object]]:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["Measured", "Second", "choose_sides", "look_twice"]
 
 
+#: Of what was recorded last, so much is looked at for what was measured here.
+_LOOKED_AT = 100
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
     """A run that is compared: how it was found, its report, what the history knows of it."""
@@ -97,7 +101,24 @@ def _newest(opened: History, which: RunFilter) -> Measured:
             or "edgesdk deploy and bench record what they measure; --report names a report",
             path=str(opened.path),
         )
+    _note_another(opened, which, newest[0])
     return _recorded(opened, newest[0], called="the newest run")
+
+
+def _note_another(opened: History, which: RunFilter, newest: HistoryRun) -> None:
+    """Say so where the run that is dated last was not recorded last: a clock was set back.
+
+    What an import brought has no folder here, and may be of any date.
+    """
+    for run in opened.runs(which, limit=_LOOKED_AT, as_recorded=True):
+        if run.id == newest.id:
+            return
+        if run.folder is not None:
+            sys.stderr.write(
+                f"note: run {newest.id[:12]} has the latest date and is judged, but run "
+                f"{run.id[:12]} was recorded after it, dated earlier: judge that with --run\n"
+            )
+            return
 
 
 def _reference(opened: History, ours: Measured, against: str) -> HistoryRun:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,7 +38,7 @@ def import_command(
         typer.Argument(
             metavar="MODEL",
             help="A .pt2 or TorchScript file, .keras, .h5, a SavedModel's folder, .skops, "
-            ".joblib, an XGBoost or LightGBM model; told by content.",
+            ".joblib, an XGBoost or LightGBM model, .tflite; told by content.",
         ),
     ],
     out_file: Annotated[
@@ -49,10 +50,12 @@ def import_command(
     trust: TrustOption = False,
     fmt: FormatOption = Format.TEXT,
 ) -> None:
-    """Turn a framework's model into an ONNX file that gives the same numbers.
+    """Turn another framework's model into ONNX.
 
-    The framework runs in an environment of its own, made once ('edgesdk toolchains'). deploy,
-    build, plan and inspect take these models too and do the same first.
+    The file is proven to give the same numbers. The framework runs in an environment of its
+    own, made once ('edgesdk toolchains'). deploy, build, plan and inspect take these models
+    too, and do the same first. A TFLite file needs no framework: it is held against LiteRT, and
+    deployed as it is where a runtime of the target reads it.
     """
     from edgesdk.importers.importing import open_imported
 
@@ -104,31 +107,38 @@ def origin_rows(origin: Origin) -> list[tuple[str, object]]:
 
 
 def _copy(imported: Imported, out_file: Path) -> list[Path]:
-    """Copy the model, and data beside it, to where the user wants it.
+    """Copy the model, and its data where it has any, to where the user wants it.
 
-    Data keep their names, which the model's bytes hold.
+    Data get a name of the file's own: two models in one folder must not share it.
 
     Raises:
         OutputError: It cannot be written.
     """
-    written = []
+    beside = [each for each in imported.path.parent.iterdir() if each.suffix != ".json"]
     try:
         out_file.parent.mkdir(parents=True, exist_ok=True)
-        for each in sorted(imported.path.parent.iterdir()):
-            if each.name == imported.path.name:
-                place = out_file
-            elif each.suffix == ".json":
-                continue
+        with tempfile.TemporaryDirectory(prefix=".importing-", dir=out_file.parent) as folder:
+            part = Path(folder) / out_file.name
+            if len(beside) > 1:
+                _save_apart(imported.path, part)
             else:
-                place = out_file.parent / each.name
-            partial = place.with_name(f".{place.name}.partial")
-            shutil.copyfile(each, partial)
-            partial.replace(place)
-            written.append(place)
+                shutil.copyfile(imported.path, part)
+            files = sorted(Path(folder).iterdir(), reverse=True)  # data first, the model last
+            return [each.replace(out_file.parent / each.name) for each in files]
     except OSError as exc:
         raise OutputError(
             f"cannot write {out_file}: {exc.strerror or exc}",
             hint="is there room, and may your user write there?",
             path=str(out_file),
         ) from exc
-    return written
+
+
+def _save_apart(model: Path, path: Path) -> None:
+    import onnx
+
+    onnx.save_model(
+        onnx.load(str(model)),
+        str(path),
+        save_as_external_data=True,
+        location=f"{path.name}.data",
+    )

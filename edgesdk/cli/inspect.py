@@ -58,7 +58,7 @@ def inspect(
     targets_dir: TargetsDirOption = None,
     fmt: FormatOption = Format.TEXT,
 ) -> None:
-    """Say what a model is and where its nodes would run.
+    """Say what a model is and where it would run.
 
     Exit code 0: clean. 1: there are warnings or errors. 2: the model cannot be used.
     """

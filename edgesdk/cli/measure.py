@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edgesdk.deploy.values import Deployment
     from edgesdk.devices.inventory import Device
     from edgesdk.devices.session import Session
+    from edgesdk.report.files import WrittenReport
 
 __all__ = [
     "BatchOption",
@@ -37,6 +38,7 @@ __all__ = [
     "as_options",
     "bench_spec",
     "measure_release",
+    "name_report",
     "read_max_cpu_time",
 ]
 
@@ -117,7 +119,9 @@ CpusOption = Annotated[
 ]
 SeedOption = Annotated[
     int | None,
-    typer.Option("--seed", min=0, metavar="N", help="What the arrivals are drawn from."),
+    typer.Option(
+        "--seed", min=0, max=2**63 - 1, metavar="N", help="What the arrivals are drawn from."
+    ),
 ]
 MaxCpuTimeOption = Annotated[
     str | None,
@@ -214,8 +218,8 @@ def measure_release(
 ) -> BenchmarkReport:
     """Measure a bundle that the device holds, judge its outputs, and make the report.
 
-    Where the device or the link is lost after some counted runs, what had arrived becomes a
-    report in the job's folder, and the error names it.
+    Where the device or the link is lost after some counted runs, or in what follows them, what
+    had arrived becomes a report in the job's folder, and the error names it.
 
     Args:
         session: The device, which holds the bundle and, where there is one, the float bundle.
@@ -276,6 +280,11 @@ def _keep_what_there_is(exc: EdgeError, report: BenchmarkReport, job: Job) -> No
 
     with busy("draw the report"):
         written = write_report(report, job.folder)
+    name_report(exc, report, written)
+
+
+def name_report(exc: EdgeError, report: BenchmarkReport, written: WrittenReport) -> None:
+    """Say in an error where the runs are that were made before it."""
     kept = f"the {len(report.latency.samples_ms)} runs until then are in {written.json}"
     exc.hint = f"{exc.hint}; {kept}" if exc.hint else kept
     exc.facts["report"] = str(written.json)
@@ -292,7 +301,8 @@ def as_options(spec: BenchSpec) -> str:
         options.append(("duration", f"{spec.duration_s:g}s"))
     if not spec.settle:
         options.append(("warmup", spec.warmup_runs))
-    if spec.scenario != "single-stream":
+    # a batch alone would ask for the offline scenario
+    if spec.scenario != "single-stream" or spec.batch > 1:
         options.append(("scenario", spec.scenario))
     options += [
         (name, value)

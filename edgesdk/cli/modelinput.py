@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgesdk.cli.progress import busy
-from edgesdk.cli.source import SourceChoices, open_source
+from edgesdk.cli.source import SourceChoices, for_target, open_source
 from edgesdk.cli.targets import profile_folder
 from edgesdk.settings import Settings
 
@@ -33,6 +33,7 @@ __all__ = [
     "pick_target",
     "prepare_build",
     "refuse_avoided",
+    "resolved",
     "source_record",
     "state_folder",
 ]
@@ -108,12 +109,12 @@ def prepare_build(
     prefer = None if backend is None else (backend,)
     wanted = load_recipe(recipe, precision=precision, max_drop=max_drop, prefer=prefer)
     refuse_avoided(wanted, backend)
-    opened = open_source(settings, model, source)
+    opened = for_target(settings, open_source(settings, model, source), profile, wanted)
     with busy(f"plan {model.name}"):
         dataset = open_data(calib, opened, wanted)
         labelled = open_data(data, opened, wanted)
         if opened.source.format == "onnx":
-            wanted = wanted.resolve(calibrated=dataset is not None)
+            wanted = resolved(wanted, opened, calibrated=dataset is not None)
         plan = plan_build(model_facts(opened, profile, wanted), profile, wanted)
         findings = lint_data(dataset, wanted.preprocess)
     return BuildInputs(
@@ -125,6 +126,23 @@ def prepare_build(
         findings=findings,
         labelled=labelled,
     )
+
+
+def resolved(recipe: Recipe, opened: OpenedModel | OpenedTflite, *, calibrated: bool) -> Recipe:
+    """Decide the precision: a quantized TFLite file that was converted stays quantized.
+
+    Raises:
+        RecipeError: What is asked for needs calibration data and there is none.
+    """
+    from edgesdk.model.tflite import OpenedTflite
+
+    origin = opened.source.origin
+    converted = origin is not None and origin.format == "tflite"
+    if recipe.precision is not None or not converted or isinstance(opened, OpenedTflite):
+        return recipe.resolve(calibrated=calibrated)
+    if any(node.op_type == "QuantizeLinear" for node in opened.ir.graph):
+        return replace(recipe, precision="int8")
+    return recipe.resolve(calibrated=calibrated)
 
 
 def refuse_avoided(recipe: Recipe, backend: str | None) -> None:

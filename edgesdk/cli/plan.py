@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from edgesdk.cli.contest import contender_record, show_contest
-from edgesdk.cli.modelinput import open_data, pick_target, refuse_avoided
+from edgesdk.cli.modelinput import open_data, pick_target, refuse_avoided, resolved
 from edgesdk.cli.options import (
     BackendOption,
     CalibOption,
@@ -27,6 +27,7 @@ from edgesdk.cli.source import (
     OpsetOption,
     SourceChoices,
     TrustOption,
+    for_target,
     open_source,
 )
 from edgesdk.settings import resolve_settings
@@ -69,13 +70,12 @@ def plan(
     prefer = None if backend is None else (backend,)
     wanted = load_recipe(recipe, precision=precision, prefer=prefer)
     refuse_avoided(wanted, backend)
-    opened = open_source(
-        settings, model, SourceChoices(shapes=shape, opset=opset, dynamic=dynamic, trust=trust)
-    )
+    source = SourceChoices(shapes=shape, opset=opset, dynamic=dynamic, trust=trust)
+    opened = for_target(settings, open_source(settings, model, source), profile, wanted)
     with busy(f"plan {model.name}"):
         dataset = open_data(calib, opened, wanted)
         if wanted.precision is None and opened.source.format == "onnx":
-            wanted = wanted.resolve(calibrated=dataset is not None)
+            wanted = resolved(wanted, opened, calibrated=dataset is not None)
         made = plan_build(model_facts(opened, profile, wanted), profile, wanted)
         contenders = plan_contest(opened, profile, wanted, known=made)
     out.document({**made.to_json(), "contest": [contender_record(c) for c in contenders]})

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgesdk.cli.output import printable
+from edgesdk.devices.text import utf8_text
 from edgesdk.errors import HistoryError
 from edgesdk.settings import Settings
 
@@ -77,7 +78,7 @@ def record_run(
             report,
             provenance=find_provenance(Path.cwd(), os.environ),
             labels=labels or (),
-            folder=None if folder is None else str(folder.resolve()),
+            folder=None if folder is None else _told(folder),
         )
         with History(settings.history) as history:
             history.add(run, encode_report(report))
@@ -90,3 +91,9 @@ def record_run(
             sys.stderr.write(f"  hint: {printable(hint)}\n")
         return None
     return run.id
+
+
+def _told(folder: Path) -> str | None:
+    """Say where a bundle lies; None where its path is no text, so that nobody looks there."""
+    path = str(folder.resolve())
+    return path if utf8_text(path) == path else None

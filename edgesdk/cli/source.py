@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     from edgesdk.importers.importing import Imported
     from edgesdk.model.open import OpenedModel
     from edgesdk.model.tflite import OpenedTflite
+    from edgesdk.plan.recipe import Recipe
+    from edgesdk.profiles.values import TargetProfile
 
 __all__ = [
     "DynamicOption",
     "OpsetOption",
     "SourceChoices",
     "TrustOption",
+    "for_target",
     "import_source",
     "open_source",
 ]
@@ -95,8 +98,7 @@ def open_source(
     for option in choices.given():
         if option != "--shape":
             raise InputError(
-                f"cannot use {option} for {path}: it is no source that is imported, but "
-                f"{'an ONNX' if code == 'onnx' else 'a TFLite'} file",
+                f"cannot use {option} for {path}: it is no model that an importer takes",
                 hint=f"leave {option} out",
                 option=option,
             )
@@ -114,6 +116,46 @@ def open_source(
         from edgesdk.model.open import open_model
 
         return open_model(path, shapes=fixed)
+
+
+def for_target(
+    settings: Settings,
+    opened: OpenedModel | OpenedTflite,
+    profile: TargetProfile,
+    recipe: Recipe,
+) -> OpenedModel | OpenedTflite:
+    """Give a model in a form that the target's runtimes read.
+
+    A TFLite file stays as it is where one of them runs it, and is imported to ONNX elsewhere.
+
+    Raises:
+        RecipeError: The recipe names a backend that the target does not have.
+        PlacementError: No runtime of the target reads TFLite, and the file has no form in ONNX.
+    """
+    from edgesdk.errors import EdgeError, PlacementError
+    from edgesdk.importers.importing import open_imported
+    from edgesdk.model.tflite import OpenedTflite
+    from edgesdk.plan.planner import model_facts, plan_build
+
+    if not isinstance(opened, OpenedTflite):
+        return opened
+    try:
+        plan_build(model_facts(opened, profile, recipe), profile, recipe)
+    except PlacementError as exc:
+        try:
+            imported = import_source(settings, opened.source.path, SourceChoices())
+        except EdgeError as why:
+            raise PlacementError(
+                f"{exc}; nor can it be converted to ONNX: {why}",
+                hint=why.hint or exc.hint,
+                **exc.facts,
+            ) from why
+        sys.stderr.write(
+            f"note: no runtime of {profile.name} takes {printable(opened.source.path.name)} as "
+            "it is: it was converted to ONNX\n"
+        )
+        return open_imported(imported)
+    return opened
 
 
 def import_source(settings: Settings, path: Path, choices: SourceChoices) -> Imported:

@@ -139,7 +139,7 @@ def max_abs_error(reference: np.ndarray, other: np.ndarray) -> float:
     import numpy as np
 
     one, two = _pair(reference, other)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         error = np.where(one == two, 0.0, np.abs(one - two))
     return float(np.max(error, initial=0.0))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -19,15 +19,19 @@ if TYPE_CHECKING:
 
 __all__ = ["read_self_check", "why_not_passed"]
 
+#: More elements has no output, and sums of these stay what a report can hold.
+_MAX_COUNT = 1 << 48
+
 
 def _number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if math.isfinite(value) else None
+    # not by isfinite, which raises for a whole number of 400 digits
+    return float(value) if abs(value) <= sys.float_info.max else None
 
 
 def _count(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+    return value if type(value) is int and 0 <= value <= _MAX_COUNT else 0
 
 
 def _records(value: object) -> Iterator[Mapping[str, Any]]:
@@ -134,21 +138,19 @@ def _compare(output: OutputCheck, got: np.ndarray, reference: np.ndarray) -> Out
     """Add cosine, largest error and top-1 agreement of ``got`` against the float model."""
     import numpy as np
 
+    from edgesdk.data.metrics import cosine, max_abs_error
+
     if got.shape != reference.shape or not got.size:
         return output
-    ours, floats = got.astype(np.float64).ravel(), reference.astype(np.float64).ravel()
-    if not (np.isfinite(ours).all() and np.isfinite(floats).all()):
+    if not (np.isfinite(got).all() and np.isfinite(reference).all()):
         return output
-    lengths = float(np.linalg.norm(ours) * np.linalg.norm(floats))
-    same = bool(np.array_equal(ours, floats))
-    cosine = 1.0 if same else float(ours @ floats) / lengths if lengths else 0.0
     top1 = None
     if got.ndim == 2 and got.shape[-1] > 1:  # rows of scores; a map or boxes have no top-1
         top1 = bool((got.argmax(axis=-1) == reference.argmax(axis=-1)).all())
     return replace(
         output,
-        reference_cosine=cosine,
-        reference_max_abs_error=float(np.abs(ours - floats).max()),
+        reference_cosine=cosine(reference, got),
+        reference_max_abs_error=max_abs_error(reference, got),
         reference_top1_agrees=top1,
     )
 

@@ -5,13 +5,16 @@ A compromised device must not be able to drive the terminal, a log or a report t
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
-__all__ = ["clean_text", "clean_value"]
+__all__ = ["clean_text", "clean_value", "utf8_text"]
 
 _MAX_TEXT_CHARS = 4000
 _MAX_ITEMS = 4096
 _MAX_DEPTH = 12
+#: How Python holds the bytes of a file name that are no text; JSON can spell them too.
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def _is_shown(char: str) -> bool:
@@ -25,6 +28,11 @@ def clean_text(text: object, *, limit: int = _MAX_TEXT_CHARS) -> str:
     kept = raw[: limit + 1].replace("\t", " ")
     shown = "".join(char if _is_shown(char) else " " for char in kept)
     return shown if len(raw) <= limit else shown[:limit] + "..."
+
+
+def utf8_text(text: str) -> str:
+    """Give ``text``, a path or an argument say, with U+FFFD for what UTF-8 cannot hold."""
+    return _SURROGATES.sub("\ufffd", text)
 
 
 def clean_value(value: object, *, depth: int = 0) -> object:

@@ -29,6 +29,7 @@ _WALL_S = 3600.0
 _MAX_LINE = 1 << 16
 _MAX_ANSWER_BYTES = 64 << 20
 _LOG_TAIL = 6000
+_JOIN_S = 5.0
 #: The share of this computer's memory that an exporter may take.
 _MEMORY_SHARE = 0.8
 _ANSWER, _LOG = "answer.json", "log.txt"
@@ -104,17 +105,21 @@ def ask_exporter(
 
         timer = threading.Timer(wall_s, give_up)
         timer.start()
+        assert child.stdout is not None
+        # what the child has started may hold the pipe open for longer than it lives
+        reader = threading.Thread(target=_follow, args=(child.stdout, on_step), daemon=True)
+        reader.start()
         try:
-            assert child.stdout is not None
-            _follow(child.stdout, on_step)
-            status = child.wait()
+            status = _wait(child)
         finally:
             timer.cancel()
-            if child.returncode is None:
-                _kill(child)
-                child.wait()
-            assert child.stdout is not None
-            child.stdout.close()
+            _kill(
+                child
+            )  # the rest of its group, too; its number is ours until it is waited for
+            child.wait()
+            reader.join(_JOIN_S)
+            if not reader.is_alive():
+                child.stdout.close()
     record = _read_answer(folder / _ANSWER) if status == 0 else {}
     died = ""
     if not record:
@@ -142,6 +147,13 @@ def _environment(folder: Path, *, trust: bool) -> dict[str, str]:
     }
 
 
+def _wait(child: subprocess.Popen[bytes]) -> int:
+    """Wait until a child has ended, and leave it there to be waited for; give its status."""
+    ended = os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert ended is not None
+    return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+
+
 def _kill(child: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
@@ -163,7 +175,18 @@ def _read_answer(path: Path) -> dict[str, Any]:
             record = json.loads(stream.read(_MAX_ANSWER_BYTES))
     except (OSError, ValueError, RecursionError):
         return {}
-    return record if isinstance(record, dict) else {}
+    return record if isinstance(record, dict) and _has_form(record) else {}
+
+
+def _has_form(record: dict[str, Any]) -> bool:
+    """Tell whether an answer is one of the three that there are; their parts are read later."""
+    error = record.get("error")
+    if error is not None:
+        texts = isinstance(error, dict) and all(
+            isinstance(error.get(name), str) for name in ("problem", "hint")
+        )
+        return texts and isinstance(error.get("facts"), dict)
+    return isinstance(record.get("bug"), str) or "model" in record
 
 
 def _fate(status: int) -> str:

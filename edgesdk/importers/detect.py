@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import lzma
+import re
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from edgesdk.model.content import identify
 
@@ -51,8 +57,11 @@ FORMATS: Mapping[str, SourceFormat] = {
     for code, label, toolchain, exporter in _ROWS
 }
 #: What a pickle or a skops archive of a booster names inside; both store names as plain text.
-_BOOSTERS = (b"xgboost.", b"lightgbm.")
+_BOOSTERS = re.compile(rb"xgboost\.|lightgbm\.")
 _PIECE_BYTES = 1 << 20
+_LONGEST_NAME = 16
+#: Of a compressed pickle so much is looked at, and of a file that is not.
+_MAX_LOOK_BYTES = 1 << 30
 
 
 def detect_format(path: Path) -> SourceFormat | None:
@@ -64,30 +73,53 @@ def detect_format(path: Path) -> SourceFormat | None:
     found = FORMATS.get(identify(path).code)
     if found is None or found.toolchain != "sklearn" or not _names_a_booster(path, found):
         return found
-    return SourceFormat(
-        code=found.code,
-        label=found.label,
-        toolchain=FORMATS["xgboost"].toolchain,
-        exporter=found.exporter,
-    )
+    return dataclasses.replace(found, toolchain=FORMATS["xgboost"].toolchain)
 
 
 def _names_a_booster(path: Path, found: SourceFormat) -> bool:
     """Look for a booster's package in what a file names, without loading anything."""
-    import zipfile
-
     try:
         if found.code == "skops":
             with zipfile.ZipFile(path) as archive, archive.open("schema.json") as stream:
-                return any(name in stream.read(_PIECE_BYTES) for name in _BOOSTERS)
+                return _is_in(stream)
         with path.open("rb") as stream:
-            return any(name in stream.read(_PIECE_BYTES) for name in _BOOSTERS)
+            packed = stream.read(1) != b"\x80"
+            stream.seek(0)
+            return _is_in(_Unpacked(stream) if packed else stream)
     except (
-        OSError,
-        KeyError,
-        ValueError,
-        NotImplementedError,
-        RuntimeError,
-        zipfile.BadZipFile,
+        *(OSError, KeyError, ValueError, NotImplementedError, RuntimeError, EOFError),
+        *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
     ):
         return False  # whoever opens it says what is wrong
+
+
+def _is_in(stream: IO[bytes] | _Unpacked) -> bool:
+    """Search a stream in pieces; a name may lie across two."""
+    kept, left = b"", _MAX_LOOK_BYTES
+    while left > 0:
+        piece = stream.read(_PIECE_BYTES)
+        if not piece:
+            return False
+        if _BOOSTERS.search(kept + piece):
+            return True
+        kept, left = piece[-_LONGEST_NAME:], left - len(piece)
+    return False
+
+
+class _Unpacked:
+    """Reads a zlib or gzip stream, as joblib writes, with bounded memory."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._unpacker = zlib.decompressobj(wbits=47)
+
+    def read(self, size: int) -> bytes:
+        """Give up to ``size`` bytes; none at the end."""
+        while not self._unpacker.eof:
+            packed = self._unpacker.unconsumed_tail or self._stream.read(size)
+            if not packed:
+                break
+            data = self._unpacker.decompress(packed, size)
+            if data:
+                return data
+        return b""

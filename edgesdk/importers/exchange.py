@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 from edgesdk.importers.job import CannotExport, Example, Exported, Job, Layer
 
@@ -73,8 +74,8 @@ def read_exported(record: Mapping[str, Any], out: Path) -> Exported:
     """
     try:
         model = str(record["model"])
-        if Path(model).name != model:
-            raise ValueError(f"its model is {model!r}")
+        if Path(model).name != model or not _is_file(out / model):
+            raise ValueError(f"{model!r} is no file of its folder")
         return Exported(
             model=out / model,
             opset=int(record["opset"]),
@@ -89,7 +90,7 @@ def read_exported(record: Mapping[str, Any], out: Path) -> Exported:
             layers=tuple(_layers(record["layers"], out)),
             notes=tuple(str(note)[:_MAX_TEXT] for note in record["notes"][:_MAX_NOTES]),
         )
-    except (KeyError, TypeError, AttributeError, OSError) as exc:
+    except (KeyError, TypeError, AttributeError, OSError, EOFError, BadZipFile) as exc:
         raise ValueError(f"{type(exc).__name__}: {exc}") from exc
 
 
@@ -111,12 +112,17 @@ def _exported_record(exported: Exported, out: Path) -> dict[str, Any]:
 
 
 def _error_record(exc: CannotExport) -> dict[str, Any]:
-    facts = {name: str(value)[:_MAX_TEXT] for name, value in exc.facts.items()}
+    taken = ("problem", "hint")  # an error's own words
+    facts = {k: str(v)[:_MAX_TEXT] for k, v in exc.facts.items() if k not in taken}
     return {"problem": str(exc)[:_MAX_TEXT], "hint": exc.hint[:_MAX_TEXT], "facts": facts}
 
 
 def _where(exc: BaseException) -> str:
     return "".join(traceback.format_tb(exc.__traceback__))[-_MAX_TEXT:]
+
+
+def _is_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
 
 
 def _named(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.generic]]:

@@ -12,20 +12,29 @@ import dataclasses
 import hashlib
 import json
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgesdk.errors import ModelError, OutputError, ProofMismatch, ToolchainError
+from edgesdk.errors import ModelError, ProofMismatch, ToolchainError
 from edgesdk.importers.child import ask_exporter
 from edgesdk.importers.detect import SourceFormat, detect_format
 from edgesdk.importers.exchange import job_record, read_exported
 from edgesdk.importers.job import Exported, Job
+from edgesdk.importers.keeping import (
+    Imported,
+    digest_source,
+    exporters_digest,
+    keep,
+    read_kept,
+    scratch_folder,
+)
 from edgesdk.importers.prove import MAX_REL_ERROR, first_difference, prove_export
+from edgesdk.importers.tflite.importing import import_tflite
 from edgesdk.importers.toolchain_spec import find_toolchain
 from edgesdk.importers.toolchains import Toolchain, Toolchains
+from edgesdk.model.content import identify
 from edgesdk.model.values import Origin, model_name
 from edgesdk.progress import OnNote, OnProgress, Progress, ignore_note, ignore_progress
 
@@ -36,9 +45,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ImportChoices", "Imported", "import_model", "open_imported", "prove_origin"]
 
-_RECORD = "origin.json"
-_PIECE_BYTES = 1 << 20
-_MAX_SOURCE_FILES = 20_000
 _STEPS = 3
 
 
@@ -59,19 +65,6 @@ class ImportChoices:
     trust: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Imported:
-    """An ONNX file that agrees with its source.
-
-    ``path`` has external data beside it where it is large; ``known`` says that it was made
-    before and is unchanged.
-    """
-
-    path: Path
-    origin: Origin
-    known: bool = False
-
-
 def import_model(
     path: Path,
     *,
@@ -84,7 +77,7 @@ def import_model(
     """Turn a framework's model into an ONNX file and prove that it answers alike.
 
     Args:
-        path: A file or folder of one of `edgesdk.importers.detect.FORMATS`.
+        path: A TFLite file, or what is of one of `edgesdk.importers.detect.FORMATS`.
         toolchains: Where the exporters' environments are, or are made.
         imports: Folder that keeps what was imported.
         choices: What the source leaves free.
@@ -100,24 +93,59 @@ def import_model(
     path, choices = Path(path), choices or ImportChoices()
     kind = detect_format(path)
     if kind is None:
+        if identify(path).code == "tflite":
+            _refuse_choices(path, choices)
+            return import_tflite(
+                path,
+                imports=imports,
+                shapes=choices.shapes,
+                on_progress=on_progress,
+                on_note=on_note,
+            )
         raise ModelError(
             f"cannot import {path}: no importer takes it",
-            hint="ONNX and TFLite files need none; others are told by content: "
+            hint="an ONNX file needs none; others are told by content: "
             "edgesdk import --help lists them",
             path=str(path),
         )
-    source_sha256 = _digest_source(path)
+    source_sha256 = digest_source(path)
     spec = find_toolchain(kind.toolchain)
     toolchain = toolchains.make(spec, on_progress=on_progress, on_note=on_note)
-    place = imports / _key(source_sha256, kind, choices, toolchain)
-    known = _read_kept(place, path)
-    if known is not None:
-        return known
+    name = model_name(path)
+    place = imports / _key(name, source_sha256, kind, choices=choices, toolchain=toolchain)
+    made = read_kept(place)
+    if made is None:
+        made = _make(
+            path,
+            kind,
+            toolchain,
+            place,
+            sha256=source_sha256,
+            choices=choices,
+            on_progress=on_progress,
+        )
+    for note in made.origin.notes:
+        on_note(note)
+    return made
+
+
+def _make(
+    path: Path,
+    kind: SourceFormat,
+    toolchain: Toolchain,
+    place: Path,
+    *,
+    sha256: str,
+    choices: ImportChoices,
+    on_progress: OnProgress,
+) -> Imported:
+    """Export, prove and keep a source whose bytes had that hash."""
+    imports = place.parent
 
     def step(done: int, text: str) -> None:
         on_progress(Progress(step=f"import {path.name}: {text}", done=done, total=_STEPS))
 
-    with _scratch(imports) as scratch:
+    with scratch_folder(imports) as scratch:
         job = Job(
             source=path.resolve(),
             kind=kind.code,
@@ -130,12 +158,18 @@ def import_model(
         )
         step(0, "start its framework")
         exported = _export(job, kind, toolchain, lambda text: step(1, text))
+        if digest_source(path) != sha256:
+            raise ModelError(
+                f"cannot import {path}: it changed while it was imported",
+                hint="try again once whatever writes it is done",
+                path=str(path),
+            )
         step(2, "compare")
         origin = prove_origin(
             exported,
             Origin(
                 format=kind.code,
-                sha256=source_sha256,
+                sha256=sha256,
                 versions=dict(sorted(exported.versions.items())),
                 toolchain=f"{toolchain.name} {toolchain.digest}",
                 trusted=choices.trust,
@@ -144,11 +178,29 @@ def import_model(
             name=str(path),
             again=lambda: _traced(job, kind, toolchain, imports),
         )
-        made = _keep(exported, origin, job, place)
+        made = keep(scratch, exported.model, name=job.name, origin=origin, place=place)
         step(_STEPS, "compare")
-    for note in origin.notes:
-        on_note(note)
     return made
+
+
+def _refuse_choices(path: Path, choices: ImportChoices) -> None:
+    """Refuse what a file without a framework leaves no choice about.
+
+    Raises:
+        ModelError: Something of it was chosen.
+    """
+    given = {
+        "--opset": choices.opset,
+        "--dynamic": choices.dynamic,
+        "--trust": choices.trust,
+    }
+    for option, value in given.items():
+        if value:
+            raise ModelError(
+                f"cannot use {option} for {path}: a TFLite file is converted as it is",
+                hint=f"leave {option} out",
+                option=option,
+            )
 
 
 def open_imported(
@@ -220,7 +272,8 @@ def _export(
     record, source = answer.record, str(job.source)
     if "error" in record:
         said = record["error"]
-        raise ModelError(said["problem"], hint=said["hint"], path=source, **said["facts"])
+        facts = {**said["facts"], "path": source}
+        raise ModelError(said["problem"], hint=said["hint"], **facts)
     if answer.died or "bug" in record:
         seen = answer.died or record["bug"]
         raise ToolchainError(
@@ -242,7 +295,7 @@ def _export(
 
 
 def _traced(job: Job, kind: SourceFormat, toolchain: Toolchain, imports: Path) -> Exported:
-    with _scratch(imports) as scratch:
+    with scratch_folder(imports) as scratch:
         traced = _export(
             dataclasses.replace(job, out=scratch, trace=True), kind, toolchain, lambda _: None
         )
@@ -256,9 +309,15 @@ def _traced(job: Job, kind: SourceFormat, toolchain: Toolchain, imports: Path) -
 
 
 def _key(
-    source_sha256: str, kind: SourceFormat, choices: ImportChoices, toolchain: Toolchain
+    name: str,
+    source_sha256: str,
+    kind: SourceFormat,
+    *,
+    choices: ImportChoices,
+    toolchain: Toolchain,
 ) -> str:
     parts = [
+        name,
         source_sha256,
         kind.code,
         sorted((name, list(shape)) for name, shape in choices.shapes.items()),
@@ -266,102 +325,6 @@ def _key(
         sorted(choices.dynamic),
         choices.trust,
         toolchain.digest,
-        _exporters_digest(),
+        exporters_digest(),
     ]
     return hashlib.sha256(json.dumps(parts).encode("utf-8")).hexdigest()[:32]
-
-
-def _exporters_digest() -> str:
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def _digest_source(path: Path) -> str:
-    """Hash a file, or every file of a folder with its name.
-
-    Raises:
-        ModelError: It cannot be read, or has too many files.
-    """
-    digest = hashlib.sha256()
-    try:
-        if path.is_file():
-            _digest_file(path, digest)
-            return digest.hexdigest()
-        files = sorted(each for each in path.rglob("*") if each.is_file())
-        if len(files) > _MAX_SOURCE_FILES:
-            raise ModelError(
-                f"cannot import {path}: it has {len(files)} files (expected a model's folder)",
-                path=str(path),
-            )
-        for each in files:
-            digest.update(f"{each.relative_to(path)}\0{each.stat().st_size}\0".encode())
-            _digest_file(each, digest)
-    except OSError as exc:
-        raise ModelError(f"cannot read {path}: {exc.strerror}", path=str(path)) from exc
-    return digest.hexdigest()
-
-
-def _digest_file(path: Path, digest: hashlib._Hash) -> None:
-    with path.open("rb") as stream:
-        while piece := stream.read(_PIECE_BYTES):
-            digest.update(piece)
-
-
-@contextlib.contextmanager
-def _scratch(imports: Path) -> Iterator[Path]:
-    """Make a folder beside what is kept, so that keeping is a rename.
-
-    Raises:
-        OutputError: Nothing can be written there.
-    """
-    try:
-        imports.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".making-", dir=imports))
-    except OSError as exc:
-        raise OutputError(
-            f"cannot write into {imports}: {exc.strerror or exc}",
-            hint="the setting 'imports_dir' names another folder",
-            path=str(imports),
-        ) from exc
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _keep(exported: Exported, origin: Origin, job: Job, place: Path) -> Imported:
-    """Move the model, its data and its origin to their place, the folder at once."""
-    part, name = job.out / "kept", f"{job.name}.onnx"
-    try:
-        part.mkdir()
-        for each in job.out.iterdir():
-            # external data has names of the exporter's choosing, beside the model
-            if each.is_file() and each.suffix not in (".npz", ".json"):
-                shutil.move(each, part / each.name)
-        (part / exported.model.name).replace(part / name)
-        record = {"schema": 1, "model": name, "origin": origin.to_json()}
-        (part / _RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        if place.exists():  # another process was faster, or what is there is broken
-            shutil.rmtree(place)
-        part.replace(place)
-    except OSError as exc:
-        raise OutputError(
-            f"cannot keep the import in {place}: {exc.strerror or exc}",
-            hint="is there room? the setting 'imports_dir' names another folder",
-            path=str(place),
-        ) from exc
-    return Imported(path=place / name, origin=origin)
-
-
-def _read_kept(place: Path, path: Path) -> Imported | None:
-    try:
-        record = json.loads((place / _RECORD).read_text(encoding="utf-8"))
-        values = dict(record["origin"])
-        values["notes"] = tuple(values["notes"])
-        model = place / str(record["model"])
-        known = Imported(path=model, origin=Origin(**values), known=True)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return known if model.is_file() and path.exists() else None

@@ -72,7 +72,7 @@ def _follow(
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        env={**os.environ, "PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0"},
+        env=_environment(),
         start_new_session=True,  # pip starts itself again; both have to end with us
     ) as child:
         try:
@@ -88,6 +88,12 @@ def _follow(
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             raise
+
+
+def _environment() -> dict[str, str]:
+    """Give pip the user's settings, but none of their packages, which would count as there."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    return {**kept, "PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0"}
 
 
 def _failed(

@@ -9,6 +9,7 @@ first that differs is named.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ __all__ = ["MAX_REL_ERROR", "Agreement", "compare_arrays", "first_difference", "
 
 #: The largest difference allowed, over the largest reference value of an output.
 MAX_REL_ERROR = 1e-4
+#: The same of an output of 16-bit floats: four of their rounding steps.
+_MAX_HALF_ERROR = 4 * 2.0**-10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,19 +39,26 @@ class Agreement:
     Attributes:
         max_abs: The largest difference.
         max_rel: The largest difference over the largest reference value, output by output.
+        allowed: What ``max_rel`` may be: `MAX_REL_ERROR`, and more for 16-bit floats.
         worst: The output, or layer, it was seen at.
         why: In words what differs where numbers cannot say it: shape, dtype, text.
     """
 
     max_abs: float = 0.0
     max_rel: float = 0.0
+    allowed: float = MAX_REL_ERROR
     worst: str = ""
     why: str = ""
 
     @property
     def holds(self) -> bool:
         """Whether they count as the same."""
-        return not self.why and self.max_rel <= MAX_REL_ERROR
+        return not self.why and self.share <= 1
+
+    @property
+    def share(self) -> float:
+        """``max_rel`` as a share of what is allowed."""
+        return self.max_rel / self.allowed
 
 
 def prove_export(exported: Exported, *, name: str) -> Agreement:
@@ -74,17 +84,26 @@ def prove_export(exported: Exported, *, name: str) -> Agreement:
                 f"graph: {' '.join(str(exc).split())[:400]}",
                 hint="another --opset may help; please report it",
             ) from exc
-        missing = sorted(set(example.outputs) - set(got))
-        if missing:
+        if set(example.outputs) != set(got):
             raise ProofMismatch(
-                f"cannot prove the import of {name}: the graph has no output {missing[0]!r} "
-                f"(it has {', '.join(got)[:200]})",
+                f"cannot prove the import of {name}: the graph has the outputs "
+                f"{', '.join(got)[:200]} (expected {', '.join(example.outputs)[:200]})",
                 hint="please report it",
             )
         seen += [
             compare_arrays(each, got[out], at=out) for out, each in example.outputs.items()
         ]
-    return max(seen, key=lambda each: (bool(each.why), each.max_rel), default=Agreement())
+    if not seen:
+        raise ProofMismatch(
+            f"cannot prove the import of {name}: its exporter gave no example",
+            hint="please report it",
+        )
+    worst = max(seen, key=lambda each: (bool(each.why), each.share))
+    return dataclasses.replace(
+        worst,
+        max_abs=max(each.max_abs for each in seen),
+        max_rel=max(each.max_rel for each in seen),
+    )
 
 
 def first_difference(exported: Exported) -> tuple[str, Agreement] | None:
@@ -107,7 +126,7 @@ def first_difference(exported: Exported) -> tuple[str, Agreement] | None:
 
 
 def compare_arrays(expected: NDArray[np.generic], got: object, *, at: str) -> Agreement:
-    """Compare two arrays: floats by their difference, all else for being equal.
+    """Compare two arrays of one shape and type: floats by their difference, all else exactly.
 
     NaN and infinity have to be in the same places.
     """
@@ -115,11 +134,10 @@ def compare_arrays(expected: NDArray[np.generic], got: object, *, at: str) -> Ag
 
     if not isinstance(got, np.ndarray):
         return Agreement(worst=at, why=f"it is no tensor but a {type(got).__name__}")
-    if expected.shape != got.shape:
-        return Agreement(
-            worst=at, why=f"its shape is {list(got.shape)} (expected {list(expected.shape)})"
-        )
-    if expected.dtype.kind not in "fc" or got.dtype.kind not in "fc":
+    other = _other_form(expected, got)
+    if other:
+        return Agreement(worst=at, why=other)
+    if expected.dtype.kind != "f":
         wrong = int(np.count_nonzero(expected != got))
         why = f"{wrong} of {expected.size} values differ" if wrong else ""
         return Agreement(worst=at, why=why)
@@ -135,7 +153,19 @@ def compare_arrays(expected: NDArray[np.generic], got: object, *, at: str) -> Ag
         return Agreement(worst=at)
     apart = float(np.abs(ours[finite] - theirs[finite]).max())
     scale = float(np.abs(theirs[finite]).max())
-    return Agreement(max_abs=apart, max_rel=apart / max(scale, 1e-12), worst=at)
+    allowed = _MAX_HALF_ERROR if expected.dtype.itemsize == 2 else MAX_REL_ERROR
+    return Agreement(
+        max_abs=apart, max_rel=apart / max(scale, 1e-12), allowed=allowed, worst=at
+    )
+
+
+def _other_form(expected: NDArray[np.generic], got: NDArray[np.generic]) -> str:
+    """Say how shape or type differ; text has several types, which are as good."""
+    if expected.shape != got.shape:
+        return f"its shape is {list(got.shape)} (expected {list(expected.shape)})"
+    if expected.dtype != got.dtype and not {expected.dtype.kind, got.dtype.kind} <= set("UO"):
+        return f"its type is {got.dtype} (expected {expected.dtype})"
+    return ""
 
 
 def _session(model: Path | bytes) -> Any:

@@ -13,6 +13,7 @@ import fcntl
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,7 @@ __all__ = ["Toolchain", "Toolchains"]
 
 _RECORD = "toolchain.json"
 _DIGEST_CHARS = 12
+_OURS = re.compile(r"[a-z][a-z0-9-]*-[0-9a-f]{12}")
 _PROVE_S = 600.0
 _FIND_S = 20.0
 #: Runs in the new environment; what it imports is compiled on the way and stays so.
@@ -121,14 +123,10 @@ class Toolchains:
                 if found is not None:  # another process made it meanwhile
                     return found
                 on_note(f"making the toolchain {spec.name} ({spec.about}) in {folder}, once")
-                _clear(folder)
-                try:
+                with _in_place_of(folder):
                     return _make(
                         spec, folder, interpreter, wheels=wheels, on_progress=on_progress
                     )
-                except BaseException:
-                    shutil.rmtree(folder, ignore_errors=True)
-                    raise
         except OSError as exc:
             raise ToolchainError(
                 f"cannot make the toolchain {spec.name} in {folder}: {exc.strerror or exc}",
@@ -143,26 +141,27 @@ class Toolchains:
         Raises:
             ToolchainError: It cannot be removed.
         """
+        folders = [each for each in self._folders() if each.name.rpartition("-")[0] == name]
         gone = []
-        for folder in sorted(self._folders()):
-            if folder.name.rpartition("-")[0] != name:
-                continue
-            found = _read(folder)
-            try:
-                _clear(folder)
-            except OSError as exc:
-                raise ToolchainError(
-                    f"cannot remove the toolchain {name} from {folder}: {exc.strerror}",
-                    hint="may your user write there?",
-                    folder=str(folder),
-                ) from exc
-            if found is not None:
-                gone.append(found)
+        try:
+            with _alone(self.root, name, ignore_note):
+                for folder in sorted(folders):
+                    found = _read(folder)
+                    _clear(folder)
+                    if found is not None:
+                        gone.append(found)
+        except OSError as exc:
+            raise ToolchainError(
+                f"cannot remove the toolchain {name} from {self.root}: {exc.strerror}",
+                hint="may your user write there?",
+                folder=str(self.root),
+            ) from exc
         return gone
 
     def _folders(self) -> list[Path]:
+        """List the folders whose names are of our making, whole or not."""
         try:
-            return [each for each in self.root.iterdir() if each.is_dir() and "-" in each.name]
+            return [each for each in self.root.iterdir() if _OURS.fullmatch(each.name)]
         except OSError:
             return []
 
@@ -175,6 +174,28 @@ def _clear(folder: Path) -> None:
     (folder / _RECORD).unlink(missing_ok=True)
     if folder.exists():
         shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def _in_place_of(folder: Path) -> Iterator[None]:
+    """Make a folder anew; where that fails nothing is left of it, and a whole old one is back.
+
+    An environment works only where it was made, so the old one has to make room.
+    """
+    aside = folder.with_name(f".{folder.name}.aside")
+    if aside.exists():  # of a run that was killed
+        shutil.rmtree(aside)
+    if _read(folder) is not None:
+        folder.rename(aside)
+    _clear(folder)
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        if aside.exists():
+            aside.rename(folder)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _read(folder: Path) -> Toolchain | None:
@@ -269,7 +290,7 @@ def _make(
     count(1)
     inside = str(folder / "bin" / "python")
     pip = (
-        [sys.executable, "-m", "pip", "--python", inside]
+        [sys.executable, "-I", "-m", "pip", "--python", inside]
         if shared
         else [inside, "-I", "-m", "pip"]
     )

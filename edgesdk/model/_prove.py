@@ -18,13 +18,21 @@ from edgesdk.model._external import ExternalFiles, every_tensor
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["plain_domains", "prove_operators", "prove_tensors", "prove_versions"]
+__all__ = [
+    "complete_imports",
+    "plain_domains",
+    "prove_operators",
+    "prove_tensors",
+    "prove_versions",
+]
 
 #: The domain of operators that onnxruntime adds. ONNX has no schema for them, so their names
 #: are judged by the backends, which know what their runtime registers.
 _RUNTIMES_OWN = "com.microsoft"
 #: What onnxruntime writes where it saved a graph laid out for one kind of processor.
 _LAID_OUT = ("com.microsoft.nchwc", "com.ms.internal.nhwc")
+_CLASSICAL = "ai.onnx.ml"
+_ASSUMED_OPSET = 13
 _MAX_ELEMENTS = 1 << 48
 _MAX_RANK = 32
 
@@ -102,6 +110,17 @@ def prove_versions(model: onnx.ModelProto, path: Path) -> None:
             f"from 1 to {newest})",
             hint="export it again",
         )
+
+
+def complete_imports(model: onnx.ModelProto) -> None:
+    """Import ONNX's own operators where a graph of classical ones alone imports none."""
+    domains = {entry.domain for entry in model.opset_import}
+    if domains != {_CLASSICAL} or model.functions:
+        return
+    if any(node.domain != _CLASSICAL for node, _ in _every_node(model.graph, "")):
+        return
+    entry = model.opset_import.add()
+    entry.domain, entry.version = "", _ASSUMED_OPSET
 
 
 def plain_domains(model: onnx.ModelProto) -> None:

@@ -129,9 +129,13 @@ def _mode(path: Path) -> int:
 
 
 def _folder(path: Path) -> Content:
-    if any((path / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt")):
+    try:
+        names = {entry.name for entry in os.scandir(path)}
+    except OSError as exc:
+        raise ModelError(f"cannot read {path}: {exc.strerror}", path=str(path)) from exc
+    if names & {"saved_model.pb", "saved_model.pbtxt"}:
         return Content(code="saved-model", label="a TensorFlow SavedModel", hint=_IMPORT_HINT)
-    found = sorted(entry.name for entry in path.glob("*.onnx"))[:5]
+    found = sorted(name for name in names if name.endswith(".onnx"))[:5]
     hint = f"give one of its files: {', '.join(found)}" if found else "give the file itself"
     return Content(code="other", label="a folder", hint=hint)
 

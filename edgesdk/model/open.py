@@ -20,13 +20,14 @@ from edgesdk.errors import ModelError
 from edgesdk.model._external import ExternalFiles
 from edgesdk.model._protoscan import ScanError, protobuf_errors, scan_onnx
 from edgesdk.model._prove import (
+    complete_imports,
     plain_domains,
     prove_operators,
     prove_tensors,
     prove_versions,
 )
 from edgesdk.model._shapes import clean_inputs, freeze_inputs, infer_and_check
-from edgesdk.model.classical import DOMAIN, lower_classical
+from edgesdk.model.classical import DOMAIN, join_columns, lower_classical
 from edgesdk.model.content import read_model_file, sniff_format
 from edgesdk.model.nodes import bodies_of, tensor_info
 from edgesdk.model.values import SourceModel, model_name
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     import onnx_ir
 
 __all__ = ["OpenedModel", "open_model"]
+
+#: Classical operators one behind the other, with others between, that are still followed.
+_LOWERING_ROUNDS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +68,13 @@ def open_model(
     if sniff_format(path) == "tflite":
         raise ModelError(
             f"cannot open {path} as ONNX: it is a TFLite file",
-            hint="a TFLite file is deployed as it is, to a target with a TFLite runtime",
+            hint="a target with a TFLite runtime takes it as it is; to make ONNX of it: "
+            "edgesdk import FILE -o FILE.onnx",
             path=str(path),
         )
     data = read_model_file(path)
     proto = _parse(data, path)
+    complete_imports(proto)
     prove_versions(proto, path)
     plain_domains(proto)
     files = ExternalFiles(path)
@@ -106,14 +112,20 @@ def _lowered(model: onnx_ir.Model, path: Path) -> onnx_ir.Model:
     """Write classical operators as arithmetic, unless the graph around them contradicts it."""
     if DOMAIN not in model.graph.opset_imports:
         return model
-    copy = model.clone()
-    if not lower_classical(copy):
-        return model
+    copy, done = model.clone(), 0
     try:
-        infer_and_check(copy, path)
+        for _ in range(_LOWERING_ROUNDS):
+            # what is behind a node has a known shape only once the node is arithmetic
+            lowered = lower_classical(copy)
+            if not lowered:
+                break
+            done += lowered
+            infer_and_check(copy, path)
+        if done and join_columns(copy):
+            infer_and_check(copy, path)
     except ModelError:
         return model
-    return copy
+    return copy if done else model
 
 
 def _parse(data: bytes, path: Path) -> onnx.ModelProto:

@@ -207,6 +207,6 @@ def _hint(model: ModelFacts, nearest: Backend, left: Sequence[int]) -> str:
             "or give the file that it was made from"
         )
     return (
-        "give the ONNX model that the file was made from, or choose a target whose runtime "
-        "reads TFLite"
+        "turn the file into ONNX (edgesdk import FILE -o FILE.onnx), or choose a target whose "
+        "runtime reads TFLite"
     )

@@ -45,6 +45,7 @@ from edgesdk.report.summary import (
     describe_speedup,
     interval_text,
     ms_text,
+    pace_text,
     score_text,
 )
 
@@ -166,7 +167,8 @@ def _tiles(report: BenchmarkReport) -> str:
     if speedup is not None and tiles[0][2]:
         tiles[0] = (*tiles[0][:2], f"{speedup} as {other}" if "times" in speedup else speedup)
     if report.throughput_per_s is not None:
-        tiles.append(("throughput", f"{report.throughput_per_s:,.4g}/s", "one stream"))
+        shown = f"{report.throughput_per_s:,.4g}/s"
+        tiles.append(("throughput", shown, pace_text(report.spec)))
     if report.peak_rss_bytes is not None:
         tiles.append(("peak memory", bytes_text(report.peak_rss_bytes), "of the worker"))
     share = "what the runtime loads"

@@ -15,6 +15,8 @@ from edgesdk.report.summary import clean
 __all__ = ["render_junit"]
 
 _BAD = ("accuracy-suspect", "fell-back-to-cpu")
+#: No failure of the verdict, but a promise that was not kept.
+_PARTLY = "partly-fell-back"
 #: A case: its name, its time in seconds, what failed, why it was skipped.
 _Case = tuple[str, float | None, tuple[str, ...], str]
 
@@ -70,9 +72,10 @@ def _cases(report: BenchmarkReport) -> Iterator[_Case]:
                       if not out.within) or ("outputs differ from the host's",)  # fmt: skip
     yield "outputs as on the host", None, wrong, "" if check else "nobody looked"
     offload = report.offload
+    partly = reasons if report.verdict == _PARTLY else ()
     if offload is None or offload.why is not None:
         said = "nobody asked" if offload is None else offload.why or ""
-        yield "ran where planned", None, (), said
+        yield "ran where planned", None, partly, said
         return
     untold = [f"part {part.index}: {part.why}" for part in offload.parts if part.why]
     silent = sum(op.count for op in offload.ops if op.accelerator is None)
@@ -80,4 +83,5 @@ def _cases(report: BenchmarkReport) -> Iterator[_Case]:
         untold.append(f"{silent} ops do not tell where they ran")
     elif not any(op.agrees for op in offload.ops):
         untold.append("no op is known to have run where it was planned")
-    yield "ran where planned", None, offload.disagreements, untold[0] if untold else ""
+    failed = offload.disagreements or partly
+    yield "ran where planned", None, failed, untold[0] if untold else ""

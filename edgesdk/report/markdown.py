@@ -59,6 +59,7 @@ def _line(cells: Sequence[str]) -> str:
 
 def escape_markdown(text: str) -> str:
     """Make text from anywhere mean nothing but itself."""
-    for character in "\\`*_[]<>|#":
+    for character in "\\`*_[]<>|#~&":
         text = text.replace(character, f"\\{character}")
-    return text
+    # addresses become links without any mark, where nothing stands in between
+    return text.replace("://", "\\://").replace("www.", "www\\.")

@@ -118,9 +118,9 @@ def procedure_section(report: BenchmarkReport) -> str:
 
 
 def _warm_up(warm: WarmUp) -> str:
-    settled = {True: "settled", False: "did not settle", None: "a fixed number"}
+    settled = {True: ", settled", False: ", did not settle", None: ""}
     how = f": {warm.how}" if warm.how else ""
-    return f"{warm.runs:,} runs in {warm.seconds:.2f} s, {settled[warm.settled]}{how}"
+    return f"{warm.runs:,} runs in {warm.seconds:.2f} s{settled[warm.settled]}{how}"
 
 
 def _batch(batch: int, *, one_call: bool | None) -> str | None:

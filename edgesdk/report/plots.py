@@ -51,6 +51,8 @@ def latency_plot(report: BenchmarkReport, name: str) -> Drawn | None:
     shown = [ours] if len(theirs) < 2 else [ours, theirs]
     low = min(samples[0] for samples in shown)
     high = max(quantile(samples, _DRAWN) for samples in shown)
+    if low == high:  # all but a few are equal: those few are what there is to see
+        high = max(samples[-1] for samples in shown)
     far = is_wide(low, high)
     edges = _edges(low, high, far=far)
     out: list[str] = []

@@ -41,8 +41,10 @@ def read_report(path: Path) -> BenchmarkReport:
     Raises:
         ReportError: The file cannot be read, or is not such a report.
     """
-    file = path / "report.json" if path.is_dir() else path
+    file = path
     try:
+        if path.is_dir():
+            file = path / "report.json"
         with file.open("rb") as stream:
             data = stream.read(MAX_REPORT_BYTES + 1)
     except OSError as exc:
@@ -64,10 +66,10 @@ def read_reports(paths: Sequence[Path]) -> list[BenchmarkReport]:
     """
     files: dict[Path, Path] = {}
     for path in paths:
-        found = [path / "report.json" if path.is_dir() else path]
-        if not found[0].exists():
-            found = sorted(path.glob("*/report.json")) or found
-        files.update({each.resolve(): each for each in found})
+        try:
+            files.update(_files_of(path))
+        except OSError:  # such as a name that is too long: reading it says what it is
+            files[path] = path
     reports, failed = [], []
     for file in files.values():
         try:
@@ -87,6 +89,14 @@ def read_reports(paths: Sequence[Path]) -> list[BenchmarkReport]:
             paths=[str(exc.facts.get("path")) for exc in failed[:_SHOWN_FAILURES]],
         )
     return reports
+
+
+def _files_of(path: Path) -> dict[Path, Path]:
+    """Find what a path stands for: files as they are shown, by what they are."""
+    found = [path / "report.json" if path.is_dir() else path]
+    if not found[0].exists():
+        found = sorted(path.glob("*/report.json")) or found
+    return {each.resolve(): each for each in found}
 
 
 def parse_report(data: bytes, *, name: str) -> BenchmarkReport:

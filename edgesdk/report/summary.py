@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edgesdk.bench.spec_values import BenchSpec
 from edgesdk.bench.values import (
     PERCENTILES,
     VERDICTS,
@@ -29,6 +30,7 @@ __all__ = [
     "describe_speedup",
     "interval_text",
     "ms_text",
+    "pace_text",
     "percentile_text",
     "score_text",
     "summary_rows",
@@ -62,6 +64,12 @@ def ms_text(value: float | None) -> str:
     if value >= 100:
         return f"{value:,.0f} ms" if value < 1e9 else f"{value:.3g} ms"
     return f"{value:#.3g} ms" if value >= 0.001 else f"{value * 1000:.3g} µs"
+
+
+def pace_text(spec: BenchSpec) -> str:
+    """Say how inferences followed each other."""
+    one_by_one = spec.scenario == "single-stream" and spec.batch == 1
+    return "one by one" if one_by_one else spec.scenario
 
 
 def vectors_text(count: int) -> str:
@@ -172,8 +180,7 @@ def summary_rows(report: BenchmarkReport) -> tuple[Row, ...]:
         for name, _ in PERCENTILES
     ]
     if report.throughput_per_s is not None:
-        one_by_one = report.spec.scenario == "single-stream" and report.spec.batch == 1
-        how = "one by one" if one_by_one else report.spec.scenario
+        how = pace_text(report.spec)
         rows.append(("throughput", f"{report.throughput_per_s:,.4g} inferences/s, {how}"))
     for label, value in (("cold start", report.cold_start_ms), ("load", report.load_ms)):
         if value is not None:

@@ -7,6 +7,7 @@ __all__ = [
     "MAX_MANIFEST_BYTES",
     "MAX_META_BYTES",
     "MAX_PACK_SAMPLES",
+    "MAX_SAMPLES",
     "MAX_TENSOR_BYTES",
     "MAX_TOP",
 ]
@@ -21,6 +22,8 @@ MAX_CHUNK_BYTES = 1 << 20
 MAX_MANIFEST_BYTES = 8 << 20
 #: All tensors of one inference, inputs or outputs.
 MAX_TENSOR_BYTES = 64 << 20
+#: Counted runs of one ``bench``: eight bytes each fit one reply, and one report file.
+MAX_SAMPLES = 4_000_000
 #: Samples that one ``evaluate`` takes, and how many of the largest outputs it can name of each.
 MAX_PACK_SAMPLES = 4096
 MAX_TOP = 64

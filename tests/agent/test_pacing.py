@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from edgesdk.bench.values import MAX_SAMPLES
+
 Modules = Callable[[str], Any]
 MS = 1_000_000
 
@@ -203,3 +205,22 @@ def test_all_runs_of_a_slow_model_are_told_of(agent_modules: Modules) -> None:
 def test_room_is_made_for_more_samples_than_were_expected(agent_modules: Modules) -> None:
     found, _ = measure(agent_modules, lambda run: 5, least=70_000)
     assert found.runs == len(found.samples) == 70_000
+
+
+def test_no_more_runs_are_made_than_the_host_takes(
+    agent_modules: Modules, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timing = agent_modules("edge_agent.timing")
+    chain, clock = agent_modules("edge_agent.chain").Chain(["x"], ["y"]), Clock()
+    chain.parts.append(FakePart(clock, lambda _: MS))
+    limits = []
+
+    def measure_nothing(_chain: Any, _vectors: Any, _warm_up: Any, pace: Any, **_: Any) -> Any:
+        limits.append(pace.limit)
+        return agent_modules("edge_agent.loops").Measurement(1, 1)
+
+    monkeypatch.setattr(timing, "measure_one_stream", measure_nothing)
+    asked = {"warmup_runs": 0, "runs": 400, "duration_s": 60.0, "until": 0.01}
+    for more in ({}, {"runs": 0, "until": None}, {"runs": 1 << 30}):
+        timing.make_benchmark(chain, {**asked, **more}, [lambda: {"x": 1}], lambda *_: None)
+    assert limits == [MAX_SAMPLES] * 3

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from edgesdk.bench import run_benchmark
+from edgesdk.bench import benchmark, run_benchmark
 from edgesdk.bench.run import Live
 from edgesdk.bench.values import BenchSpec
 from edgesdk.deploy import deploy_bundle
 from edgesdk.devices import connect, resolve_device
-from edgesdk.errors import EdgeError, LinkError
+from edgesdk.errors import ChannelClosed, EdgeError, LinkError
 from edgesdk.report.read import read_report
 from edgesdk.report.schema import report_adapter
 from edgesdk.testing import make_echo_bundle
@@ -109,3 +109,46 @@ def test_a_worker_that_dies_leaves_a_report_and_the_exit_code(
     page = Path("out/report.html").read_text(encoding="utf-8")
     assert "Incomplete: " in page
     assert json.loads(Path("out/report.json").read_text())["wall_s"] is None
+
+
+def test_what_follows_the_runs_cannot_take_them_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object, **__: object) -> None:
+        raise ChannelClosed("cannot read from the board: the link is closed")
+
+    bundle = make_echo_bundle(tmp_path / "bundle")
+    device = resolve_device(f"local:?state={tmp_path / 'state'}")
+    spec = BenchSpec(warmup_runs=1, runs=30)
+    with connect(device) as session:
+        deploy_bundle(bundle, session, device=device, profile=None)
+        for step in ("with_link_time", "judge_outputs", "ask_offload"):
+            broken: list[EdgeError] = []
+            with monkeypatch.context() as patched:
+                patched.setattr(benchmark, step, gone)
+                report = run_benchmark(
+                    session, bundle, device=device, spec=spec, on_broken=broken.append
+                )
+                assert [type(exc) for exc in broken] == [ChannelClosed], step
+                assert len(report.latency.samples_ms) == 30, step
+                assert report.offload is None, step
+                judged = report.accuracy.host_check is not None
+                assert judged == (step == "ask_offload"), "what was known stays known"
+
+
+def test_a_comparison_that_fails_leaves_the_measurement(
+    typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object, **__: object) -> None:
+        raise ChannelClosed("cannot read from the board: the link is closed", hint="again")
+
+    device = f"local:?state={tmp_path / 'state'}"
+    bundle = make_echo_bundle(tmp_path / "bundle")
+    typed.ok("deploy", bundle.folder, "--device", device, "--no-bench")
+    monkeypatch.setattr("edgesdk.cli.bench.find_others", lambda *_: ("ab" * 32,))
+    monkeypatch.setattr("edgesdk.bench.compare.compare_with_several", gone)
+    asked = ("bench", device, "--bundle", bundle.folder, "--runs", "30", "-o", "out")
+    error = typed.refused(*asked, "--compare", "previous")
+    assert error["hint"] == "again; the 30 runs until then are in out/report.json"
+    report = read_report(Path("out"))
+    assert (len(report.latency.samples_ms), report.comparisons) == (30, ())

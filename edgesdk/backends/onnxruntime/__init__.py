@@ -10,6 +10,7 @@ from functools import cache
 
 from edgesdk.backends.base import Backend, ModelFacts, RuleBackend
 from edgesdk.backends.opsets import knows_the_version
+from edgesdk.model.classical import why_it_stays
 from edgesdk.model.values import NodeFacts
 from edgesdk.profiles.values import BackendProfile
 
@@ -41,7 +42,17 @@ def make_backend(profile: BackendProfile, model: ModelFacts) -> Backend:
                 return f"no CPU kernel for {value.dtype} ({value.name})"
         return None
 
-    rules = (reads_the_format, knows_the_domain, knows_the_version(profile), has_kernels)
+    def leaves_it_to_the_processor(node: NodeFacts) -> str | None:
+        reason = why_it_stays(node) if profile.accelerator else None
+        return reason and f"{node.op} {reason}, and onnxruntime has kernels of it for CPUs only"
+
+    rules = (
+        reads_the_format,
+        knows_the_domain,
+        leaves_it_to_the_processor,
+        knows_the_version(profile),
+        has_kernels,
+    )
     return RuleBackend(profile=profile, format="onnx", rules=rules)
 
 

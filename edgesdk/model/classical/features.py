@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from edgesdk.model.classical.linear import row_width
 from edgesdk.model.classical.writing import Lowered, Writer, float_array, int_array, text
+from edgesdk.model.graph_edit import constant_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -51,8 +52,7 @@ def normalizer(node: ir.Node, write: Writer) -> Lowered:
         size = write.op("Sqrt", squares)
     else:
         return None
-    nothing = write.op("Equal", size, write.number(0, "zero"))
-    divisor = write.op("Where", nothing, write.number(1, "one"), size)
+    divisor = write.op("Where", write.is_zero(size), write.number(1, "one"), size)
     return {0: write.op("Div", data, divisor)}
 
 
@@ -70,10 +70,8 @@ def imputer(node: ir.Node, write: Writer) -> Lowered:
     """Lower an Imputer of floats: what is missing, or a value that stands for it, is put in."""
     import numpy as np
 
-    filled, attribute = (
-        float_array(node, "imputed_value_floats"),
-        node.attributes.get("replaced_value_float"),
-    )
+    filled = float_array(node, "imputed_value_floats")
+    attribute = node.attributes.get("replaced_value_float")
     value, width = node.inputs[0], row_width(node)
     if value is None or width is None or value.dtype is None or value.dtype.name != "FLOAT":
         return None
@@ -82,11 +80,14 @@ def imputer(node: ir.Node, write: Writer) -> Lowered:
     if len(filled) != width:
         filled = filled[:1]
     replaced = attribute.as_float()
-    missing = (
-        write.op("IsNaN", value)
-        if np.isnan(replaced)
-        else write.op("Equal", value, write.number(replaced, "replaced"))
-    )
+    if np.isnan(replaced):
+        missing = write.op("IsNaN", value)
+    elif np.isinf(replaced):
+        return None
+    elif replaced:
+        missing = write.is_zero(write.op("Sub", value, write.number(replaced, "replaced")))
+    else:
+        missing = write.is_zero(value)
     return {0: write.op("Where", missing, write.constant(filled, "filled"), value)}
 
 
@@ -109,12 +110,17 @@ def feature_vectorizer(node: ir.Node, write: Writer) -> Lowered:
 def array_feature_extractor(node: ir.Node, write: Writer) -> Lowered:
     """Lower an ArrayFeatureExtractor: choose along the last axis, by one flat list."""
     value, chosen = node.inputs[0], node.inputs[1]
-    if value is None or chosen is None or value.shape is None or chosen.shape is None:
+    if value is None or chosen is None or value.shape is None:
         return None
     rank = len(value.shape)
     if not rank or value.dtype is None or value.dtype.name == "STRING":
         return None
-    flat = chosen if len(chosen.shape) == 1 else write.reshape(chosen, (-1,))
+    known = constant_of(chosen)
+    if known is not None:
+        flat = write.constant(known.numpy().reshape(-1), "chosen")
+    else:
+        is_flat = chosen.shape is not None and len(chosen.shape) == 1
+        flat = chosen if is_flat else write.reshape(chosen, (-1,))
     if rank > 1:
         return {0: write.op("Gather", value, flat, axis=rank - 1)}
     return {0: write.reshape(write.op("Gather", value, flat, axis=0), (1, -1))}

@@ -53,18 +53,13 @@ def label_encoder(node: ir.Node, write: Writer) -> Lowered:
     attribute = node.attributes.get(name)
     default = (-1 if len(whole) else -0.0) if attribute is None else attribute.value
     each = write.over("Unsqueeze", value, (len(value.shape),))
-    same = write.cast(
-        write.op("Equal", each, write.constant(keys, "keys")),
-        "INT64" if len(whole) else "FLOAT",
-    )
-    axis = (len(value.shape),)
-    found = write.op("Mul", same, write.constant(values, "values"))
-    total = write.over("ReduceSum", found, axis, keepdims=0)
-    known = write.over("ReduceSum", same, axis, keepdims=0)
-    one = write.constant(np.array(1, values.dtype), "one")
-    rest = write.op("Sub", one, known)
-    other = write.op("Mul", rest, write.constant(np.array(default, values.dtype), "default"))
-    return {0: write.op("Add", total, other)}
+    same = write.cast(write.op("Equal", each, write.constant(keys, "keys")), "FLOAT")
+    last = len(value.shape)
+    place = write.op("ArgMax", same, axis=last, keepdims=0)
+    is_known = write.cast(write.over("ReduceMax", same, (last,), keepdims=0), "BOOL")
+    found = write.op("Gather", write.constant(values, "values"), place, axis=0)
+    other = write.constant(np.array(default, values.dtype), "default")
+    return {0: write.op("Where", is_known, found, other)}
 
 
 def number_labels(node: ir.Node, write: Writer) -> Lowered:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx_ir as ir
 
-__all__ = ["binary_label", "linear_classifier", "linear_regressor", "row_width"]
+__all__ = ["linear_classifier", "linear_regressor", "row_width"]
 
 
 def row_width(node: ir.Node) -> int | None:
@@ -35,19 +35,14 @@ def linear_classifier(node: ir.Node, write: Writer) -> Lowered:
     width = row_width(node)
     if not classes or width is None or len(weights) != classes * width:
         return None
-    if transform not in TRANSFORMS or (classes > 1 and len(labels) < classes):
+    # one score tells two classes apart
+    if transform not in TRANSFORMS or len(labels) != max(classes, 2):
         return None
-    two = classes == 1 and len(labels) == 2
-    if two and transform == "PROBIT":
-        return None  # onnxruntime writes one of the two columns only
     scores = _product(write, node, weights.reshape(classes, width), bias)
     if classes == 1:
-        label = binary_label(write, scores, labels)
-    else:
-        first = write.op("ArgMax", scores, axis=1, keepdims=0)
-        label = write.labels(first, labels[:classes])
-    if two:
-        return {0: label, 1: both_scores(write, scores, negated=False)}
+        label = _binary_label(write, scores, labels)
+        return {0: label, 1: both_scores(write, scores, transform, negated=False)}
+    label = write.labels(write.op("ArgMax", scores, axis=1, keepdims=0), labels)
     done = finish_scores(write, scores, classes, transform)
     return {0: label, 1: done if done is not scores else write.op("Identity", scores)}
 
@@ -71,13 +66,10 @@ def linear_regressor(node: ir.Node, write: Writer) -> Lowered:
     return {0: finish_scores(write, scores, targets, transform)}
 
 
-def binary_label(write: Writer, score: ir.Value, labels: np.ndarray) -> ir.Value:
-    """Say which of two labels a column of scores means; 0 and 1 where there are not two."""
-    import numpy as np
-
+def _binary_label(write: Writer, score: ir.Value, labels: np.ndarray) -> ir.Value:
+    """Say which of two labels a column of scores means."""
     positive = write.op("Greater", score, write.number(0, "zero"))
-    number = write.reshape(write.cast(positive, "INT64"), (-1,))
-    return write.labels(number, labels if len(labels) == 2 else np.arange(2))
+    return write.labels(write.reshape(write.cast(positive, "INT64"), (-1,)), labels)
 
 
 def _product(write: Writer, node: ir.Node, weights: np.ndarray, bias: np.ndarray) -> ir.Value:

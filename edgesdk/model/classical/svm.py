@@ -34,7 +34,6 @@ _EXPONENT_ERROR = 4e-6
 _MOST_DIFFERENCES = 1 << 18
 #: Elements of the constant matrices of sums and votes.
 _MOST_SUMS = 1 << 24
-_ODD = (2, "PROBIT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +94,9 @@ def svm_classifier(node: ir.Node, write: Writer) -> Lowered:
     if not total:
         return _liblinear(write, value, labels, (weights, rho), transform)
     pairs = classes * (classes - 1) // 2
-    sound = len(counts) == classes and (counts >= 0).all() and len(rho) >= pairs
+    sound = len(counts) == classes and bool((counts >= 0).all()) and len(rho) >= pairs
     sound = sound and len(weights) == (classes - 1) * total
-    # of two classes onnxruntime writes one of PROBIT's two columns only
-    if not sound or max(total, classes) * pairs > _MOST_SUMS or (classes, transform) == _ODD:
+    if not sound or max(total, classes) * pairs > _MOST_SUMS:
         return None
     kernel = _kernel_of(node, total, width)
     data = None if kernel is None else _kernel(write, write.as_float(value), kernel)
@@ -117,7 +115,7 @@ def svm_classifier(node: ir.Node, write: Writer) -> Lowered:
     )
     label = write.labels(write.op("ArgMax", votes, axis=1, keepdims=0), labels)
     if classes == 2:
-        return {0: label, 1: both_scores(write, scores, negated=transform == "NONE")}
+        return {0: label, 1: both_scores(write, scores, transform, negated=True)}
     done = finish_scores(write, scores, pairs, transform)
     return {0: label, 1: done if done is not scores else write.op("Identity", scores)}
 

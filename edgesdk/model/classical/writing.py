@@ -24,8 +24,10 @@ __all__ = [
 #: What stands for a node's outputs, by position; None where the node has to stay.
 Lowered = dict[int, "ir.Value"] | None
 
-#: From here on comparisons take every type that is met, and Where is there.
+#: From here on there are Where, IsNaN and Sign, and floats are compared for their order ...
 OLDEST_OPSET = 9
+#: ... and from here on for being equal.
+_EQUAL_FLOATS = 11
 #: Where axes became an input: of ReduceSum and of its like.
 _AXES_INPUT = {"ReduceSum": 13, "Unsqueeze": 13}
 _AXES_INPUT_OTHERS = 18
@@ -89,6 +91,12 @@ class Writer:
             if value.dtype is not None and value.dtype.name == "FLOAT"
             else self.cast(value, "FLOAT")
         )
+
+    def is_zero(self, value: ir.Value) -> ir.Value:
+        """Say which floats are 0."""
+        if self._opset >= _EQUAL_FLOATS:
+            return self.op("Equal", value, self.number(0, "zero"))
+        return self.op("Not", self.cast(value, "BOOL"))
 
     def reshape(self, value: ir.Value, shape: tuple[int, ...]) -> ir.Value:
         """Give another shape; 0 keeps an extent, -1 is what is left."""

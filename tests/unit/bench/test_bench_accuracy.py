@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from edgesdk.bench.accuracy import accuracy_of, evaluate_on_device
+from edgesdk.deploy.check import _compare
 from edgesdk.deploy.values import OutputCheck, SelfCheck, VectorCheck
 from edgesdk.errors import DataError
 from edgesdk.progress import Progress
@@ -152,3 +154,17 @@ def test_outputs_that_change_shape_are_not_scored() -> None:
     data: Any = Labelled(np.arange(20) % 4)
     with pytest.raises(DataError, match="cannot score outputs"):
         evaluate_on_device(lambda _: {"y": np.zeros((1, next(sizes)))}, data)
+
+
+def test_opposite_outputs_are_never_called_alike() -> None:
+    """Large ones overflowed a product of lengths to infinity, and NaN was taken for 1."""
+    got, floats = np.array([1e200, 1.0]), np.array([-1e200, 1.0])
+    compared = _compare(output(), got, floats)
+    assert compared.reference_cosine == pytest.approx(-1.0)
+    (entry,) = accuracy_of(checked((compared,))).reference
+    assert (entry.cosine, entry.max_abs_error) == (pytest.approx(-1.0), None)
+    unknown = replace(compared, reference_cosine=float("nan"))
+    (entry,) = accuracy_of(checked((unknown,))).reference
+    assert entry.cosine is None
+    same = _compare(output(), floats, floats)
+    assert (same.reference_cosine, same.reference_max_abs_error) == (1.0, 0.0)

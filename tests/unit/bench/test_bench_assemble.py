@@ -9,6 +9,7 @@ import pytest
 
 from edgesdk.bench.assemble import NO_ACCURACY, assemble_report, device_record, make_baseline
 from edgesdk.bench.measurements import Measurements, plain_detail, read_measurements
+from edgesdk.bench.procedure import read_procedure
 from edgesdk.bench.values import (
     VERDICTS,
     Accuracy,
@@ -19,6 +20,8 @@ from edgesdk.bench.values import (
     ReferenceOutput,
 )
 from edgesdk.bench.verdict import ran_on_accelerator
+from edgesdk.report.files import encode_report
+from edgesdk.report.read import parse_report
 from tests.unit.bench.fixtures import REPLY, make_bundle, make_device, reply_frame
 
 
@@ -268,11 +271,25 @@ def test_an_emulated_device_is_the_first_thing_to_mind() -> None:
 
 
 def test_a_baseline_holds_the_same_measures() -> None:
-    baseline = make_baseline(bundle=make_bundle(precision="fp32"), measured=measured(4.0, 5.0))
+    baseline = make_baseline(
+        bundle=make_bundle(precision="fp32"), measured=measured(4.0, 5.0), spec=BenchSpec()
+    )
     assert baseline.bundle.precision == "fp32"
     assert baseline.latency.samples_ms == (4.0, 5.0)
     assert baseline.peak_rss_bytes == REPLY["peak_rss_bytes"]
+    assert baseline.throughput_per_s == pytest.approx(2 / 0.009)
     assert assembled(baseline=baseline).baseline == baseline
+
+
+def test_a_baseline_in_batches_counts_inferences_as_the_report_does() -> None:
+    spec = BenchSpec(scenario="offline", batch=32)
+    frame = reply_frame([32.0] * 100, wall_s=3.2)
+    found = replace(
+        read_measurements(frame, device="d"), procedure=read_procedure(frame.meta, spec)
+    )
+    baseline = make_baseline(bundle=make_bundle(), measured=found, spec=spec)
+    report = assembled(measured=found, spec=spec)
+    assert baseline.throughput_per_s == report.throughput_per_s == 1000.0
 
 
 def test_a_device_describes_itself_as_far_as_it_makes_sense() -> None:
@@ -321,3 +338,18 @@ def test_a_part_that_a_fallback_ran_says_from_what_and_why() -> None:
     assert report.verdict == "fell-back-to-cpu"
     assert report.verdict_reasons[0].startswith("part 0 was planned for tensorrt: ")
     assert report.parts[0].runtime == "onnxruntime"
+
+
+@pytest.mark.parametrize("odd", [1 << 64, 10**400, 1e999, -1, True, "3"])
+def test_an_origin_that_no_report_can_hold_counts_as_not_told(odd: object) -> None:
+    bundle = make_bundle()
+    bundle.manifest["model"]["origin"] = {
+        "format": "keras",
+        "examples": odd,
+        "max_abs_error": odd,
+        "max_rel_error": 0.25,
+    }
+    report = assembled(bundle=bundle)
+    origin = parse_report(encode_report(report), name="it").model.origin
+    assert origin is not None
+    assert (origin.examples, origin.max_abs_error, origin.max_rel_error) == (0, None, 0.25)

@@ -10,10 +10,16 @@ import pytest
 
 from edgesdk.bench.compare import compare_bundles, compare_with_several
 from edgesdk.bench.compare_values import Comparison, PairedBlock
+from edgesdk.bench.offload import ask_offload
+from edgesdk.bench.run import take_measurements
+from edgesdk.bench.spec_values import BenchSpec, threads_of
 from edgesdk.errors import InputError, ProtocolError
 from edgesdk.progress import Progress
+from edgesdk.report.files import encode_report
+from edgesdk.report.read import parse_report
 from edgesdk.wire.frames import Frame
-from tests.unit.bench.fixtures import ScriptedSession, make_bundle
+from tests.unit.bench.fixtures import ScriptedSession, make_bundle, reply_frame
+from tests.unit.report.fixtures import vary
 
 OURS = make_bundle()
 THEIRS = replace(OURS, id="ab" * 32)
@@ -188,3 +194,36 @@ def test_difference_that_only_counts_alone_is_not_shown_among_several() -> None:
     assert found.verdict == "slower"
     assert replace(found, adjusted_p=0.09).verdict == "no difference shown"
     assert replace(found, adjusted_p=0.09).at_least == 0.0
+
+
+def test_what_a_report_could_not_hold_is_left_out_or_refused() -> None:
+    frames = [answer(pairs(1.0), started="yesterday", wall_s=10**400)] * 8
+    found = compare(*frames, seconds=1.0)
+    assert found.started is None
+    assert parse_report(encode_report(vary(comparisons=(found,))), name="it").comparisons == (
+        found,
+    )
+    records = struct.pack("<5Q", 0, 10**6, 10**6, (1 << 64) - 1, 3)
+    with pytest.raises(ProtocolError, match="all times above 0 and possible"):
+        compare(Frame({"ok": True, "pairs": 1}, records))
+    with pytest.raises(ProtocolError, match="which no two releases do"):
+        compare(*[answer([(1e12, 1e-6), (1e-6, 1e12)])] * 3, seconds=1.0)
+
+
+@pytest.mark.parametrize(
+    ("spec", "threads"),
+    [
+        (BenchSpec(), None),
+        (BenchSpec(cpus=(0, 1)), 2),
+        (BenchSpec(cpus=(0, 1), threads=1), 1),
+    ],
+)
+def test_every_question_about_a_release_asks_for_as_many_threads(
+    spec: BenchSpec, threads: int | None
+) -> None:
+    session = ScriptedSession(*[answer(pairs(1.0))] * 3, reply_frame([1.0]), Frame({}, b""))
+    compare_bundles(session, OURS, THEIRS, spec=spec, seconds=1.0)
+    take_measurements(session, bundle=OURS, spec=spec)
+    ask_offload(session, OURS, profile=None, threads=threads_of(spec))
+    (_, pair), *_, (_, bench), (_, profile) = session.asked
+    assert pair["threads"] == bench["spec"]["threads"] == profile.get("threads") == threads

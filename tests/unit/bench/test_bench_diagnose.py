@@ -135,3 +135,14 @@ def test_a_million_samples_are_looked_at_within_seconds() -> None:
     found = diagnose(clean(dice, 1_000_000) * np.linspace(1.0, 1.06, 1_000_000))
     assert found.drift == pytest.approx(0.06, abs=0.01)
     assert found.count == 1_000_000
+
+
+@pytest.mark.parametrize("zeros", [0.55, 0.65, 0.75])
+def test_runs_too_short_for_the_clock_are_survived(zeros: float) -> None:
+    """Where more than half of what follows the first runs is 0, there is no share of it."""
+    dice = np.random.default_rng(3)
+    for _ in range(20):
+        later = np.where(dice.random(270) < zeros, 0.0, 1.0)
+        found = diagnose([1.0] * 130 + later.tolist())
+        assert found.count == 400
+        assert np.isfinite([found.warmup_share, found.drift or 0.0]).all()

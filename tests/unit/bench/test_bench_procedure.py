@@ -17,6 +17,7 @@ from edgesdk.bench.measurements import read_measurements
 from edgesdk.bench.procedure import read_procedure, throughput
 from edgesdk.bench.procedure_values import Procedure
 from edgesdk.bench.run import Live, take_measurements
+from edgesdk.bench.trust import judge_trust
 from edgesdk.bench.values import BenchSpec
 from edgesdk.errors import ChannelClosed, InputError, ProtocolError, WorkerError
 from edgesdk.report.procedure import procedure_rows
@@ -107,6 +108,7 @@ def test_an_agent_that_tells_nothing_of_it_gives_a_procedure_all_the_same() -> N
         ([("VDD_IN", "sampled", 5.0, 2)], None, "too short: 2 readings of VDD_IN"),
         ([("VDD_GPU", "sampled", 5.0, 9), ("VDD_SOC", "sampled", 1.0, 9)], None, "none of its"),
         ([("ina226", "sampled", 1.0, 5)], 2.0, "by ina226"),
+        ([("amdgpu", "sampled", 1.0, 5)], None, "none of its sensors sees the whole device"),
     ],
 )
 def test_energy_is_that_of_the_sensor_that_sees_most(
@@ -143,7 +145,7 @@ def test_batches_count_their_inferences() -> None:
 def test_what_was_odd_becomes_notes() -> None:
     spec = BenchSpec(until=0.001)
     meta = told(
-        warm_up={"runs": 5, "ns": 10**9, "stopped": "time", "settle": True}, stopped="time"
+        warm_up={"runs": 25, "ns": 10**9, "stopped": "time", "settle": True}, stopped="time"
     )
     measured = read_measurements(reply_frame([1.0]), device="d")
     measured = replace(measured, procedure=read_procedure(meta, spec))
@@ -345,3 +347,51 @@ def test_rows_say_what_an_inference_is_made_up_of() -> None:
     )
     assert rows["energy"].startswith("not known: only root may read")
     assert rows["measured"].startswith("the interval of the median")
+
+
+@pytest.mark.parametrize(
+    ("runs", "streams", "settled"),
+    [(10, 1, None), (19, 1, None), (20, 1, False), (30, 2, None)],
+)
+def test_too_few_runs_to_tell_are_no_word_against_a_slow_model(
+    runs: int, streams: int, settled: bool | None
+) -> None:
+    """Four windows of five runs have to be seen before any can have settled."""
+    warm_up = {"runs": runs, "ns": 10**10, "stopped": "time", "settle": True}
+    spec = BenchSpec(
+        scenario="single-stream" if streams == 1 else "multi-stream", streams=streams
+    )
+    procedure = read_procedure(told(warm_up=warm_up), spec)
+    assert procedure.warm_up is not None
+    assert procedure.warm_up.settled is settled
+    measured = replace(read_measurements(reply_frame([1.0]), device="d"), procedure=procedure)
+    conditions = describe_conditions(measured, spec, cpu_count=4)
+    assert any("not warm" in note for note in conditions.notes) == (settled is False)
+    trust = judge_trust([500.0] * 20, conditions, procedure=procedure, spec=spec)
+    assert ("warm-up" in {reason.about for reason in trust.reasons}) == (settled is False)
+    if settled is None:
+        assert procedure.warm_up.how == "too few runs in 10.0 s to tell whether it was warm"
+
+
+@pytest.mark.parametrize(("stopped", "said"), [("time", True), ("runs", False)])
+def test_the_time_limit_is_named_only_where_it_ended_it(stopped: str, said: bool) -> None:
+    spec = BenchSpec(runs=5)
+    procedure = read_procedure(told(runs=4, stopped=stopped), spec)
+    measured = replace(
+        read_measurements(reply_frame([1.0] * 4), device="d"), procedure=procedure
+    )
+    notes = describe_conditions(measured, spec, cpu_count=4).notes
+    assert any("the time limit of 60 s ended it after 4 runs" in note for note in notes) == said
+    assert any("clock went back" in note for note in notes)
+
+
+def test_notes_and_reasons_say_the_same_of_other_work() -> None:
+    samples = [{"t_s": float(at), "load1": 9.0, "others_cpu": 0.05} for at in range(3)]
+    frame = reply_frame([1.0] * 30, conditions={"samples": samples})
+    for meta, load in ((frame.meta, False), ({**frame.meta, "conditions": {}}, True)):
+        procedure = read_procedure(meta, BenchSpec())
+        measured = replace(read_measurements(frame, device="d"), procedure=procedure)
+        conditions = describe_conditions(measured, BenchSpec(), cpu_count=4)
+        trust = judge_trust([1.0] * 30, conditions, cpu_count=4, procedure=procedure)
+        assert any("a load of 9.00" in note for note in conditions.notes) == load
+        assert any("a load of 9.00" in reason.text for reason in trust.reasons) == load

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgesdk.bench import streaming
 from edgesdk.bench.outputs import Outputs
 from edgesdk.bench.streaming import stream_samples
 from edgesdk.data.dataset import Dataset, open_dataset
@@ -21,7 +22,7 @@ from edgesdk.tensors import TensorInfo, pack_tensors, unpack_tensors
 from edgesdk.testing import FakeAgent, ScriptedChannel
 from edgesdk.transport.base import LinkTraits
 from edgesdk.wire import codes
-from edgesdk.wire.frames import Frame
+from edgesdk.wire.frames import Frame, load_json
 
 INPUTS = (TensorInfo(name="x", dtype="float32", shape=("N", 4)),)
 SERIAL = LinkTraits(chunk_bytes=256, window_bytes=512, compress=True)
@@ -274,3 +275,45 @@ def test_blocks_of_a_model_with_a_fixed_batch_or_none_at_all(tmp_path: Path) -> 
         ((count, block),) = data.blocks(1 << 20)
         assert (count, block["x"].shape) == (expected[0], expected)
         assert np.array_equal(np.stack([s["x"] for s in data.samples()]), block["x"])
+
+
+@pytest.mark.parametrize("odd", [b"9" * 400, b"1e999", b"1e-320", b"true", b"null"])
+def test_any_time_that_a_device_names_is_survived(
+    odd: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = Doubler()
+    run_ms = load_json(b'{"run_ms":' + odd + b"}")["run_ms"]
+    taken = device.session.next_reply
+
+    def odd_reply(**options: Any) -> Frame | None:  # what nobody of ours would encode
+        frame = taken(**options)
+        return None if frame is None else Frame({**frame.meta, "run_ms": run_ms}, frame.body)
+
+    monkeypatch.setattr(device.session, "next_reply", odd_reply)
+    streamed = stream_samples(device.session, "a" * 64, dataset(tmp_path, 200))
+    assert streamed.samples == 200
+    assert 0.0 <= streamed.run_ms < 1e-300
+
+
+def test_an_event_about_no_pack_is_nothing(tmp_path: Path) -> None:
+    device = Doubler()
+    stream = streaming._Stream(
+        session=device.session,
+        release="a" * 64,
+        dataset=dataset(tmp_path, 3),
+        outputs=None,
+        top=0,
+        timeout_s=1.0,
+        on_progress=lambda _: None,
+        collected=Outputs(batch=1, spec="x"),
+    )
+    for number in ([1], {}, None, True, 7):
+        stream._tell({"event": "progress", "id": number, "done": 1})
+
+
+def test_a_shape_of_nothing_times_too_much_is_refused() -> None:
+    shape = [1, 0, 1 << 47, 1 << 47]
+    spec = {"name": "y", "dtype": "float32", "shape": shape, "offset": 0, "nbytes": 0}
+    outputs = Outputs(batch=1, spec="x")
+    with pytest.raises(ProtocolError, match="cannot read outputs from d: the shape of 'y'"):
+        outputs.add_pack(0, 1, [{**spec, "first": 0}], b"", device="d")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import tracemalloc
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +140,24 @@ def test_a_damaged_report_ends_an_export(full: History) -> None:
     full._connection.execute("UPDATE runs SET report = x'00' WHERE id = ?", (run,))
     with pytest.raises(HistoryError, match=run[:12]):
         list(export_lines(full))
+
+
+@pytest.mark.parametrize("damaged", [b"{broken", b"\xff", b'{"a": 1e999}', b"[" * 100_000])
+def test_a_report_that_is_no_json_ends_an_export(full: History, damaged: bytes) -> None:
+    run = full.runs()[0].id
+    row = (zlib.compress(damaged), run)
+    full._connection.execute("UPDATE runs SET report = ? WHERE id = ?", row)
+    with pytest.raises(HistoryError, match=f"cannot export run {run[:12]}") as caught:
+        list(export_lines(full))
+    assert "edgesdk history remove" in caught.value.hint
+
+
+def test_a_line_of_countless_lists_is_refused_before_it_is_unpacked(empty: History) -> None:
+    """Each takes some fifty times the memory of its two characters."""
+    bad = b'{"report":[' + b"[]," * 300_000 + b"[]]}\n"
+    tracemalloc.start()
+    with pytest.raises(HistoryError, match="more than 200002 lists and objects"):
+        take(empty, bad)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 * len(bad)

@@ -424,3 +424,17 @@ def test_what_is_measured_counts_and_how_long_does_not(
     found = find_differences(make_sample_report(), vary(spec=spec))
     assert [each.name for each in found if each.decisive] == names
     assert set(names) <= set(ALLOWABLE)
+
+
+@pytest.mark.parametrize(("was", "limit"), [(0.91, 0.01), (0.93, 0.03), (0.57, 0.07)])
+def test_a_change_of_just_the_limit_is_kept_whatever_floats_make_of_it(
+    was: float, limit: float
+) -> None:
+    ours = with_accuracy(round(was - limit, 2))
+    assert check_accuracy(ours, with_accuracy(was), limit=limit).kept
+    report = make_sample_report()
+    before = replace(report, peak_rss_bytes=100)
+    after = replace(report, peak_rss_bytes=100 + round(100 * limit))
+    assert check_memory(after, before, limit=limit).kept
+    assert check_memory(replace(report, peak_rss_bytes=110), before, limit=0.1).kept
+    assert check_memory(replace(report, peak_rss_bytes=111), before, limit=0.1).kept is False

@@ -64,6 +64,7 @@ def test_a_fine_comparison_is_made_once(spans: list[float]) -> None:
         (OURS, {}, "the same bundle"),
         (THEIRS, {"spec": BenchSpec(scenario="offline", batch=4)}, "only a single stream"),
         (THEIRS, {"spec": BenchSpec(cpus=(0,))}, "only a single stream"),
+        (THEIRS, {"spec": BenchSpec(batch=8)}, "only a single stream"),
     ],
 )
 def test_what_cannot_be_measured_in_turns_is_measured_anew(

@@ -11,6 +11,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from edgesdk.bench.history import History
+from edgesdk.bench.history_values import describe_run
 from edgesdk.bench.values import BenchmarkReport, BenchSpec
 from edgesdk.cli.app import run
 from edgesdk.report.files import encode_report
@@ -342,3 +343,24 @@ def test_help_is_given_after_an_option_and_a_limit_has_one(typed: Typed, capsys)
     assert "--precision" in capsys.readouterr().out
     assert run(["history", "--limit", str(10**20)]) == 2
     assert "internal" not in capsys.readouterr().err
+
+
+def test_a_clock_that_was_set_back_is_told_of(typed: Typed, home: Path) -> None:
+    with History(home / ".local" / "share" / "edgesdk" / "history.sqlite") as history:
+        add(history, measured(1), "main")
+        later, earlier = add(history, measured(9)), add(history, measured(5))
+        history.add(replace(describe_run(measured(4)), folder=None), b"{}")
+    assert gate(typed, "--against", "main")["ours"]["run"] == later
+    assert f"note: run {later[:12]} has the latest date and is judged" in typed.shown
+    assert f"run {earlier[:12]} was recorded after it" in typed.shown
+    gate(typed, "--against", "main", "--run", earlier)
+    assert typed.shown.count("note: ") == 1
+
+
+def test_what_an_import_brought_is_no_sign_of_a_clock(typed: Typed, home: Path) -> None:
+    with History(home / ".local" / "share" / "edgesdk" / "history.sqlite") as history:
+        add(history, measured(1), "main")
+        newest = add(history, measured(9))
+        history.add(describe_run(measured(5)), encode_report(measured(5)))
+    assert gate(typed, "--against", "main")["ours"]["run"] == newest
+    assert "note: " not in typed.shown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from edgesdk.cli.app import run
 from edgesdk.cli.measure import as_options, bench_spec
 from edgesdk.cli.quantities import read_cpus, read_seconds, read_share, read_size
 from edgesdk.errors import InputError
@@ -126,6 +127,7 @@ def test_a_scenario_nobody_knows_is_refused_with_those_there_are() -> None:
         {"duration": "90s", "warmup": 0, "threads": 2},
         {"rate": 12.5, "streams": 2, "seed": 4, "cpus": "0,2-3"},
         {"batch": 8},
+        {"batch": 8, "scenario": "single-stream"},
         {"streams": 3, "runs": 0, "duration": "2s"},
     ],
 )
@@ -137,3 +139,9 @@ def test_the_options_that_repeat_a_measurement_give_its_spec(given: dict) -> Non
     kinds |= {"threads": int, "rate": float}
     typed = {name: kinds.get(name, str)(value) for name, value in again.items()}
     assert bench_spec(**{**USUAL, **typed}) == spec
+
+
+@pytest.mark.parametrize(("option", "most"), [("--compare-seed", 2**32), ("--seed", 2**63)])
+def test_a_seed_that_no_report_can_hold_is_refused(option: str, most: int, capsys) -> None:
+    assert run(["bench", "local:", "--compare", "previous", option, str(most)]) == 2
+    assert f"Invalid value for '{option}'" in capsys.readouterr().err

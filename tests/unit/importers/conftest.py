@@ -53,7 +53,7 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Told:
     take_told_sources(monkeypatch)
 
     def run(text: str, **choices: Any) -> Imported:
-        source = tmp_path / "word.told"
+        source = tmp_path / str(choices.pop("name", "word.told"))
         source.write_text(text)
         notes: list[str] = choices.pop("notes", [])
         return import_model(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from functools import partial
 from pathlib import Path
 
@@ -57,6 +58,26 @@ def test_another_source_or_another_wish_is_another_import(told: Told) -> None:
     assert len(paths) == 5
 
 
+def test_an_import_is_named_for_its_own_file(told: Told) -> None:
+    assert told("fine", name="alpha.told").path.name == "alpha.onnx"
+    assert told("fine", name="beta.told").path.name == "beta.onnx"
+
+
+def test_a_source_that_changes_meanwhile_is_not_kept(told: Told, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="it changed while it was imported"):
+        told("rewritten")
+    assert list((tmp_path / "imports").iterdir()) == []
+
+
+def test_a_kept_file_that_was_altered_is_made_anew(told: Told) -> None:
+    made = told("fine")
+    before = made.path.read_bytes()
+    made.path.write_bytes(before + b"\x00")
+    again = told("fine")
+    assert not again.known
+    assert again.path.read_bytes() == before
+
+
 def test_what_is_kept_and_broken_is_made_anew(told: Told) -> None:
     made = told("fine")
     (made.path.parent / "origin.json").write_text("{")
@@ -67,8 +88,9 @@ def test_what_is_kept_and_broken_is_made_anew(told: Told) -> None:
 
 def test_notes_of_the_exporter_reach_the_user(told: Told) -> None:
     notes: list[str] = []
-    told("noted", shapes={"x": (1, None)}, notes=notes)
-    assert notes == ["shapes {'x': (1, None)}"]
+    for _ in range(2):  # each time, and not only when it is made
+        told("noted", shapes={"x": (1, None)}, notes=notes)
+    assert notes == ["shapes {'x': (1, None)}"] * 2
 
 
 def test_what_a_framework_prints_is_not_taken_for_an_answer(told: Told) -> None:
@@ -80,6 +102,18 @@ def test_an_exporter_that_cannot_says_so_in_its_own_words(told: Told) -> None:
         told("cannot because")
     assert caught.value.hint == "tell it else"
     assert caught.value.facts["why"] == "because"
+    assert caught.value.facts["path"].endswith("word.told")
+
+
+def test_what_an_exporter_leaves_running_does_not_hold_us_up(told: Told) -> None:
+    began = time.monotonic()
+    assert told("fork").origin.examples == 2
+    assert time.monotonic() - began < 60
+
+
+def test_an_import_without_an_example_is_not_taken(told: Told) -> None:
+    with pytest.raises(ProofMismatch, match="its exporter gave no example"):
+        told("unproven")
 
 
 @pytest.mark.parametrize(
@@ -89,7 +123,8 @@ def test_an_exporter_that_cannot_says_so_in_its_own_words(told: Told) -> None:
         ("exit 3", "it ended with code 3"),
         ("exit 0", "it ended with code 0"),
         ("die", "it died of SIGSEGV"),
-        ("named ../above.onnx", "makes no sense"),
+        ("gone", "makes no sense: 'made.onnx' is no file"),
+        ("linked", "makes no sense: 'made.onnx' is no file"),
     ],
 )
 def test_an_exporter_that_fails_is_an_error_that_says_how(
@@ -148,6 +183,9 @@ def test_a_folder_that_cannot_be_written_is_an_error(told: Told, tmp_path: Path)
         (np.array(["a", "b"]), np.array(["a", "b"]), ""),
         (np.array(["a", "b"]), np.array(["a", "c"]), "1 of 2 values differ"),
         (np.float32([]), np.float32([]), ""),
+        (np.float32([1]), np.float64([1]), "its type is float64 (expected float32)"),
+        (np.float16([1, -2]), np.float16([1, -2.002]), ""),
+        (np.array(["a"]), np.array(["a"], dtype=object), ""),
         (np.float32([1]), [{"a": 1}], "it is no tensor but a list"),
     ],
 )

@@ -127,6 +127,59 @@ def test_no_network_says_what_to_do_without_one(
     assert "edgesdk toolchains make tiny --wheels wheels" in caught.value.hint
 
 
+def test_nothing_of_the_folder_or_the_user_gets_between(
+    spec: ToolchainSpec,
+    wheels: Path,
+    store: Toolchains,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hostile = tmp_path / "hostile"
+    hostile.mkdir()
+    for name in ("pip.py", "venv.py", "json.py"):
+        (hostile / name).write_text(
+            f"open({str(tmp_path / 'ran')!r}, 'w')\nraise SystemExit(1)\n"
+        )
+    write_wheel(hostile, "answer = 43\n")  # as if it were installed for the user
+    with zipfile.ZipFile(hostile / "tiny-1.0-py3-none-any.whl") as wheel:
+        wheel.extractall(hostile)
+    monkeypatch.chdir(hostile)
+    monkeypatch.setenv("PYTHONPATH", str(hostile))
+    made = store.make(spec, wheels=wheels)
+    monkeypatch.delenv("PYTHONPATH")
+    said = subprocess.run(
+        [made.interpreter, "-I", "-c", "import tiny; print(tiny.answer)"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert said == "42\n"
+    assert not (tmp_path / "ran").exists()
+
+
+def test_removing_leaves_what_is_not_of_our_making(
+    spec: ToolchainSpec, wheels: Path, store: Toolchains
+) -> None:
+    thesis = store.root / "tiny-thesis" / "chapter"
+    thesis.mkdir(parents=True)
+    store.make(spec, wheels=wheels)
+    assert len(store.remove("tiny")) == 1
+    assert thesis.is_dir()
+
+
+def test_making_again_that_fails_keeps_what_was_there(
+    spec: ToolchainSpec, wheels: Path, store: Toolchains, tmp_path: Path
+) -> None:
+    made = store.make(spec, wheels=wheels)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ToolchainError):
+        store.make(spec, wheels=tmp_path / "empty", again=True)
+    assert store.find(spec) == made
+    assert store.make(spec, wheels=wheels, again=True).versions == made.versions
+    assert sorted(each.name for each in store.root.iterdir()) == [
+        ".tiny.lock",
+        made.folder.name,
+    ]
+
+
 def test_a_module_that_does_not_load_leaves_nothing(
     spec: ToolchainSpec, tmp_path: Path, store: Toolchains
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgesdk.errors import OutputError, ReportError
+from edgesdk.bench.assemble import device_record
+from edgesdk.bench.history import History, RunFilter
+from edgesdk.bench.history_values import describe_run
+from edgesdk.cli.recording import record_run
+from edgesdk.errors import HistoryError, OutputError, ReportError
 from edgesdk.report.files import encode_report, write_report
-from edgesdk.report.read import MAX_REPORT_BYTES, parse_report, read_report
+from edgesdk.report.read import MAX_REPORT_BYTES, parse_report, read_report, read_reports
+from edgesdk.settings import resolve_settings
+from tests.unit.bench.test_bench_assemble import assembled, measured
 from tests.unit.report.fixtures import make_sample_report, vary
 
 GOOD = encode_report(make_sample_report())
@@ -132,3 +139,48 @@ def test_damaged_reports_are_read_or_refused(data: st.DataObject) -> None:
 def test_any_json_in_any_field_is_read_or_refused(path: str, value: Any) -> None:
     with suppress(ReportError):
         parse_report(changed(**{path: value}), name="r.json")
+
+
+def test_what_is_no_text_in_utf_8_is_replaced_where_it_comes_in(tmp_path: Path) -> None:
+    """A folder named in Latin-1, a device's lone surrogate: nothing is lost by them."""
+    static = {"governor": "\ud800ondemand", "\udcff": ["\ud800"], "deep": {"\ud801": 1}}
+    samples = [{"t_s": 0.0, "governor": "\ud800", "throttled": ["\ud800"]}]
+    runtimes = [{"part": 0, "runtime": "x\ud800", "detail": {"name": "\ud800"}}]
+    report = assembled(
+        measured=measured(conditions={"static": static, "samples": samples}, runtimes=runtimes),
+        device=device_record(
+            name="caf\udce9",
+            url="local:\udcff",
+            facts={},
+            agent_version=None,
+            agent_sha256=None,
+        ),
+        repeat=("edgesdk deploy 'caf\udce9'",),
+    )
+    assert report.repeat == ("edgesdk deploy 'caf\ufffd'",)
+    assert report.conditions.static["governor"] == " ondemand"
+    written = write_report(report, tmp_path / os.fsdecode(b"caf\xe9"))
+    assert read_report(written.json) == report
+    with History(tmp_path / "history.sqlite") as history:
+        history.add(describe_run(report), encode_report(report))
+        with pytest.raises(HistoryError, match="is no text in UTF-8"):
+            history.resolve("\udcff", RunFilter())
+        with pytest.raises(HistoryError, match="is no text in UTF-8"):
+            history.add(describe_run(vary(), folder="/\udce9"), encode_report(vary()))
+
+
+def test_a_bundle_whose_path_is_no_text_is_recorded_without_it(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    settings = resolve_settings({}, environ={"EDGESDK_HISTORY": str(tmp_path / "h.sqlite")})
+    run = record_run(settings, make_sample_report(), folder=folder)
+    with History(tmp_path / "h.sqlite") as history:
+        (found,) = history.runs()
+    assert (found.id, found.folder) == (run, None)
+
+
+def test_a_name_that_no_file_can_have_is_an_error_with_a_sentence() -> None:
+    for path in (Path("a" * 300), Path("a" * 300) / "report.json"):
+        with pytest.raises(ReportError, match="File name too long"):
+            read_report(path)
+        with pytest.raises(ReportError, match="File name too long"):
+            read_reports([path])

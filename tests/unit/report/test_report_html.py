@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+import warnings
 from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from edgesdk.bench.statistics import make_latency
-from edgesdk.bench.values import VERDICTS, BenchmarkReport
+from edgesdk.bench.values import VERDICTS, BenchmarkReport, BenchSpec
 from edgesdk.report.files import encode_report
 from edgesdk.report.html import render_html
 from edgesdk.report.plots import comparison_plot, latency_plot, timeline_plot
@@ -304,3 +305,25 @@ def test_contrast_of_text_is_readable_in_both_schemes(page: str) -> None:
         for mood in ("good", "bad", "fair"):
             assert contrast(colours[mood], colours[f"{mood}-soft"]) >= 4.5
             assert contrast(colours["ink"], colours[f"{mood}-soft"]) >= 4.5
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        (BenchSpec(), "one by one"),
+        (BenchSpec(scenario="multi-stream", streams=4), "multi-stream"),
+        (BenchSpec(batch=8), "single-stream"),
+    ],
+)
+def test_the_tile_of_throughput_says_how_it_came_about(spec: BenchSpec, said: str) -> None:
+    page = render_html([vary(spec=spec, throughput_per_s=100.0)])
+    assert f"<dt>throughput</dt><dd>100/s</dd><dd>{said}</dd>" in page
+
+
+def test_equal_runs_but_for_one_are_drawn_without_a_warning() -> None:
+    report = vary(latency=make_latency([1.0] * 999 + [5.0]), baseline=None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn = latency_plot(report, "x")
+    assert drawn is not None
+    assert "beyond the right edge" not in drawn.caption

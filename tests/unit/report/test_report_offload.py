@@ -222,3 +222,17 @@ def test_silence_of_a_runtime_is_no_success_either(op: dict[str, Any], said: str
     skipped = case.find("skipped")
     assert skipped is not None
     assert skipped.get("message") == said
+
+
+@pytest.mark.parametrize("record", ["none", "unasked", "usable"])
+def test_a_bundle_that_partly_fell_back_fails_a_build(record: str) -> None:
+    offload = {
+        "none": None,
+        "unasked": offload_unknown("nobody tells", profile=None),
+        "usable": replace(offload_unknown("", profile=None), why=None),
+    }[record]
+    report = vary(verdict="partly-fell-back", verdict_reasons=("part 1",), offload=offload)
+    suite = ET.fromstring(render_junit([report]))[0]
+    assert suite.get("failures") == "1"
+    (failure,) = suite.iter("failure")
+    assert "part 1" in (failure.text or "")

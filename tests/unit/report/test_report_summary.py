@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from edgesdk.bench.statistics import make_latency
-from edgesdk.report.markdown import render_markdown
+from edgesdk.report.markdown import escape_markdown, render_markdown
 from edgesdk.report.summary import (
     bytes_text,
     clean,
@@ -113,3 +113,10 @@ def test_bytes_have_a_unit(value: int | None, text: str) -> None:
 def test_clean_text_is_one_line_of_bounded_length() -> None:
     assert clean("a\tb\n c") == "a b c"
     assert len(clean("x" * 10_000)) == 300
+
+
+def test_text_in_markdown_means_nothing_but_itself() -> None:
+    shown = escape_markdown("~~x~~ &copy; https://a.example www.b.example *y* a: b & c")
+    assert shown == (
+        "\\~\\~x\\~\\~ \\&copy; https\\://a.example www\\.b.example \\*y\\* a: b \\& c"
+    )

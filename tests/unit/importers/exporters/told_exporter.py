@@ -36,7 +36,12 @@ def export(job: Job) -> Exported:
     does, _, word = Path(job.source).read_text().partition(" ")
     job.on_step("as told")
     if does == "cannot":
-        raise CannotExport(f"cannot import {job.name}: told so", hint="tell it else", why=word)
+        raise CannotExport(
+            f"cannot import {job.name}: told so",
+            hint="tell it else",
+            why=word,
+            path="elsewhere",
+        )
     if does == "bug":
         raise ValueError("never thought of it")
     if does == "exit":
@@ -49,10 +54,18 @@ def export(job: Job) -> Exported:
         held = []
         while True:
             held.append(np.ones(1 << 24))
+    if does == "fork" and os.fork() == 0:
+        time.sleep(600)  # with our stdout open
+    if does == "rewritten":
+        Path(job.source).write_text("fine")
     if does == "noise":
         print('{"step": "not ours"}\n' + "x" * 100_000)
-    model = job.out / (word if does == "named" else "made.onnx")
-    write_model(model, 2.0)
+    model = job.out / "made.onnx"
+    if does == "linked":
+        write_model(Path(job.source).with_name("elsewhere.onnx"), 2.0)
+        model.symlink_to(Path(job.source).with_name("elsewhere.onnx"))
+    elif does != "gone":
+        write_model(model, 2.0)
     xs = [np.full((1, 3), each, np.float32) for each in (1.0, -2.0)]
     slope = 2.5 if does == "wrong" else 2.0
     layers: tuple[Layer, ...] = ()
@@ -67,7 +80,8 @@ def export(job: Job) -> Exported:
         opset=17,
         versions={"told": "1.0"},
         examples=tuple(
-            Example(inputs={"x": x}, outputs={"y": slope * x + np.float32(1)}) for x in xs
+            Example(inputs={"x": x}, outputs={"y": slope * x + np.float32(1)})
+            for x in xs[: 0 if does == "unproven" else 2]
         ),
         layers=layers,
         notes=("shapes " + repr(dict(job.shapes)),) if does == "noted" else (),

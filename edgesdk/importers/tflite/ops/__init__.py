@@ -1,0 +1,1 @@
+"""The conversions of TFLite's operators, one module per group; each registers its own."""
