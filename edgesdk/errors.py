@@ -50,6 +50,7 @@ __all__ = [
     "BootstrapError",
     "BuildError",
     "BundleError",
+    "CalibrationError",
     "ChannelClosed",
     "ChannelError",
     "ChannelTimeout",
@@ -170,6 +171,10 @@ class PlacementError(BuildError):
 
 class QuantizeError(BuildError):
     """The quantizer cannot do what the recipe asks."""
+
+
+class CalibrationError(QuantizeError):
+    """Calibration or labelled data cannot be used, whatever the precision."""
 
 
 class CompileError(BuildError):

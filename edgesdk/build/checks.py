@@ -23,7 +23,7 @@ __all__ = ["Checks", "kernel_spread", "make_checks", "synthetic_samples", "tell_
 
 Sample = Mapping[str, "np.ndarray"]
 
-#: All check vectors together; one is kept however large it is.
+#: All check vectors together, their answers too; one is kept however large it is.
 _MAX_CHECK_BYTES = 4 << 20
 #: Float parts: share of the largest expected value by which an element may differ, which is
 #: what another instruction set's order of summation costs.
@@ -38,7 +38,8 @@ class Checks:
     """Check vectors as the manifest holds them, and how near the part is to the float model.
 
     ``against_float`` has, for each float output, the smallest cosine and the largest absolute
-    error over the check vectors; empty where there is no float model.
+    error over the check vectors, each None where one vector has none; empty where there is no
+    float model.
     """
 
     records: list[dict[str, Any]]
@@ -112,12 +113,11 @@ def make_checks(
     runs: list[tuple[Sample, Sample, Sample]] = []
     total = 0
     for inputs in itertools.islice(samples, limit):
-        size = sum(array.nbytes for array in inputs.values())
-        if runs and total + size > _MAX_CHECK_BYTES:
-            break
-        total += size
         answers = reference.run(inputs) if reference is not None else {}
         expected = part.run(inputs) if part is not None else {}
+        total += sum(map(_bytes_of, (inputs, expected, answers)))
+        if runs and total > _MAX_CHECK_BYTES:
+            break
         runs.append((dict(inputs), expected, answers))
     if not runs:
         raise BuildError("cannot make check vectors: there are no samples")
@@ -136,7 +136,7 @@ def kernel_spread(
 
     A file that arrives quantized is rounded in every layer by whichever kernels a runtime
     version picks, and a softmax at the end magnifies it: one step is not what its author's own
-    kernels keep to.
+    kernels keep to. Answers of two shapes bound nothing.
     """
     import numpy as np
 
@@ -144,7 +144,8 @@ def kernel_spread(
     for sample in samples:
         answers, others = one.run(sample), other.run(sample)
         for name, answer in answers.items():
-            if answer.dtype.kind in "fiu" and answer.size:
+            same_shape = answer.shape == others[name].shape
+            if answer.dtype.kind in "fiu" and answer.size and same_shape:
                 apart = _apart(answer, others[name])
                 # what one of them has no number for bounds nothing
                 finite = apart[np.isfinite(apart)]
@@ -239,19 +240,29 @@ def _against_float(runs: Sequence[tuple[Sample, Sample, Sample]]) -> list[dict[s
 
     found: dict[str, list[Difference]] = {}
     for _, expected, reference in runs:
-        for name, wanted in reference.items():
-            answer = np.asarray(expected[name])
-            if answer.dtype.kind == "f" and answer.shape == np.asarray(wanted).shape:
-                found.setdefault(name, []).append(compare(np.asarray(wanted), answer))
+        for name, value in reference.items():
+            answer, wanted = np.asarray(expected[name]), np.asarray(value)
+            if answer.dtype.kind == "f" and answer.shape == wanted.shape:
+                # what neither has a number for, both agree on
+                alike = ~np.isfinite(wanted) & (_apart(answer, wanted) == 0.0)
+                pair = (np.where(alike, 0, each) for each in (wanted, answer))
+                found.setdefault(name, []).append(compare(*pair))
+    # numpy's smallest and largest are NaN where one is; Python's own depend on the order
     return [
         {
             "output": name,
-            "cosine": _number(min(each.cosine for each in several)),
-            "max_abs_error": _number(max(each.max_abs_error for each in several)),
+            "cosine": _number(float(np.min([each.cosine for each in several]))),
+            "max_abs_error": _number(float(np.max([each.max_abs_error for each in several]))),
             "vectors": len(several),
         }
         for name, several in found.items()
     ]
+
+
+def _bytes_of(arrays: Sample) -> int:
+    import numpy as np
+
+    return sum(np.asarray(array).nbytes for array in arrays.values())
 
 
 def _number(value: float) -> float | None:

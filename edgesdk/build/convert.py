@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from dataclasses import asdict
 from pathlib import Path
@@ -69,6 +70,7 @@ def convert_part(
     )
     judged = labelled if labelled is not None else calib
     key = [part.digest for part in (calib, judged) if part is not None]
+    key.append(_labels_digest(judged))  # a search on other labels is another one
     key.append(str(source.inputs))  # whose shapes may have been fixed
     state = State(state_dir, source.sha256, plan.target_sha256, recipe.sha256, *key)
     count = recipe.calib_samples
@@ -91,6 +93,16 @@ def convert_part(
         else:
             as_built["findings"].append(asdict(finding))
     return done.model
+
+
+def _labels_digest(data: Dataset | None) -> str:
+    import numpy as np
+
+    labels = None if data is None else data.labels
+    if labels is None:
+        return ""
+    head = f"{labels.dtype} {labels.shape} "
+    return hashlib.sha256(head.encode() + np.ascontiguousarray(labels).tobytes()).hexdigest()
 
 
 def _judge_on(data: Dataset | None, on_progress: OnProgress) -> LabelledJudge | None:

@@ -84,6 +84,8 @@ def build_bundle(
     """Build what ``plan`` says and write it to the folder ``out``.
 
     The same model, target, recipe, data, package versions and CPU features give the same id.
+    Where a precision of ``auto`` is for this very computer, so does the same answer to which
+    graph is slower here; that is only asked beyond chance.
 
     Args:
         opened: The model.
@@ -315,7 +317,7 @@ def _checks(job: _Job, built: _Built, reference: HostModel | None) -> Checks:
     unrounded = built.parts.unrounded(outputs)
     if chain is not None and unrounded is not None:
         spread = kernel_spread(chosen, chain, unrounded)
-        steps = {name: max(steps.get(name, 0.0), apart) for name, apart in spread.items()}
+        steps = steps | {n: max(steps.get(n, 0.0), apart) for n, apart in spread.items()}
     if chain is not None and built.whole is not None:
         with open_reference(built.whole, as_written=True) as whole:
             precision = built.as_built["precision"]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TypeGuard
 
-__all__ = ["as_built_lines", "size_words"]
+__all__ = ["as_built_lines", "is_number", "size_words"]
 
 _MOST_OUTPUTS = 4
+#: Whole numbers of JSON have any length; what is larger than this counts nothing.
+_LARGEST = 1e300
 
 
 def as_built_lines(record: object) -> tuple[str, ...]:
@@ -47,7 +50,7 @@ def _nearness(by_output: object) -> str:
     if not isinstance(by_output, Mapping) or not by_output:
         return ""
     shown = ", ".join(
-        f"{name} {value:.1f} dB" if isinstance(value, int | float) else f"{name} exact or lost"
+        f"{name} {value:.1f} dB" if is_number(value) else f"{name} exact or lost"
         for name, value in list(by_output.items())[:_MOST_OUTPUTS]
     )
     return f"signal over noise against float: {shown}"
@@ -97,12 +100,17 @@ def _mappings(values: object) -> Iterable[Mapping[str, object]]:
     return (each for each in values if isinstance(each, Mapping))
 
 
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Say whether a value from a manifest is a number that a float can hold."""
+    return isinstance(value, int | float) and abs(value) < _LARGEST
+
+
 def _number(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, int | float) else "?"
+    return f"{value:.4g}" if is_number(value) else "?"
 
 
 def size_words(value: object) -> str:
     """Put a number of bytes into words."""
-    if not isinstance(value, int):
+    if not isinstance(value, int) or not is_number(value):
         return "?"
     return f"{value / 1024:.1f} KiB" if value < 1 << 20 else f"{value / (1 << 20):.1f} MiB"

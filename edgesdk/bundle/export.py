@@ -98,10 +98,16 @@ def _write(bundle: Bundle, out: Path) -> tuple[Path, ...]:
 
 def _copy(source: Path, target: Path) -> None:
     with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as landing:
-        with source.open("rb") as stream:
-            shutil.copyfileobj(stream, landing)
-        Path(landing.name).chmod(0o644)
-    Path(landing.name).rename(target)
+        landed = Path(landing.name)
+        try:
+            with source.open("rb") as stream:
+                shutil.copyfileobj(stream, landing)
+            landing.flush()  # a full disk may tell only here
+            landed.chmod(0o644)
+            landed.rename(target)
+        except BaseException:
+            landed.unlink(missing_ok=True)
+            raise
 
 
 def _heading(bundle: Bundle) -> str:

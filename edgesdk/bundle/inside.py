@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from edgesdk.bundle.as_built import size_words
+from edgesdk.bundle.as_built import is_number, size_words
 
 __all__ = ["inside_lines", "moved_lines"]
 
@@ -12,6 +12,8 @@ __all__ = ["inside_lines", "moved_lines"]
 _TAKEN = ("mapped", "placed")
 _MOST_NAMES = 6
 _MOST_MOVED = 5
+#: No graph has more operators; a manifest may claim so.
+_MOST_OPS = 1 << 32
 
 
 def inside_lines(record: object) -> tuple[str, ...]:
@@ -52,7 +54,7 @@ def _line(inside: Mapping[str, object]) -> str:
     left: dict[str, int] = {}
     for entry in _mappings(inside.get("ops")):
         count = entry.get("count")
-        if not isinstance(count, int):
+        if not isinstance(count, int) or not 0 <= count <= _MOST_OPS:
             continue
         if entry.get("status") in _TAKEN:
             taken += count
@@ -76,11 +78,11 @@ def _estimate(estimate: object) -> str:
         return ""
     said = []
     took = estimate.get("inference_us")
-    if isinstance(took, int):
+    if isinstance(took, int) and is_number(took):
         said.append(f"{took / 1000:.3g} ms")
     for key, words in (("sram_bytes", "SRAM"), ("dram_bytes", "DRAM")):
         value = estimate.get(key)
-        if isinstance(value, int) and value:
+        if isinstance(value, int) and value and is_number(value):
             said.append(f"{size_words(value)} {words}")
     where = estimate.get("system_config")
     on = f" on {where}" if isinstance(where, str) else ""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -40,11 +42,7 @@ class BundleWriter:
             self.folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
             (self.folder / BLOBS).mkdir()
         except OSError as exc:
-            raise OutputError(
-                f"cannot write bundle to {out}: {exc.strerror or exc}",
-                hint="is there room, and may you write there?",
-                path=str(out),
-            ) from exc
+            raise _not_written(out, exc) from exc
 
     def __enter__(self) -> Self:
         return self
@@ -58,24 +56,35 @@ class BundleWriter:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def add_bytes(self, data: bytes) -> dict[str, Any]:
-        """Store ``data`` as a blob and give its record (``sha256``, ``bytes``)."""
+        """Store ``data`` as a blob and give its record (``sha256``, ``bytes``).
+
+        Raises:
+            OutputError: It cannot be written.
+        """
         sha256 = hashlib.sha256(data).hexdigest()
         path = self.folder / BLOBS / sha256
-        if not path.exists():
-            path.write_bytes(data)
+        with self._telling():
+            if not path.exists():
+                path.write_bytes(data)
         return {"sha256": sha256, "bytes": len(data)}
 
     def add_file(self, source: Path) -> dict[str, Any]:
-        """Store a copy of the file ``source`` as a blob and give its record."""
+        """Store a copy of the file ``source`` as a blob and give its record.
+
+        Raises:
+            OutputError: It cannot be written.
+            OSError: ``source`` cannot be opened.
+        """
         digest = hashlib.sha256()
         size = 0
         landing = self.folder / BLOBS / ".landing"
-        with source.open("rb") as stream, landing.open("wb") as copy:
-            while piece := stream.read(_PIECE_BYTES):
-                digest.update(piece)
-                copy.write(piece)
-                size += len(piece)
-        landing.rename(self.folder / BLOBS / digest.hexdigest())
+        with source.open("rb") as stream, self._telling():
+            with landing.open("wb") as copy:
+                while piece := stream.read(_PIECE_BYTES):
+                    digest.update(piece)
+                    copy.write(piece)
+                    size += len(piece)
+            landing.rename(self.folder / BLOBS / digest.hexdigest())
         return {"sha256": digest.hexdigest(), "bytes": size}
 
     def blob_path(self, sha256: str) -> Path:
@@ -86,11 +95,24 @@ class BundleWriter:
         """Write the manifest, check the whole, and put the bundle in its place.
 
         A bundle that was there before is replaced as a whole.
+
+        Raises:
+            OutputError: It cannot be written.
+            BundleError: The manifest contradicts itself or the blobs.
         """
-        (self.folder / MANIFEST).write_bytes(canonical_bytes(manifest))
-        read_bundle(self.folder)
-        self.folder.chmod(0o755)
+        with self._telling():
+            (self.folder / MANIFEST).write_bytes(canonical_bytes(manifest))
+            read_bundle(self.folder)
+            self.folder.chmod(0o755)
         return _put(self.folder, self.out)
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Say of a disk that refuses which bundle could not be written."""
+        try:
+            yield
+        except OSError as exc:
+            raise _not_written(self.out, exc) from exc
 
 
 def move_bundle(bundle: Bundle, out: Path) -> Bundle:
@@ -117,10 +139,16 @@ def _put(folder: Path, out: Path) -> Bundle:
         else:
             folder.rename(out)
     except OSError as exc:
-        raise OutputError(
-            f"cannot write bundle to {out}: {exc.strerror or exc}", path=str(out)
-        ) from exc
+        raise _not_written(out, exc) from exc
     return read_bundle(out)
+
+
+def _not_written(out: Path, exc: OSError) -> OutputError:
+    return OutputError(
+        f"cannot write bundle to {out}: {exc.strerror or exc}",
+        hint="is there room, and may you write there?",
+        path=str(out),
+    )
 
 
 def _is_empty_folder(path: Path) -> bool:

@@ -18,11 +18,18 @@ from edgesdk.cli.devicelink import (
     short_id,
 )
 from edgesdk.cli.modelinput import lint_data, note_findings
-from edgesdk.cli.options import DeviceArgument, FormatOption, InventoryOption
+from edgesdk.cli.options import DeviceArgument, FormatOption, InventoryOption, ShapeOption
 from edgesdk.cli.output import Format, Output, size_text
 from edgesdk.cli.progress import progress_bars
 from edgesdk.cli.run import self_described, what_it_takes
 from edgesdk.cli.runfolder import held_bundle, prepare_run_folder, run_folder
+from edgesdk.cli.source import (
+    DynamicOption,
+    OpsetOption,
+    SourceChoices,
+    TrustOption,
+    open_source,
+)
 from edgesdk.errors import DataError, InputError
 from edgesdk.settings import Settings
 
@@ -34,6 +41,7 @@ if TYPE_CHECKING:
     from edgesdk.data.dataset import Dataset
     from edgesdk.deploy.releases import Release
     from edgesdk.devices.session import Session
+    from edgesdk.model.values import SourceModel
 
 __all__ = ["app"]
 
@@ -77,10 +85,14 @@ def evaluate(
         typer.Option(
             "--model",
             metavar="FILE",
-            help="The ONNX model the release was built from: it runs here as the float "
-            "reference.",
+            help="The model the release was built from, imported first where that was: it "
+            "runs here as the float reference.",
         ),
     ] = None,
+    shape: ShapeOption = None,
+    opset: OpsetOption = None,
+    dynamic: DynamicOption = None,
+    trust: TrustOption = False,
     detections: Annotated[
         str | None,
         typer.Option(
@@ -118,6 +130,14 @@ def evaluate(
     out = Output("evaluate", fmt)
     metrics = _metrics(metric)
     roles = _roles(detections)
+    choices = SourceChoices(shapes=shape, opset=opset, dynamic=dynamic, trust=trust)
+    if model is None and choices.given():
+        option = choices.given()[0]
+        raise InputError(
+            f"cannot use {option} without --model: there is no float reference to open",
+            hint=f"leave {option} out, or name the model with --model",
+            option=option,
+        )
     settings = device_settings(inventory)
     found = find_device(settings, device)
     with open_session(settings, found) as session, contextlib.ExitStack() as opened:
@@ -127,7 +147,7 @@ def evaluate(
         dataset = _dataset(session, chosen, manifest, data, limit)
         reference = None
         if model is not None:
-            reference = opened.enter_context(_reference(settings, model, manifest))
+            reference = opened.enter_context(_reference(settings, model, choices, manifest))
         folder = out_dir or run_folder(settings, model=chosen.name, target=chosen.target)
         prepare_run_folder(folder)
         if manifest is not None:
@@ -225,35 +245,49 @@ def _dataset(
 
 @contextlib.contextmanager
 def _reference(
-    settings: Settings, path: Path, manifest: Mapping[str, Any] | None
+    settings: Settings, path: Path, choices: SourceChoices, manifest: Mapping[str, Any] | None
 ) -> Iterator[Run]:
     """Open the unquantized model on this computer.
 
     Raises:
         InputError: It is not the one the release was built from, or cannot be run here.
+        BuildError: It cannot be imported.
         CompileError: onnxruntime cannot load it.
     """
     from edgesdk.build.reference import open_reference
-    from edgesdk.cli.source import open_source
     from edgesdk.model.tflite import OpenedTflite
 
-    opened = open_source(settings, path)
+    opened = open_source(settings, path, choices)
     if isinstance(opened, OpenedTflite):
         raise InputError(
             f"cannot use {path} as the float reference: it is a TFLite file",
             hint="give the ONNX file it was made from, or leave --model out",
             path=str(path),
         )
-    built_from = None if manifest is None else manifest["model"].get("sha256")
-    if built_from is not None and built_from != opened.source.sha256:
+    if manifest is not None:
+        _refuse_another(path, opened.source, manifest["model"])
+    with open_reference(opened.ir) as host:
+        yield lambda sample: dict(host.run(sample))
+
+
+def _refuse_another(path: Path, given: SourceModel, built: Mapping[str, Any]) -> None:
+    """Refuse a model that the release was not built from.
+
+    An import may give other bytes each time, for one opset or another: then the sources are
+    compared.
+    """
+    wanted, seen = built.get("sha256"), given.sha256
+    origin = built.get("origin")
+    source = origin.get("sha256") if isinstance(origin, Mapping) else None
+    if source and given.origin is not None and given.origin.sha256:
+        wanted, seen = source, given.origin.sha256
+    if wanted is not None and wanted != seen:
         raise InputError(
             f"cannot use {path} as the float reference: the release was built from another "
-            f"model ({short_id(built_from)}, this is {short_id(opened.source.sha256)})",
+            f"model ({short_id(str(wanted))}, this is {short_id(seen)})",
             hint="give the very file that was deployed",
             path=str(path),
         )
-    with open_reference(opened.ir) as host:
-        yield lambda sample: dict(host.run(sample))
 
 
 def _show(out: Output, release: Release, evaluation: Evaluation) -> None:

@@ -79,7 +79,9 @@ def measure_auc(output: np.ndarray, labels: np.ndarray) -> InfluenceMeasure:
         if not positive.any() or positive.all():
             raise _one_class(labels)
         area, influence = auc_of_rows(scores, positive)
-        return InfluenceMeasure("auc", area, influence, method=_METHOD)
+        return InfluenceMeasure(
+            "auc", area, influence, method=_METHOD, unsure=_why_unsure(labels)
+        )
     _check_classes(labels, classes)
     note = ""
     sums = values.sum(axis=1)
@@ -99,7 +101,16 @@ def measure_auc(output: np.ndarray, labels: np.ndarray) -> InfluenceMeasure:
         np.mean([influence for _, influence in found], axis=0),
         method=_METHOD,
         note=note,
+        unsure=_why_unsure(labels),
     )
+
+
+def _why_unsure(labels: np.ndarray) -> str:
+    """Say which labels support no interval: a single row does not show how its class varies."""
+    import numpy as np
+
+    fewest = int(np.unique(labels, return_counts=True)[1].min())
+    return "a class has one row only" if fewest < 2 else ""
 
 
 def _one_class(labels: np.ndarray) -> DataError:

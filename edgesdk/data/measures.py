@@ -39,6 +39,10 @@ _BUDGET_S = 20.0
 _FEWEST_DRAWS = 100
 #: Above so many pairs that differ, the exact test takes long and the normal one is as good.
 _EXACT_PAIRS = 5000
+#: A variance that was seen on fewer rows says nothing: on 3, what it calls 95 % holds 75 %.
+_FEWEST_ROWS = 10
+#: Draws that differ by less, in shares of the largest, differ by rounding.
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,12 +145,20 @@ class InfluenceMeasure:
         influence: What each row adds, such that their squares add up to the variance.
         method: How the influence was found.
         note: What a reader should know.
+        unsure: Why no interval can be stated whatever the influence; empty where one can.
     """
 
     better: Literal["larger", "smaller"] = "larger"
 
     def __init__(
-        self, metric: str, value: float, influence: np.ndarray, *, method: str, note: str = ""
+        self,
+        metric: str,
+        value: float,
+        influence: np.ndarray,
+        *,
+        method: str,
+        note: str = "",
+        unsure: str = "",
     ) -> None:
         self.metric = metric
         self.value = value
@@ -154,6 +166,7 @@ class InfluenceMeasure:
         self.count = len(influence)
         self.note = note
         self._method = method
+        self._unsure = unsure
 
     def interval(self) -> Interval:
         """The normal interval on the scale of the logit, which stays between 0 and 1.
@@ -161,8 +174,9 @@ class InfluenceMeasure:
         None is stated where the value is 0 or 1: a variance of zero would be no news.
         """
         error = math.sqrt(float(self.influence @ self.influence))
-        if not 0.0 < self.value < 1.0 or error == 0.0:
-            return Interval(lower=None, upper=None, method=f"{self._method}: no variance seen")
+        why = self._why_none(error if 0.0 < self.value < 1.0 else 0.0)
+        if why:
+            return Interval(lower=None, upper=None, method=f"{self._method}: {why}")
         logit = math.log(self.value / (1.0 - self.value))
         half = _Z95 * error / (self.value * (1.0 - self.value))
         low, high = (_logistic(end) for end in _ends(logit, half))
@@ -174,14 +188,22 @@ class InfluenceMeasure:
         assert isinstance(other, InfluenceMeasure)
         moved = self.influence - other.influence
         error = math.sqrt(float(moved @ moved))
-        value = self.value - other.value
+        value, method = self.value - other.value, f"{self._method}, paired"
+        why = self._why_none(error)
+        if why:
+            none = Interval(lower=None, upper=None, method=f"{method}: {why}")
+            return Delta(value=value, interval=none)
         low, high = _ends(value, _Z95 * error)
-        p_value = math.erfc(abs(value) / error / math.sqrt(2.0)) if error > 0 else None
         return Delta(
             value=value,
-            interval=Interval(lower=low, upper=high, method=f"{self._method}, paired"),
-            p_value=p_value,
+            interval=Interval(lower=low, upper=high, method=method),
+            p_value=math.erfc(abs(value) / error / math.sqrt(2.0)),
         )
+
+    def _why_none(self, error: float) -> str:
+        if error == 0.0:
+            return "no variance seen"
+        return _few(self.count) or self._unsure
 
 
 class ResampledMeasure:
@@ -235,34 +257,44 @@ class ResampledMeasure:
             self._values = np.array(values)
         return self._values
 
-    def _percentiles(self, values: np.ndarray) -> tuple[float | None, float | None]:
-        import numpy as np
-
-        known = values[np.isfinite(values)]
-        if self.count < 2 or len(known) < 0.9 * len(values):
-            return None, None
-        low, high = np.percentile(known, [2.5, 97.5])
-        return float(low), float(high)
-
     def interval(self) -> Interval:
-        """Percentiles of the resamples."""
-        values = self._resampled()
-        low, high = self._percentiles(values)
-        return Interval(lower=low, upper=high, method=f"bootstrap, {len(values)} draws")
+        """Percentiles of the resamples; none of few rows, or where all resamples are alike."""
+        if why := _few(self.count):
+            return Interval(lower=None, upper=None, method=f"bootstrap: {why}")
+        return _percentiles(self._resampled(), "")
 
     def minus(self, other: Measure) -> Delta:
         """The paired difference: each resample has the same rows of both."""
         _pair_of(self, other, ResampledMeasure)
         assert isinstance(other, ResampledMeasure)
+        value = self.value - other.value
+        if why := _few(self.count):
+            none = Interval(lower=None, upper=None, method=f"bootstrap, paired: {why}")
+            return Delta(value=value, interval=none)
         ours, theirs = self._resampled(), other._resampled()
         draws = min(len(ours), len(theirs))
-        low, high = self._percentiles(ours[:draws] - theirs[:draws])
         return Delta(
-            value=self.value - other.value,
-            interval=Interval(
-                lower=low, upper=high, method=f"bootstrap, {draws} draws, paired"
-            ),
+            value=value, interval=_percentiles(ours[:draws] - theirs[:draws], ", paired")
         )
+
+
+def _few(count: int) -> str:
+    return f"fewer than {_FEWEST_ROWS} rows" if count < _FEWEST_ROWS else ""
+
+
+def _percentiles(values: np.ndarray, suffix: str) -> Interval:
+    import numpy as np
+
+    method = f"bootstrap, {len(values)} draws{suffix}"
+    known = values[np.isfinite(values)]
+    if not len(known) or len(known) < 0.9 * len(values):
+        why = "too many have nothing to measure"
+    elif np.ptp(known) <= _ROUNDING * float(np.abs(known).max()):
+        why = "no variance seen"
+    else:
+        low, high = np.percentile(known, [2.5, 97.5])
+        return Interval(lower=float(low), upper=float(high), method=method)
+    return Interval(lower=None, upper=None, method=f"{method}: {why}")
 
 
 def _logistic(value: float) -> float:

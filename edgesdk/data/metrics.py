@@ -19,14 +19,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Difference",
     "Score",
-    "agreement",
     "compare",
     "cosine",
     "has_nan",
     "max_abs_error",
     "score_outputs",
     "sqnr_db",
-    "top_k",
     "wilson_interval",
 ]
 
@@ -165,49 +163,6 @@ def sqnr_db(reference: np.ndarray, other: np.ndarray) -> float:
     return 10.0 * (math.log10(signal_power) - math.log10(noise_power))
 
 
-def agreement(reference: np.ndarray, other: np.ndarray) -> float:
-    """Give the share of rows whose largest value is at the same place in both.
-
-    Args:
-        reference: ``[N, C]``, or ``[N, C, ...]`` with classes along axis 1.
-        other: The same shape.
-
-    Raises:
-        DataError: The shapes differ, or there are no classes to choose from.
-    """
-    import numpy as np
-
-    _pair(reference, other)
-    if reference.ndim < 2 or reference.shape[1] < 2 or reference.size == 0:
-        raise DataError(
-            f"cannot compare choices: the output is {list(reference.shape)} "
-            "(expected [rows, classes] with at least 2 classes)"
-        )
-    return float(np.mean(reference.argmax(axis=1) == other.argmax(axis=1)))
-
-
-def top_k(outputs: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
-    """Give the share of rows whose label is among the ``k`` largest values.
-
-    Ties are broken as ``argmax`` does: the first place wins.
-
-    Args:
-        outputs: ``[N, C]``.
-        labels: ``[N]``, whole numbers from 0 to C - 1.
-        k: From 1 to C.
-
-    Raises:
-        DataError: Shapes do not go together, or a label is no class.
-    """
-    import numpy as np
-
-    classes = _check_classes(outputs, labels)
-    if not 1 <= k <= classes:
-        raise DataError(f"cannot take the top {k} of {classes} classes")
-    best = np.argsort(-outputs.astype(np.float64), axis=1, kind="stable")[:, :k]
-    return float(np.mean((best == labels.astype(np.int64)[:, np.newaxis]).any(axis=1)))
-
-
 def score_outputs(outputs: Mapping[str, np.ndarray], labels: np.ndarray) -> tuple[str, Score]:
     """Score the output that goes with the labels; its shape says how.
 
@@ -295,20 +250,6 @@ def _rate(metric: str, right: np.ndarray, rows: int) -> Score:
     # Neighbouring places of one picture are not independent, so no interval is stated for them.
     low, high = wilson_interval(int(right.sum()), rows) if right.ndim == 1 else (None, None)
     return Score(metric=metric, value=value, low=low, high=high, count=rows)
-
-
-def _check_classes(outputs: np.ndarray, labels: np.ndarray) -> int:
-    if outputs.ndim != 2 or labels.shape != outputs.shape[:1] or not outputs.size:
-        raise DataError(
-            f"cannot score outputs: they are {list(outputs.shape)} and labels are "
-            f"{list(labels.shape)} (expected [N, classes] and [N])"
-        )
-    if labels.dtype.kind not in "bui":
-        raise DataError(
-            f"cannot score classes: labels are {labels.dtype} (expected whole numbers)"
-        )
-    _check_range(labels, outputs.shape[1])
-    return int(outputs.shape[1])
 
 
 def _check_range(labels: np.ndarray, classes: int) -> None:

@@ -89,6 +89,7 @@ class _Shard:
     labels: NpzArray | None
     count: int
     batch: int
+    left_over: int
 
 
 class NpzSource:
@@ -125,15 +126,8 @@ class NpzSource:
                     hint="give fewer samples",
                     nbytes=nbytes,
                 )
-        if (
-            len({shard.batch for shard in shards}) > 1
-            or len({shard.labels is None for shard in shards}) > 1
-        ):
-            raise DataError(
-                f"cannot read data from {paths[0].parent}: some files have labels and others "
-                "do not",
-                hint="every file holds the same arrays",
-            )
+        _check_alike(shards)
+        findings.extend(_left_over(shards))
         self._shards = tuple(shards)
         self.batch = shards[0].batch
         self.count: int | None = total
@@ -208,16 +202,6 @@ class NpzSource:
             findings.extend(dtype_findings(info, array.name, array.dtype))
         count, batch = describe_batch(fits, where)
         left_over = max(fit.left_over for fit in fits.values())
-        if left_over:
-            findings.append(
-                DataFinding(
-                    code="left-over-samples",
-                    severity="warning",
-                    message=f"the last {left_over} samples of {path.name} are not used: the "
-                    f"model takes {batch} at a time",
-                    subject=path.name,
-                )
-            )
         labels = None if "labels" in pairs else arrays.get("labels")
         if labels is not None:
             _check_labels(labels, count * batch + left_over, where)
@@ -229,7 +213,44 @@ class NpzSource:
             labels=labels,
             count=count,
             batch=batch,
+            left_over=left_over,
         )
+
+
+def _check_alike(shards: Sequence[_Shard]) -> None:
+    first = shards[0]
+    for shard in shards[1:]:
+        where = f"cannot read data from {first.path.parent}"
+        if (shard.labels is None) != (first.labels is None):
+            raise DataError(
+                f"{where}: some files have labels and others do not",
+                hint="every file holds the same arrays",
+            )
+        if shard.batch != first.batch:
+            raise DataError(
+                f"{where}: a sample is {first.batch} rows of labels in {first.path.name} and "
+                f"{shard.batch} in {shard.path.name}",
+                hint="save every file alike: samples along the first axis, or whole batches "
+                "with one axis more",
+                batches=[first.batch, shard.batch],
+            )
+
+
+def _left_over(shards: Sequence[_Shard]) -> Iterator[DataFinding]:
+    """Say how many rows at the ends of files do not fill a sample."""
+    cut = [shard for shard in shards if shard.left_over]
+    if not cut:
+        return
+    rows, name = sum(shard.left_over for shard in cut), cut[0].path.name
+    text = f"the last {rows} samples of {name} are not used"
+    if len(cut) > 1:
+        text = f"{rows} samples at the ends of {len(cut)} files ({name}, ...) are not used"
+    yield DataFinding(
+        code="left-over-samples",
+        severity="warning",
+        message=f"{text}: the model takes {cut[0].batch} at a time",
+        subject=name,
+    )
 
 
 class FunctionSource:

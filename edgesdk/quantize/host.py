@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import statistics
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,12 +17,10 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx_ir
 
-__all__ = ["HostSession", "cpu_flags", "give_memory_back", "measure_ms", "sums_saturate"]
+__all__ = ["HostSession", "cpu_flags", "give_memory_back", "sums_saturate"]
 
 #: Graphs with smaller weights are given to a session without a file.
 _AS_BYTES = 1 << 20
-#: Timing ends after this, whatever the rounds.
-_TIMING_S = 0.1
 
 Arrays = dict[str, "np.ndarray"]
 
@@ -106,21 +102,6 @@ class HostSession:
         return dict(zip(wanted, values, strict=True))
 
 
-def measure_ms(
-    models: Sequence[onnx_ir.Model], inputs: Mapping[str, np.ndarray], *, rounds: int = 16
-) -> tuple[float, ...]:
-    """Time graphs on one input, in turn, and give the median of each in ms.
-
-    One thread: what is compared is the work, and it disturbs the least.
-    """
-    times: list[list[float]] = [[] for _ in models]
-    for _ in range(2):  # twice each, one session at a time: two would lie side by side
-        for model, taken in zip(models, times, strict=True):
-            give_memory_back()
-            taken.extend(_visit(HostSession(model, threads=1), inputs, rounds // 2))
-    return tuple(statistics.median(taken) for taken in times)
-
-
 def give_memory_back() -> None:
     """Return freed memory to the system, where the C library can (glibc's malloc_trim).
 
@@ -130,19 +111,6 @@ def give_memory_back() -> None:
 
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def _visit(session: HostSession, inputs: Mapping[str, np.ndarray], rounds: int) -> list[float]:
-    taken = []
-    begun = time.perf_counter()
-    for number in range(rounds + 2):
-        start = time.perf_counter()
-        session.run(inputs)
-        if number >= 2:
-            taken.append((time.perf_counter() - start) * 1e3)
-        if number >= 3 and time.perf_counter() - begun > _TIMING_S:
-            break
-    return taken
 
 
 def one_line(exc: BaseException) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from edgesdk.errors import DataError, QuantizeError
+from edgesdk.errors import CalibrationError, DataError, QuantizeError
 from edgesdk.progress import OnProgress, Progress, ignore_progress
 from edgesdk.quantize.compare import noise_by_output
 from edgesdk.quantize.host import HostSession
@@ -179,14 +179,14 @@ class LabelledJudge:
                 pieces.setdefault(name, []).append(np.array(rows))
                 size += rows.nbytes
             if size > _MAX_OUTPUT_BYTES:
-                raise QuantizeError(
+                raise CalibrationError(
                     f"cannot measure on the labelled data: outputs of {done} samples exceed "
                     f"{_MAX_OUTPUT_BYTES >> 20} MiB",
                     hint="give fewer labelled samples",
                 )
             self._on_progress(Progress(step=step, done=done, total=self._total, unit="samples"))
         if not done:
-            raise QuantizeError(
+            raise CalibrationError(
                 "cannot measure on the labelled data: there are no samples",
                 hint="give data with at least one sample",
             )

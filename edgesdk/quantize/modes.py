@@ -7,20 +7,21 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from edgesdk.errors import CompileError, QuantizeError
+from edgesdk.errors import CalibrationError, CompileError, QuantizeError
 from edgesdk.model.convert import fit_opset
 from edgesdk.model.values import Finding
 from edgesdk.profiles.values import QuantScheme
 from edgesdk.progress import OnProgress, ignore_progress
 from edgesdk.quantize.budget import Budget
 from edgesdk.quantize.engine import quantize_static
-from edgesdk.quantize.host import measure_ms, sums_saturate
+from edgesdk.quantize.host import sums_saturate
 from edgesdk.quantize.judge import Judge
 from edgesdk.quantize.means import MEANS
 from edgesdk.quantize.prepare import is_quantized, without_qdq
 from edgesdk.quantize.prune_spec import PruneSpec
 from edgesdk.quantize.pruning import PRUNE_SAMPLES, prune_within
 from edgesdk.quantize.state import State
+from edgesdk.quantize.timing import time_pair
 from edgesdk.quantize.trial import OnSettled
 from edgesdk.quantize.uncalibrated import (
     MOMENT_SAMPLES,
@@ -46,8 +47,6 @@ QDQ_OPSET, _WIDE_OPSET = 13, 21
 _AUTO = ("int8", "int16x8", "int8-dynamic", "fp16")
 #: Where nobody names a limit, ``auto`` takes no more noise than this (16 dB).
 _AUTO_NOISE = 0.025
-#: A quantized graph that takes this much longer than float here is worth a remark.
-_SLOWER = 1.03
 _SLOWER_CODE = "slower-than-float"
 #: The loss allowed where there are labels and nobody names another.
 _ONE_POINT = 0.01
@@ -216,7 +215,11 @@ class _Job:
         )
 
     def auto(self, model: ir.Model) -> Quantized:
-        """Take the first precision that keeps the budget; float where none does."""
+        """Take the first precision that keeps the budget; float where none does.
+
+        One that is slower than float in a sign test is passed over: that must not be chance,
+        for the same input shall give the same bundle.
+        """
         tried: list[str] = []
         can = [name for name in _AUTO if name in self.wanted.precisions]
         for precision in can:
@@ -224,6 +227,8 @@ class _Job:
                 continue
             try:
                 done = self.timed(model, self.one(model, precision))
+            except CalibrationError:  # the data are at fault, not the precision
+                raise
             except (CompileError, QuantizeError) as exc:
                 tried.append(f"{precision}: {exc}")
                 continue
@@ -252,12 +257,13 @@ class _Job:
         told = done.measured_ms is not None or done.precision == "fp32"
         if told or not samples or not self.wanted.same_machine:
             return done
-        before, after = measure_ms((model, done.model), samples[0])
+        times = time_pair(model, done.model, samples[0])
         found = done.findings
-        if after > before * _SLOWER:
+        if times.is_slower:
             message = (
-                f"the {done.precision} graph takes {after:.3g} ms on this computer, the float "
-                f"one {before:.3g} ms"
+                f"the {done.precision} graph takes {times.after_ms:.3g} ms on this computer, "
+                f"the float one {times.before_ms:.3g} ms (slower in {times.slower} of "
+                f"{times.pairs} pairs)"
             )
             finding = Finding(
                 code=_SLOWER_CODE,
@@ -266,8 +272,8 @@ class _Job:
                 hint="build with --precision fp32, unless size is what matters",
             )
             found = (*found, finding)
-        times = {"float": before, done.precision: after}
-        return replace(done, measured_ms=times, findings=found)
+        medians = {"float": times.before_ms, done.precision: times.after_ms}
+        return replace(done, measured_ms=medians, findings=found)
 
     def _static(self, model: ir.Model, precision: str) -> Quantized:
         scheme = self.wanted.scheme

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgesdk.errors import QuantizeError
+from edgesdk.errors import CalibrationError
 from edgesdk.progress import OnProgress, Progress, ignore_progress
 from edgesdk.quantize._columns import Layer, layer_of, rows_to_weight, weight_rows
 from edgesdk.quantize._taps import Sample, Tap
@@ -196,7 +196,7 @@ def _passes(
             count += 1
             on_progress(Progress(step=step, done=count, unit="samples"))
         if not count:
-            raise QuantizeError(
+            raise CalibrationError(
                 "cannot collect moments: there are no samples",
                 hint="give some 100 typical inputs with --calib",
             )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from edgesdk.errors import QuantizeError
+from edgesdk.errors import CalibrationError, QuantizeError
 from edgesdk.progress import OnProgress, Progress, ignore_progress
 from edgesdk.quantize.host import HostSession, give_memory_back
 from edgesdk.quantize.observers import TensorStats
@@ -120,7 +120,7 @@ def observe(
         on_progress(Progress(step="calibrate", done=feed.count, total=total, unit="samples"))
     found.samples, found.alike = feed.count, feed.alike
     if not found.samples:
-        raise QuantizeError(
+        raise CalibrationError(
             "cannot calibrate: there are no samples",
             hint="give some 100 typical inputs with --calib",
         )
@@ -320,7 +320,7 @@ def _check_finite(sample: Sample, number: int) -> None:
 
     for name, array in sample.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise QuantizeError(
+            raise CalibrationError(
                 f"cannot calibrate with sample {number}: input {name!r} holds NaN or "
                 "infinite values",
                 hint="look at how the sample was made",

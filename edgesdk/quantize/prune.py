@@ -28,7 +28,7 @@ from edgesdk.quantize.moments import (
     weight_rows,
     why_no_moments,
 )
-from edgesdk.quantize.prune_gain import ModelSize, compressed_bytes, model_size, speed_finding
+from edgesdk.quantize.prune_gain import ModelSize, model_size, speed_finding
 from edgesdk.quantize.prune_spec import Pattern, PruneSpec, parse_prune
 from edgesdk.quantize.rounding import output_error
 
@@ -42,7 +42,6 @@ __all__ = [
     "PruneSpec",
     "Pruned",
     "PrunedLayer",
-    "compressed_bytes",
     "model_size",
     "parse_prune",
     "prune",

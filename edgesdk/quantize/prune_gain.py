@@ -12,7 +12,7 @@ from edgesdk.quantize.prune_spec import PruneSpec
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["ModelSize", "compressed_bytes", "model_size", "speed_finding"]
+__all__ = ["ModelSize", "model_size", "speed_finding"]
 
 _SPEED_WORTH_NAMING = 1.05
 
@@ -44,11 +44,6 @@ def model_size(model: ir.Model) -> ModelSize:
                 plain += len(data)
                 packed += len(packer.compress(data))
     return ModelSize(plain_bytes=plain, compressed_bytes=packed + len(packer.flush()))
-
-
-def compressed_bytes(model: ir.Model) -> int:
-    """Give the bytes that zlib needs for all initializers: what a download would cost."""
-    return model_size(model).compressed_bytes
 
 
 def speed_finding(

@@ -55,6 +55,7 @@ def make_echo_bundle(
             "backend": "echo",
             "runtime": runtime,
             "format": "bytes",
+            "precision": "fp32",
             "files": [{**writer.add_bytes(part), "role": "model"}],
             "inputs": [value],
             "outputs": [output],

@@ -172,12 +172,13 @@ def _check_part(part: Any, index: int) -> None:
         backend=str,
         runtime=str,
         format=str,
+        precision=str,
         files=list,
         inputs=list,
         outputs=list,
         options=dict,
     )
-    for name in (part["backend"], part["runtime"]):
+    for name in (part["backend"], part["runtime"], part["precision"]):
         if not NAME_PATTERN.match(name):
             raise ManifestError("{} has the name {!r}".format(where, name)[:300])
     if part["format"] not in FORMAT_SUFFIX:
@@ -252,6 +253,9 @@ def _check(manifest: Dict[str, Any]) -> None:
     )
     if not NAME_PATTERN.match(manifest["name"]):
         raise ManifestError("its name is {!r}".format(manifest["name"])[:300])
+    if not NAME_PATTERN.match(manifest["precision"]):
+        raise ManifestError("its precision is {!r}".format(manifest["precision"])[:300])
+    _need(manifest["target"], "target", name=str)
     _check_values(manifest["inputs"], "inputs")
     _check_values(manifest["outputs"], "outputs")
     if not 1 <= len(manifest["parts"]) <= _MAX_PARTS:

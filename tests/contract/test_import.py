@@ -67,6 +67,31 @@ def test_deploy_imports_first_and_the_report_says_from_what(
     assert "imported  from skops (told 1.0); within 0 of the largest value" in text
 
 
+def test_evaluate_takes_the_source_that_was_deployed(
+    typed: Typed, source: Path, tmp_path: Path
+) -> None:
+    device = f"local:?state={tmp_path / 'state'}"
+    x = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x=x, labels=2 * x + 1)
+    typed.ok("deploy", source, "-d", device, "--trust", "--no-bench", "-o", tmp_path / "run")
+    given: list[str | Path] = [
+        "evaluate", device, "--data", "data.npz", "--bundle", tmp_path / "run" / "bundle",
+        "--model", source,
+    ]  # fmt: skip
+    # another opset makes another ONNX file of the same source
+    said = typed.ok(*given, "--trust", "--opset", "18", "-o", tmp_path / "judged")
+    (reference, _) = said["evaluation"]["reference"]
+    assert (reference["metric"], reference["rows"]) == ("mean-abs-error", 12)
+    assert reference["value"] < 1e-6
+    source.write_text("fine too")
+    error = typed.refused(*given, "--trust", "-o", tmp_path / "other", code=2)
+    assert "the release was built from another model" in error["problem"]
+    error = typed.refused(
+        "evaluate", device, "--data", "data.npz", "--trust", "-o", tmp_path / "none", code=2
+    )
+    assert "cannot use --trust without --model" in error["problem"]
+
+
 def test_build_plan_and_inspect_take_it_too(typed: Typed, source: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "calib.npz", x=np.random.default_rng(0).normal(size=(8, 3)))
     assert typed.ok("plan", source, "--trust", "--precision", "fp32")["model"] == "line"

@@ -22,6 +22,7 @@ from edgesdk.errors import BuildError, OutputError, QuantizeError
 from edgesdk.model.open import open_model
 from edgesdk.plan import Recipe, model_facts, plan_build
 from edgesdk.profiles.catalog import default_target
+from edgesdk.quantize.state import State
 from edgesdk.tensors import unpack_tensors
 from tests.unit.build.models import CLASSIFIER, classifier
 
@@ -273,3 +274,29 @@ def test_a_part_for_openvino_is_expected_to_answer_as_openvino_does(
     (exported,) = (tmp_path / "export").glob("*.xml")
     alone = openvino.Core().compile_model(exported, "CPU")
     assert alone(inputs)["scores"].shape == expected.shape
+
+
+def test_a_search_on_other_labels_is_not_gone_on_with(
+    model_path: Path, calib_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = []
+
+    def stop(*_: object, state: State, **__: object) -> None:
+        folders.append(state.folder)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edgesdk.quantize.modes.convert", stop)
+    opened, profile = open_model(model_path), default_target()
+    resolved = Recipe(precision="int8").resolve(calibrated=True)
+    plan = plan_build(model_facts(opened), profile, resolved)
+    images = np.load(calib_path)["image"]
+    for number, last in enumerate((1, 2, 1)):
+        path = tmp_path / f"{number}.npz"
+        np.savez(path, image=images, labels=np.array([0] * (len(images) - 1) + [last]))
+        data = open_dataset(path, opened.source.inputs)
+        out = tmp_path / "out"
+        with pytest.raises(KeyboardInterrupt):
+            build_bundle(
+                opened, profile, resolved, plan, calib=data, out=out, state_dir=tmp_path / "s"
+            )
+    assert folders[0] == folders[2] != folders[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -225,3 +226,47 @@ def test_a_damaged_bundle_is_not_exported(bundle: Bundle, tmp_path: Path) -> Non
     blob(bundle).write_bytes(b"WEIGHTS")
     with pytest.raises(BundleError, match="cannot trust"):
         export_bundle(bundle, tmp_path / "export")
+
+
+@pytest.mark.parametrize("precision", ["x/../../aside/y", "../x", "a\0b", None])
+def test_a_precision_that_could_be_a_path_is_refused_and_nothing_written(
+    bundle: Bundle, tmp_path: Path, precision: str | None
+) -> None:
+    (tmp_path / "aside").mkdir()
+    path = bundle.folder / "manifest.json"
+    manifest = json.loads(path.read_bytes())
+    if precision is None:
+        del manifest["parts"][0]["precision"]
+    else:
+        manifest["parts"][0]["precision"] = precision
+    path.write_bytes(canonical_bytes(manifest))
+    with pytest.raises(BundleError, match=r"precision|has the name"):
+        export_bundle(read_bundle(bundle.folder), tmp_path / "export")
+    assert list((tmp_path / "aside").iterdir()) == []
+
+
+def test_an_export_that_fails_leaves_no_landing_file(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    with pytest.raises(OutputError, match="No space left on device"):
+        export_bundle(bundle, tmp_path / "export")
+    assert list((tmp_path / "export").iterdir()) == []
+
+
+def test_a_disk_that_is_full_is_told_as_such(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"weights")
+    with BundleWriter(tmp_path / "out") as writer:
+        manifest = manifest_of(writer)
+        shutil.rmtree(writer.folder)
+        for write_one in (
+            lambda: writer.add_bytes(b"more"),
+            lambda: writer.add_file(source),
+            lambda: writer.finish(manifest),
+        ):
+            with pytest.raises(OutputError, match=r"to .*out: No such file"):
+                write_one()

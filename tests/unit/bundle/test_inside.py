@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgesdk.bundle.as_built import as_built_lines
 from edgesdk.bundle.inside import inside_lines
 
 
@@ -79,3 +80,31 @@ def test_no_record_breaks_it(odd: object) -> None:
     inside_lines(odd)
     inside_lines(record(ops=odd, estimate=odd))
     inside_lines({"placement": {"parts": [{"inside": odd}]}})
+
+
+HUGE = 10**400
+
+
+@pytest.mark.parametrize("count", [HUGE, -HUGE, -1, 10**4299])
+def test_counts_that_no_graph_has_are_left_out(count: int) -> None:
+    ops = [*OPS, {"op": "EXP", "status": "placed", "count": count}] * 2
+    (line,) = inside_lines(record(ops=ops, estimate={"inference_us": HUGE, "sram_bytes": HUGE}))
+    assert line.startswith("part 0: 38 of 40 operators (95.0%)")
+
+
+def test_numbers_that_no_float_holds_are_told_as_unknown() -> None:
+    lines = as_built_lines(
+        {
+            "quantized_nodes": HUGE,
+            "precision": "int8",
+            "sqnr_db": {"y": HUGE, "z": 30},
+            "means": [{"name": "equalize", "on": True, "before_db": -HUGE, "after_db": 1}],
+            "budget": {"metric": "top-1", "after": HUGE, "kept": ["n"], "bytes_added": HUGE},
+            "pruned": {"pattern": "2:4", "bytes_before": HUGE, "bytes_after": 1 << 21},
+        }
+    )
+    assert lines[0] == "? nodes in int8"
+    assert lines[1] == "signal over noise against float: y exact or lost, z 30.0 dB"
+    assert lines[2] == "equalize on: ? to 1 dB"
+    assert "float for it: ? more" in lines[3]
+    assert lines[4] == "pruned 2:4: weights ? to 2.0 MiB compressed"

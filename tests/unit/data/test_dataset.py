@@ -72,6 +72,20 @@ def test_a_fixed_batch_is_filled_and_what_is_left_over_is_said(save):
     assert "the last 2 samples of data.npz are not used" in data.findings[0].message
 
 
+def test_what_is_left_over_in_files_after_the_first_is_said(save):
+    save("b/1.npz", image=ROWS[:4])
+    save("b/2.npz", image=ROWS)
+    folder = save("b/3.npz", image=ROWS[:5]).parent
+    batches = [info("image", (4, 1, 4, 4))]
+    (finding,) = open_dataset(folder, batches).findings
+    assert finding.message == (
+        "3 samples at the ends of 2 files (2.npz, ...) are not used: the model takes 4 "
+        "at a time"
+    )
+    (finding,) = open_dataset(folder, batches, limit=8).findings
+    assert "the last 2 samples of 2.npz are not used" in finding.message
+
+
 def test_an_array_with_one_dimension_more_holds_whole_inputs(save):
     inputs = [info("x", (1, 3)), info("state", (2, 1, 5)), info("rate", (), "int64")]
     path = save(
@@ -261,6 +275,14 @@ def test_a_folder_where_only_some_files_have_labels_is_refused(save):
     save("b/1.npz", image=ROWS)
     folder = save("b/2.npz", image=ROWS, labels=np.arange(6)).parent
     assert "some files have labels and others do not" in str(refused(folder, [IMAGE]))
+
+
+def test_files_that_hold_batches_in_two_ways_are_refused_as_that(save):
+    save("b/1.npz", image=ROWS[:4])
+    folder = save("b/2.npz", image=ROWS[None, :4]).parent
+    problem = refused(folder, [info("image", (4, 1, 4, 4))])
+    assert "a sample is 4 rows of labels in 1.npz and 1 in 2.npz" in str(problem)
+    assert problem.hint.startswith("save every file alike")
 
 
 def test_the_digest_is_of_what_the_model_gets_not_of_the_file(save, tmp_path):

@@ -66,12 +66,14 @@ def test_whole_resample_of_pictures_is_measured_as_those_pictures() -> None:
     assert at_half._statistic(weights) == pytest.approx(again.value, abs=1e-12)
 
 
-def test_perfect_detector_has_one_and_an_interval_of_nothing() -> None:
+def test_perfect_detector_has_one_and_no_interval() -> None:
     labels = np.tile([[[2.0, 0, 0, 10, 10]]], (20, 1, 1))
     found = Detections(boxes=BOX, scores=np.array([0.9]), classes=np.array([2]))
     for measure in measure_map([found] * 20, labels):
         assert measure.value == pytest.approx(1.0)
-        assert measure.interval().lower == pytest.approx(1.0)
+        interval = measure.interval()
+        assert (interval.lower, interval.upper) == (None, None)
+        assert interval.method.endswith("draws: no variance seen")
 
 
 def test_detector_that_finds_nothing_has_zero() -> None:

@@ -112,15 +112,28 @@ def test_bootstrap_of_a_mean_is_its_normal_interval() -> None:
 def test_what_moves_both_does_not_count_in_a_difference() -> None:
     dice = np.random.default_rng(2)
     hard = dice.exponential(size=1000)
-    ours, theirs = mean_of(hard + 0.01), mean_of(hard)
+    ours, theirs = mean_of(hard + dice.normal(0.01, 1e-4, 1000)), mean_of(hard)
     interval = ours.minus(theirs).interval
-    assert interval.lower == pytest.approx(0.01)
-    assert interval.upper == pytest.approx(0.01)
+    assert interval.lower == pytest.approx(0.01, rel=2e-3)
+    assert interval.upper == pytest.approx(0.01, rel=2e-3)
 
 
-def test_one_row_has_no_interval() -> None:
-    interval = mean_of(np.array([2.0])).interval()
-    assert (interval.lower, interval.upper) == (None, None)
+@pytest.mark.parametrize(
+    ("count", "held"), [(1, False), (2, False), (3, False), (9, False), (10, True)]
+)
+def test_few_rows_have_no_interval(*, count: int, held: bool) -> None:
+    dice = np.random.default_rng(9)
+    ours, theirs = mean_of(dice.random(count)), mean_of(dice.random(count))
+    for interval in (ours.interval(), ours.minus(theirs).interval):
+        assert (interval.lower is not None, interval.upper is not None) == (held, held)
+        assert ("fewer than 10 rows" in interval.method) is not held
+
+
+def test_rows_that_are_all_alike_have_no_interval() -> None:
+    ours, theirs = mean_of(np.full(50, 0.1)), mean_of(np.arange(50.0))
+    for interval in (ours.interval(), theirs.minus(theirs).interval):
+        assert (interval.lower, interval.upper) == (None, None)
+        assert "no variance seen" in interval.method
 
 
 def test_draws_without_a_value_leave_no_interval_when_they_are_many() -> None:
@@ -201,6 +214,34 @@ def test_perfect_area_has_no_interval_to_state() -> None:
     interval = measure_auc(np.array([0.1, 0.2, 0.8, 0.9]), labels).interval()
     assert (interval.lower, interval.upper) == (None, None)
     assert "no variance seen" in interval.method
+
+
+def test_two_perfect_areas_differ_by_nothing_that_has_an_interval() -> None:
+    labels = np.array([0, 0, 1, 1] * 10)
+    ours, theirs = (measure_auc(labels * scale, labels) for scale in (1.0, 2.0))
+    delta = ours.minus(theirs)
+    assert (delta.value, delta.interval.lower, delta.interval.upper) == (0.0, None, None)
+    assert delta.interval.method == "DeLong, paired: no variance seen"
+    assert delta.p_value is None
+
+
+@pytest.mark.parametrize(("ones", "held"), [(1, False), (2, True)])
+def test_one_row_of_a_class_supports_no_interval_of_the_area(*, ones: int, held: bool) -> None:
+    dice = np.random.default_rng(10)
+    labels = (np.arange(1000) < ones).astype(int)
+    scores = dice.normal(size=1000) + 2 * labels
+    binary = measure_auc(scores, labels)
+    classes = np.where(labels == 1, 2, np.arange(1000) % 2)
+    several = measure_auc(dice.normal(size=(1000, 3)) + np.eye(3)[classes], classes)
+    for measure in (binary, several):
+        other = measure_auc(scores + dice.normal(size=1000), labels)
+        ends = [
+            measure.interval().lower,
+            measure.interval().upper,
+            other.minus(measure).p_value,
+        ]
+        assert [end is not None for end in ends] == [held] * 3
+        assert ("a class has one row" in measure.interval().method) is not held
 
 
 @pytest.mark.parametrize(

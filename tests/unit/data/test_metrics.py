@@ -8,34 +8,16 @@ import numpy as np
 import pytest
 
 from edgesdk.data.metrics import (
-    agreement,
     compare,
     cosine,
     max_abs_error,
     score_outputs,
     sqnr_db,
-    top_k,
     wilson_interval,
 )
 from edgesdk.errors import DataError
 
 LOGITS = np.array([[3.0, 1.0, 2.0], [0.0, 5.0, 1.0], [1.0, 2.0, 3.0], [9.0, 8.0, 7.0]])
-
-
-def test_top_1_and_top_2_count_what_they_say():
-    labels = np.array([2, 1, 0, 0])
-    assert top_k(LOGITS, labels) == 0.5
-    assert top_k(LOGITS, labels, 2) == 0.75
-    assert top_k(LOGITS, labels, 3) == 1.0
-
-
-def test_ties_go_to_the_first_class():
-    assert top_k(np.zeros((1, 3)), np.array([0])) == 1.0
-    assert top_k(np.zeros((1, 3)), np.array([1])) == 0.0
-
-
-def test_unsigned_outputs_are_ranked_by_value():
-    assert top_k(np.array([[0, 200, 3]], np.uint8), np.array([1])) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -79,13 +61,6 @@ def test_a_comparison_is_json_even_where_it_is_exact():
         "sqnr_db": None,
         "elements": 12,
     }
-
-
-def test_agreement_is_of_choices():
-    assert agreement(LOGITS, LOGITS[::-1]) == 0.5
-    assert agreement(LOGITS, LOGITS * 2) == 1.0
-    with pytest.raises(DataError, match="expected \\[rows, classes\\] with at least 2 classes"):
-        agreement(LOGITS[:, :1], LOGITS[:, :1])
 
 
 def test_different_shapes_are_not_compared():
@@ -133,7 +108,7 @@ def test_labels_that_are_no_classes_are_refused_with_the_range():
         score_outputs({"logits": LOGITS}, np.array([1, 2, 3, 1]))
     assert e.value.hint == "labels count from 0"
     with pytest.raises(DataError, match="labels go from -1 to 2"):
-        top_k(LOGITS, np.array([-1, 2, 0, 0]))
+        score_outputs({"logits": LOGITS}, np.array([-1, 2, 0, 0]))
 
 
 def test_labels_that_go_with_no_output_are_refused_with_the_shapes():

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from edgesdk.errors import QuantizeError
+from edgesdk.errors import CalibrationError, QuantizeError
 from edgesdk.profiles.catalog import default_target
 from edgesdk.profiles.values import BackendProfile
 from edgesdk.quantize.host import HostSession
@@ -18,6 +18,7 @@ from edgesdk.quantize.judge import LabelledJudge
 from edgesdk.quantize.modes import Wanted, convert
 from edgesdk.quantize.prune_spec import parse_prune
 from edgesdk.quantize.state import State
+from edgesdk.quantize.timing import PairedTimes
 from edgesdk.quantize.values import Quantized
 from tests.unit.quantize.floats import named, samples
 from tests.unit.quantize.modes import normal, ops, run, size
@@ -215,6 +216,29 @@ def test_auto_falls_back_to_float_and_says_what_it_passed_over() -> None:
     ]
     assert all(one.severity == "info" for one in passed)
     assert share_of_noise(done, small()) == 0.0
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_data_that_cannot_calibrate_are_an_error_in_auto_as_elsewhere(value: float) -> None:
+    data = samples(small(), 4)
+    data[2]["x"][0, 0, 0, 0] = value
+    for precision in ("int8", "auto"):
+        with pytest.raises(CalibrationError, match=r"with sample 2: input 'x' holds NaN or"):
+            convert(small(), lambda: data, wanted(precision))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "slower", "precision"), [(7, 7, "fp32"), (9, 7, "int8"), (12, 11, "fp32")]
+)
+def test_auto_passes_over_what_is_slower_beyond_chance(
+    pairs: int, slower: int, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = PairedTimes(before_ms=1.0, after_ms=2.0, slower=slower, pairs=pairs)
+    monkeypatch.setattr("edgesdk.quantize.modes.time_pair", lambda *_: times)
+    done = converted("auto", same_machine=True, precisions=("int8",))
+    assert done.precision == precision
+    told = [one.message for one in done.findings if one.code == "precision-passed-over"]
+    assert told == ["not taken: int8: float is faster on this computer"] * (precision == "fp32")
 
 
 def test_auto_goes_on_from_no_search_of_another_precision(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from edgesdk.importers.job import CannotExport, Example, Exported, Job, Layer
 
 
-def write_model(path: Path, slope: float) -> None:
+def write_model(path: Path, slope: float, opset: int = 17) -> None:
     import onnx
     from onnx import TensorProto, helper
 
@@ -29,7 +29,7 @@ def write_model(path: Path, slope: float) -> None:
             helper.make_tensor("one", TensorProto.FLOAT, [], [1.0]),
         ],
     )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)]), path)
 
 
 def export(job: Job) -> Exported:
@@ -65,7 +65,7 @@ def export(job: Job) -> Exported:
         write_model(Path(job.source).with_name("elsewhere.onnx"), 2.0)
         model.symlink_to(Path(job.source).with_name("elsewhere.onnx"))
     elif does != "gone":
-        write_model(model, 2.0)
+        write_model(model, 2.0, job.opset or 17)
     xs = [np.full((1, 3), each, np.float32) for each in (1.0, -2.0)]
     slope = 2.5 if does == "wrong" else 2.0
     layers: tuple[Layer, ...] = ()
@@ -77,7 +77,7 @@ def export(job: Job) -> Exported:
         )
     return Exported(
         model=model,
-        opset=17,
+        opset=job.opset or 17,
         versions={"told": "1.0"},
         examples=tuple(
             Example(inputs={"x": x}, outputs={"y": slope * x + np.float32(1)})
