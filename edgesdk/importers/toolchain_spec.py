@@ -19,6 +19,8 @@ __all__ = ["ToolchainSpec", "find_toolchain", "load_toolchain", "shipped_toolcha
 _KEYS = {"schema", "name", "about", "python", "packages", "imports"}
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 _PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}==[0-9][A-Za-z0-9.+!]{0,40}")
+#: A package that is another one on other machines, as pip's own markers write it.
+_MARKED = re.compile(r"(.*); platform_machine (==|!=) '([a-z0-9_]{1,20})'")
 _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,60}")
 _RANGE = re.compile(r">=3\.([0-9]{1,2}),<3\.([0-9]{1,2})")
 
@@ -27,8 +29,9 @@ _RANGE = re.compile(r">=3\.([0-9]{1,2}),<3\.([0-9]{1,2})")
 class ToolchainSpec:
     """A toolchain: packages pinned by version, for a range of Python 3's minor versions.
 
-    ``packages`` are pip requirements of the form ``name==version``. What they need beside
-    these, pip chooses: wheels differ from machine to machine, and so does what they need.
+    ``packages`` are pip requirements of the form ``name==version``, those for this machine.
+    What they need beside these, pip chooses: wheels differ from machine to machine, and so
+    does what they need.
     ``imports`` are the modules that have to load in it.
     """
 
@@ -106,9 +109,25 @@ def load_toolchain(path: Path) -> ToolchainSpec:
         about=str(record["about"]),
         oldest=int(extents[1]),
         below=int(extents[2]),
-        packages=_texts(record["packages"], _PIN, wrong("a package is not 'name==version'")),
+        packages=_texts(
+            _for_here(record["packages"]), _PIN, wrong("a package is not 'name==version'")
+        ),
         imports=_texts(record["imports"], _MODULE, wrong("an import is no module's name")),
     )
+
+
+def _for_here(packages: object) -> object:
+    """Take the packages that are for this machine, without their markers."""
+    if not isinstance(packages, list):
+        return packages
+    taken = []
+    for each in packages:
+        marked = _MARKED.fullmatch(each) if isinstance(each, str) else None
+        if marked is None:
+            taken.append(each)
+        elif (marked[3] == platform.machine()) is (marked[2] == "=="):
+            taken.append(marked[1])
+    return taken
 
 
 def _texts(value: object, form: re.Pattern[str], refusal: InputError) -> tuple[str, ...]:

@@ -142,6 +142,7 @@ def test_a_batch_that_is_kept_free_takes_any(models: Path, tmp_path: Path) -> No
         choices=ImportChoices(dynamic=("rows",)),
     )
     session = ort.InferenceSession(str(imported.path), providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].shape == ["batch", 8, 8]
     rows = np.random.default_rng(0).standard_normal((5, 8, 8)).astype(np.float32)
     (together,) = session.run(None, {"rows": rows})
     apart = [session.run(None, {"rows": one[None]})[0][0] for one in rows]

@@ -234,6 +234,7 @@ def save(model: Any, path: Path, *, outputs: int) -> tuple[Path, int]:
 
     write_layers(model)
     del model.graph.output[outputs:]
+    _name_extents(model.graph)
     used = {node.domain for node in _nodes(model.graph)}
     kept = [one for one in model.opset_import if one.domain in ("", "ai.onnx", *used)]
     del model.opset_import[:]
@@ -246,6 +247,18 @@ def save(model: Any, path: Path, *, outputs: int) -> tuple[Path, int]:
         location=f"{path.name}.data" if apart else None,
     )
     return path, next(one.version for one in kept if one.domain in ("", "ai.onnx"))
+
+
+def _name_extents(graph: Any) -> None:
+    """Give free extents of inputs a name that says which; those of outputs follow from them."""
+    for one in graph.input:
+        for at, extent in enumerate(one.type.tensor_type.shape.dim):
+            if not extent.HasField("dim_value"):
+                extent.dim_param = "batch" if at == 0 else f"{one.name}_{at}"
+    for one in graph.output:
+        for extent in one.type.tensor_type.shape.dim:
+            if not extent.HasField("dim_value"):
+                extent.ClearField("dim_param")
 
 
 def _float_type(node: Any) -> bool:

@@ -46,14 +46,21 @@ _ANY_CHANGE = (
 
 @contextmanager
 def in_inference_mode(module: Any) -> Iterator[None]:
-    """Switch a module to inference and back, each of its parts to what it was."""
+    """Switch a module to inference and back: each part's mode and each buffer as it was."""
+    import torch
+
     modes = [(part, part.training) for part in module.modules()]
+    buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
     module.eval()
     try:
         yield
     finally:
         for part, training in modes:
             part.training = training
+        with torch.no_grad():
+            for buffer, before in buffers:
+                if not torch.equal(buffer, before):  # a forward() may count or remember
+                    buffer.copy_(before)
 
 
 def capture_module(

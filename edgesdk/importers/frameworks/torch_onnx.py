@@ -53,12 +53,14 @@ def write_onnx(
         examples: Inputs to use before those made from a seed.
 
     Raises:
-        CannotExport: An operator has no counterpart in ONNX, or not in that opset.
+        CannotExport: An operator has no counterpart in ONNX, or not in that opset, or the
+            program keeps state between calls.
     """
     job.on_step("writing ONNX")
     names = [spec.name for spec in prepared.inputs]
     outputs = _output_names(prepared, output_names, names)
     exported = _convert(prepared, job, names, outputs)
+    _check_state(exported.exported_program, job)
     model = exported.model
     path = job.out / "model.onnx"
     opset = int(model.opset_imports[""])
@@ -152,6 +154,22 @@ def _users_line(node: Any) -> str:
     own = [f"{file}:{line}" for file, line in frames if not file.startswith(inside)]
     own = [each for each in own if "site-packages/torch/" not in each]
     return own[-1] if own else ""
+
+
+def _check_state(program: Any, job: Job) -> None:
+    """Refuse a program that changes its buffers or inputs; only decomposed ones say so."""
+    changed = [
+        str(spec.target)
+        for spec in program.graph_signature.output_specs
+        if spec.kind.name in ("BUFFER_MUTATION", "PARAMETER_MUTATION", "USER_INPUT_MUTATION")
+    ]
+    if changed:
+        raise CannotExport(
+            f"cannot export {job.name}: a call changes {', '.join(changed[:5])}, and an ONNX "
+            "graph keeps nothing between calls",
+            hint="make the state an input and an output of forward()",
+            state=", ".join(changed[:20]),
+        )
 
 
 def _check_complete(model: Any, opset: int, job: Job) -> None:

@@ -55,7 +55,7 @@ def prepare_program(
         name: For messages.
 
     Raises:
-        CannotExport: It keeps state between calls, or a shape is asked that it does not have.
+        CannotExport: A shape is asked that it does not have.
     """
     import torch
 
@@ -64,7 +64,6 @@ def prepare_program(
     module = program.module(check_guards=False)
     from_types = tuple(sorted(other_types(module)))
     trained = switch_to_inference(module)
-    _check_state(program, name, skip=trained)
     ask = original or _asker(program)
     notes = []
     if trained:
@@ -102,9 +101,13 @@ def program_inputs(program: Any, samples: tuple[Any, ...] | None) -> tuple[Input
     placeholders = {node.name: node for node in program.graph.find_nodes(op="placeholder")}
     for name in _tensor_inputs(program):
         value = placeholders[name].meta["val"]
-        symbolic = tuple(value.shape)
+        # tracing may have found that a symbol has one value
+        symbolic = tuple(
+            extent.node.expr if isinstance(extent, torch.SymInt) else extent
+            for extent in value.shape
+        )
         shape = tuple(
-            None if isinstance(extent, torch.SymInt) else int(extent) for extent in symbolic
+            None if getattr(extent, "free_symbols", ()) else int(extent) for extent in symbolic
         )
         dtype = str(value.dtype).removeprefix("torch.")
         high = 2
@@ -195,13 +198,8 @@ def _above_sample(samples: tuple[Any, ...] | None, position: int) -> int:
     return max(2, min(int(sample.max()) + 1, 1 << 15))
 
 
-def _sizes(extents: tuple[Any, ...], ranges: Any) -> Callable[[int], tuple[int, ...]]:
+def _sizes(expressions: tuple[Any, ...], ranges: Any) -> Callable[[int], tuple[int, ...]]:
     """Give a function from the batch to a shape whose extents may depend on each other."""
-    import torch
-
-    expressions = [
-        extent.node.expr if isinstance(extent, torch.SymInt) else extent for extent in extents
-    ]
     lead: set[Any] = getattr(expressions[0], "free_symbols", set()) if expressions else set()
 
     def sized(batch: int) -> tuple[int, ...]:
@@ -260,22 +258,6 @@ def _narrowed(
 
 def _text(shape: tuple[int | None, ...]) -> str:
     return "[" + ", ".join("?" if extent is None else str(extent) for extent in shape) + "]"
-
-
-def _check_state(program: Any, name: str, *, skip: bool) -> None:
-    changed = [
-        str(spec.target)
-        for spec in program.graph_signature.output_specs
-        if spec.kind.name in ("BUFFER_MUTATION", "PARAMETER_MUTATION", "USER_INPUT_MUTATION")
-        and not (skip and str(spec.target).endswith("num_batches_tracked"))
-    ]
-    if changed:
-        raise CannotExport(
-            f"cannot export {name}: a call changes {', '.join(changed[:5])}, and an ONNX graph "
-            "keeps nothing between calls",
-            hint="make the state an input and an output of forward()",
-            state=", ".join(changed[:20]),
-        )
 
 
 def _captured_again(

@@ -275,6 +275,23 @@ def test_a_list_says_what_is_wrong_with_it(
         load_toolchain(path)
 
 
+def test_a_package_may_be_another_on_another_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(
+        GOOD.replace(
+            "  - tiny==1.0\n",
+            "  - \"tiny==1.0; platform_machine == 'x86_64'\"\n"
+            "  - \"tiny-arm==1.1; platform_machine != 'x86_64'\"\n",
+        )
+    )
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    assert load_toolchain(path).packages == ("tiny==1.0",)
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert load_toolchain(path).packages == ("tiny-arm==1.1",)
+
+
 def test_every_format_has_its_toolchain_and_every_toolchain_its_format() -> None:
     assert {each.toolchain for each in FORMATS.values()} == set(shipped_toolchains())
     assert find_toolchain("torch").packages
