@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import importlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from edgesdk.errors import ModelError, ProofMismatch, ToolchainError
 from edgesdk.importers.child import ask_exporter
 from edgesdk.importers.detect import SourceFormat, detect_format
 from edgesdk.importers.exchange import job_record, read_exported
-from edgesdk.importers.job import Exported, Job
+from edgesdk.importers.job import CannotExport, Exported, Job
 from edgesdk.importers.keeping import (
     Imported,
     digest_source,
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 __all__ = ["ImportChoices", "Imported", "import_model", "open_imported", "prove_origin"]
 
 _STEPS = 3
+#: What an error has of its own, beside an exporter's facts.
+_ERROR_WORDS = ("problem", "hint", "path")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +111,7 @@ def import_model(
             "edgesdk import --help lists them",
             path=str(path),
         )
+    _refuse_early(_job(path, kind, choices, out=imports), kind.exporter)
     source_sha256 = digest_source(path)
     spec = find_toolchain(kind.toolchain)
     toolchain = toolchains.make(spec, on_progress=on_progress, on_note=on_note)
@@ -129,6 +133,36 @@ def import_model(
     return made
 
 
+def _job(path: Path, kind: SourceFormat, choices: ImportChoices, *, out: Path) -> Job:
+    return Job(
+        source=path.resolve(),
+        kind=kind.code,
+        name=model_name(path),
+        out=out,
+        shapes=choices.shapes,
+        opset=choices.opset,
+        dynamic=choices.dynamic,
+        trust=choices.trust,
+    )
+
+
+def _refuse_early(job: Job, exporter: str) -> None:
+    """Ask an exporter what it refuses without its framework.
+
+    Raises:
+        ModelError: It refuses the source.
+    """
+    refuse = getattr(importlib.import_module(exporter), "refuse_early", None)
+    if refuse is None:
+        return
+    try:
+        refuse(job)
+    except CannotExport as exc:
+        facts = {name: value for name, value in exc.facts.items() if name not in _ERROR_WORDS}
+        facts["path"] = str(job.source)
+        raise ModelError(str(exc), hint=exc.hint, **facts) from exc
+
+
 def _make(
     path: Path,
     kind: SourceFormat,
@@ -146,16 +180,7 @@ def _make(
         on_progress(Progress(step=f"import {path.name}: {text}", done=done, total=_STEPS))
 
     with scratch_folder(imports) as scratch:
-        job = Job(
-            source=path.resolve(),
-            kind=kind.code,
-            name=model_name(path),
-            out=scratch,
-            shapes=choices.shapes,
-            opset=choices.opset,
-            dynamic=choices.dynamic,
-            trust=choices.trust,
-        )
+        job = _job(path, kind, choices, out=scratch)
         step(0, "start its framework")
         exported = _export(job, kind, toolchain, lambda text: step(1, text))
         if digest_source(path) != sha256:

@@ -4,8 +4,11 @@ An exporter is a module of `edgesdk.importers.frameworks` with one function::
 
     def export(job: Job) -> Exported: ...
 
-It runs in a toolchain's own interpreter (`edgesdk.importers.child`), where numpy and the
-framework are there and neither pydantic nor onnxruntime is, or in the user's process for
+It may have ``refuse_early(job: Job) -> None`` too, which is asked in this process before an
+environment is made: what can be refused without the framework need not wait for it.
+
+An exporter runs in a toolchain's own interpreter (`edgesdk.importers.child`), where numpy and
+the framework are there and neither pydantic nor onnxruntime is, or in the user's process for
 `from_torch` and its like. So this module, and every exporter, imports nothing but the standard
 library and numpy at its top level, and its framework inside functions.
 """

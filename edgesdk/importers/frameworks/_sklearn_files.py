@@ -17,7 +17,7 @@ from typing import Any
 from edgesdk.importers.frameworks.pickle_scan import globals_in_file
 from edgesdk.importers.job import CannotExport, Job
 
-__all__ = ["Loaded", "check_trees", "load_estimator"]
+__all__ = ["Loaded", "check_trees", "load_estimator", "refuse_pickle"]
 
 _MOST_ARCHIVE_BYTES = 1 << 32
 _MOST_SCHEMA_BYTES = 1 << 28
@@ -85,8 +85,14 @@ def load_estimator(job: Job) -> Loaded:
     raise CannotExport(f"cannot import {path.name}: {job.kind!r} is no format of this exporter")
 
 
-def _pickle(path: Path, job: Job) -> Loaded:
+def refuse_pickle(job: Job) -> None:
+    """Refuse a pickle that is not trusted, by what it names; nothing of it is loaded.
+
+    Raises:
+        CannotExport: It is not trusted.
+    """
     if not job.trust:
+        path = Path(job.source)
         names = globals_in_file(path)
         odd = [each for each in names if not _is_expected(each)]
         listed = [*odd, *(each for each in names if each not in odd)]
@@ -99,6 +105,10 @@ def _pickle(path: Path, job: Job) -> Loaded:
             hint=_TRUST_HINT,
             globals=listed,
         )
+
+
+def _pickle(path: Path, job: Job) -> Loaded:
+    refuse_pickle(job)
     import joblib
 
     return _load(path, lambda: joblib.load(path), path.read_bytes)

@@ -12,7 +12,18 @@ from edgesdk.importers.frameworks.tensorflow_inputs import Taken
 from edgesdk.importers.frameworks.tensorflow_source import Source, one_line, versions_of
 from edgesdk.importers.job import CannotExport, Job
 
-__all__ = ["describe_keras", "load_keras"]
+__all__ = ["describe_keras", "load_keras", "read_description"]
+
+
+def read_description(job: Job) -> tuple[keras_files.KerasFile, tuple[str, ...]]:
+    """Read what a Keras file describes, and the classes it needs that are not Keras' own.
+
+    Raises:
+        CannotExport: It is damaged, or runs code and is not trusted.
+    """
+    path = Path(job.source)
+    file = keras_files.read_keras(path) if job.kind == "keras" else keras_files.read_h5(path)
+    return file, keras_files.check_classes(path.name, file, trust=job.trust)
 
 
 def load_keras(job: Job, folder: Path) -> Any:
@@ -22,8 +33,7 @@ def load_keras(job: Job, folder: Path) -> Any:
     path = Path(job.source)
     job.on_step("reading the description")
     archive = job.kind == "keras"
-    file = keras_files.read_keras(path) if archive else keras_files.read_h5(path)
-    foreign = keras_files.check_classes(path.name, file, trust=job.trust)
+    file, foreign = read_description(job)
     if foreign:
         raise _foreign(path.name, foreign, file.version)
     if archive:

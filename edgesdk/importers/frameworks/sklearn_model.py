@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from edgesdk.importers.frameworks._boosters import BoostedModel, dressed
 from edgesdk.importers.frameworks._sklearn_examples import Rows, choose_rows
-from edgesdk.importers.frameworks._sklearn_files import load_estimator
+from edgesdk.importers.frameworks._sklearn_files import load_estimator, refuse_pickle
 from edgesdk.importers.frameworks._sklearn_graph import (
     BATCH,
     INPUT,
@@ -30,7 +30,7 @@ from edgesdk.importers.frameworks._sklearn_graph import (
 )
 from edgesdk.importers.job import CannotExport, Example, Exported, Job, Layer
 
-__all__ = ["export"]
+__all__ = ["export", "refuse_early"]
 
 #: Rows of the examples; the last is another batch.
 _EXAMPLES = (16, 16, 5)
@@ -87,6 +87,16 @@ def export(job: Job) -> Exported:
         layers=layers,
         notes=tuple(notes),
     )
+
+
+def refuse_early(job: Job) -> None:
+    """Refuse what needs no scikit-learn to be refused.
+
+    Raises:
+        CannotExport: A pickle is not trusted.
+    """
+    if job.kind in ("pickle", "joblib"):
+        refuse_pickle(job)
 
 
 def _prepared(estimator: Any, job: Job) -> Any:

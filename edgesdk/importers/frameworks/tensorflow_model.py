@@ -20,7 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgesdk.importers.frameworks import saved_model, tf_to_onnx
-from edgesdk.importers.frameworks.keras_model import describe_keras, load_keras
+from edgesdk.importers.frameworks.keras_model import (
+    describe_keras,
+    load_keras,
+    read_description,
+)
 from edgesdk.importers.frameworks.tensorflow_inputs import (
     Taken,
     example_inputs,
@@ -36,7 +40,7 @@ if TYPE_CHECKING:
 
     Values = Mapping[str, NDArray[np.generic]]
 
-__all__ = ["export"]
+__all__ = ["export", "refuse_early"]
 
 _OURS = str(Path(__file__).parents[2])
 
@@ -51,6 +55,16 @@ def export(job: Job) -> Exported:
     _load_frameworks(job)
     with _opened(job) as source:
         return _export(job, source)
+
+
+def refuse_early(job: Job) -> None:
+    """Refuse what needs no TensorFlow to be refused.
+
+    Raises:
+        CannotExport: A Keras archive is damaged, or runs code and is not trusted.
+    """
+    if job.kind == "keras":
+        read_description(job)
 
 
 def _export(job: Job, source: Source) -> Exported:

@@ -15,7 +15,7 @@ from edgesdk.importers.frameworks.pickle_scan import named_globals
 from edgesdk.importers.frameworks.torch_archive import opened_archive
 from edgesdk.importers.job import CannotExport, Job
 
-__all__ = ["load_checkpoint"]
+__all__ = ["load_checkpoint", "refuse_checkpoint"]
 
 _MAX_PICKLE_BYTES = 256 << 20
 #: Pickles in a row in a file from before PyTorch 1.6: a magic number, a version, the system's
@@ -49,6 +49,16 @@ def load_checkpoint(job: Job) -> Any:
     Raises:
         CannotExport: It is not trusted, holds weights alone, or its class is not to be found.
     """
+    refuse_checkpoint(job)
+    return _load(Path(job.source))
+
+
+def refuse_checkpoint(job: Job) -> None:
+    """Read what a checkpoint names, and refuse what cannot or may not be loaded.
+
+    Raises:
+        CannotExport: It is not trusted, or holds weights alone.
+    """
     path = Path(job.source)
     foreign = [name for name in _names_in(path) if not _is_of_weights(name)]
     if not foreign:
@@ -58,7 +68,6 @@ def load_checkpoint(job: Job) -> Any:
         )
     if not job.trust:
         raise _refusal(path, foreign)
-    return _load(path)
 
 
 def _names_in(path: Path) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ from edgesdk.importers.frameworks.torch_specs import (
 )
 from edgesdk.importers.job import CannotExport, Exported, Job
 
-__all__ = ["export"]
+__all__ = ["export", "refuse_early"]
 
 
 def export(job: Job) -> Exported:
@@ -51,6 +51,18 @@ def export(job: Job) -> Exported:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch warns of its own plans
         return form(job)
+
+
+def refuse_early(job: Job) -> None:
+    """Refuse what needs no PyTorch to be refused.
+
+    Raises:
+        CannotExport: A checkpoint is not trusted, or holds weights alone.
+    """
+    if job.kind == "torch-checkpoint":
+        from edgesdk.importers.frameworks.torch_checkpoint import refuse_checkpoint
+
+        refuse_checkpoint(job)
 
 
 def _export_program_file(job: Job) -> Exported:

@@ -110,7 +110,7 @@ TABLE = [
     ("inspect text.onnx", 2, "cannot open text.onnx: it is text (expected an ONNX", "binary"),
     ("inspect empty.onnx", 2, "cannot open empty.onnx: the file is empty", "interrupted"),
     ("inspect truncated.onnx", 2, "cannot open truncated.onnx: ", "copy or download it again"),
-    ("inspect pickle.onnx", 2, "it is a Python pickle, which runs code", "torch.onnx.export"),
+    ("inspect pickle.onnx", 2, "it is a pickle, and loading one runs what it names", "--trust"),
     ("inspect opset.onnx", 2, "its opset is 999 (this onnx", "export with an older opset"),
     ("inspect unknown-op.onnx", 2, "uses the unknown operator 'Frobnicate'", ""),
     ("inspect custom-op.onnx", 2, "'Magic' of domain 'com.acme'", "standard operators"),

@@ -45,6 +45,7 @@ def take_told_sources(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(detect, "detect_format", kind)
     monkeypatch.setattr(importing, "detect_format", kind)
     monkeypatch.setenv("PYTHONPATH", str(EXPORTERS))
+    monkeypatch.syspath_prepend(str(EXPORTERS))
 
 
 @pytest.fixture

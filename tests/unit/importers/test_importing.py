@@ -105,6 +105,16 @@ def test_an_exporter_that_cannot_says_so_in_its_own_words(told: Told) -> None:
     assert caught.value.facts["path"].endswith("word.told")
 
 
+def test_what_needs_no_framework_is_refused_before_one_is_there(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Toolchains, "make", None)  # calling it would fail
+    with pytest.raises(ModelError, match="refused early") as caught:
+        told("early")
+    assert caught.value.hint == "no framework"
+    assert caught.value.facts["path"].endswith("word.told")
+
+
 def test_what_an_exporter_leaves_running_does_not_hold_us_up(told: Told) -> None:
     began = time.monotonic()
     assert told("fork").origin.examples == 2

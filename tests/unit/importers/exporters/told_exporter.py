@@ -32,6 +32,11 @@ def write_model(path: Path, slope: float, opset: int = 17) -> None:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)]), path)
 
 
+def refuse_early(job: Job) -> None:
+    if Path(job.source).read_text() == "early":
+        raise CannotExport("cannot import it: refused early", hint="no framework", path="other")
+
+
 def export(job: Job) -> Exported:
     does, _, word = Path(job.source).read_text().partition(" ")
     job.on_step("as told")
