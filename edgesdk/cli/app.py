@@ -39,7 +39,7 @@ COMMANDS: dict[str, str] = {
     "import": "Turn another framework's model into ONNX.",
     "toolchains": "List, make and remove the environments of importers.",
     "targets": "List and show kinds of device.",
-    "devices": "List devices, make virtual ones, reach them, ask what they are.",
+    "devices": "List devices, make virtual ones, reach and question them.",
     "trust": "Say or set whose signatures a device takes.",
     "agent": "Pack the agent, or install it on a device.",
     "history": "List, label, export and import what was measured.",

@@ -1,4 +1,4 @@
-"""``edgesdk devices``: list devices, make virtual ones, reach them, ask what they are."""
+"""``edgesdk devices``: list devices, make virtual ones, reach and question them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="List devices, make virtual ones, reach them, ask what they are.",
+    help="List devices, make virtual ones, reach and question them.",
 )
 
 

@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 import typer
 
-from edgesdk.cli.app import COMMANDS, run
+from edgesdk.cli.app import _MODULES, COMMANDS, run
 
 CLI = Path(importlib.import_module("edgesdk.cli").__file__ or "").parent
 HEAVY = ("numpy", "onnx", "onnx_ir", "onnxruntime", "paramiko", "serial", "yaml", "matplotlib")
 
 
 def command_of(name: str):
-    return typer.main.get_command(importlib.import_module(f"edgesdk.cli.{name}").app)
+    module = importlib.import_module(f"edgesdk.cli.{_MODULES.get(name, name)}")
+    return typer.main.get_command(module.app)
 
 
 def in_child(code: str) -> str:
