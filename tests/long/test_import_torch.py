@@ -108,8 +108,8 @@ def trained(models: Path, name: str) -> float:
 @pytest.mark.parametrize(
     "file",
     ["cnn.pt2", "efficient.pt2", "recurrent.pt2", "transformer.pt2",
-     "cnn-traced.pt", "efficient-traced.pt", "recurrent-traced.pt", "transformer-traced.pt",
-     "recurrent-scripted.pt", "transformer-scripted.pt"],
+     "cnn-traced.pt", "transformer-traced.pt", "recurrent-scripted.pt",
+     "transformer-scripted.pt"],
 )  # fmt: skip
 def test_a_model_answers_as_pytorch_does_at_any_batch(
     file: str, models: Path, imports: Path
@@ -141,8 +141,8 @@ def edgesdk(*arguments: str | Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "file",
-    ["cnn.pt2", "efficient.pt2", "recurrent.pt2", "transformer.pt2", "cnn-traced.pt",
-     "recurrent-scripted.pt", "transformer-traced.pt"],
+    ["cnn.pt2", "recurrent.pt2", "transformer.pt2",
+     "cnn-traced.pt", "recurrent-scripted.pt", "transformer-traced.pt"],
 )  # fmt: skip
 def test_one_command_from_the_file_to_int8_on_a_device(
     file: str, models: Path, imports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -151,7 +151,8 @@ def _users_line(node: Any) -> str:
 
     inside = torch.__file__.rpartition("/")[0]
     frames = re.findall(r'File "([^"]+)", line (\d+)', str(node.meta.get("stack_trace", "")))
-    own = [f"{file}:{line}" for file, line in frames if not file.startswith(inside)]
+    # a file in angle brackets is code that PyTorch made
+    own = [f"{file}:{line}" for file, line in frames if not file.startswith((inside, "<"))]
     own = [each for each in own if "site-packages/torch/" not in each]
     return own[-1] if own else ""
 

@@ -107,8 +107,10 @@ def switch_to_inference(module: Any) -> bool:
                 trained = True
         if trained:
             for node in list(part.graph.nodes):
-                # what is left of training: counting batches
-                if str(node.target) == "aten.copy_.default" and not node.users:
+                # what is left of training: counting batches, in place
+                into = node.args[0] if node.args and not node.users else None
+                path = str(getattr(into, "target", ""))
+                if node.op == "call_function" and path.endswith("num_batches_tracked"):
                     part.graph.erase_node(node)
             part.graph.eliminate_dead_code()
             part.recompile()
