@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edgesdk.importers.frameworks._boosters import comparisons_of
 
-__all__ = ["Rows", "choose_rows"]
+__all__ = ["Rows", "choose_rows", "compares"]
 
 Rows = NDArray[np.float32]
 _SEED = 20240229
@@ -194,6 +194,11 @@ def _of_thresholds(estimator: Any, width: int) -> _Found:
             # one threshold, or many that are the same, say nothing of how wide values spread
             spread[number] = apart if apart > far / 1000 else far / 2
     return middle, spread
+
+
+def compares(estimator: Any) -> bool:
+    """Say whether an estimator compares features with thresholds, as trees do."""
+    return next(iter(_comparisons(estimator)), None) is not None
 
 
 def _comparisons(estimator: Any) -> Iterable[tuple[Any, Any]]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgesdk.importers.frameworks._boosters import BoostedModel, register_boosters
+from edgesdk.importers.frameworks._sklearn_examples import compares
 from edgesdk.importers.job import CannotExport, Job
 
 if TYPE_CHECKING:
@@ -129,7 +130,46 @@ def _sklearn(estimator: Any, job: Job, opset: int, rows: int | None, width: int)
         for operator in topology.unordered_operator_iterator()
         if operator.raw_operator is not None and operator.outputs
     }
+    if compares(last):
+        for step in getattr(estimator, "steps", ())[:-1]:
+            _scale_exactly(model.graph, step[1], tensors.get(id(step[1]), ""))
     return Converted(model=model, tensors=tensors, two_columns="raw_scores" in options)
+
+
+def _scale_exactly(graph: onnx.GraphProto, scaler: Any, tensor: str) -> None:
+    """Write a scaler before trees in float64, as the framework computes it.
+
+    Boosters' thresholds are values of the training data, so a row that meets one exactly falls
+    to the other side where scaling rounds otherwise: with digits' whole numbers, 2 labels of
+    100 became others.
+    """
+    import onnx
+
+    parts = {
+        "StandardScaler": ("with_mean", "mean_", "with_std"),
+        "RobustScaler": ("with_centering", "center_", "with_scaling"),
+    }.get(type(scaler).__name__)
+    found = [at for at, node in enumerate(graph.node) if tensor and tensor in node.output]
+    if parts is None or not found or graph.node[found[0]].op_type != "Scaler":
+        return
+    centred, middle, scaled = parts
+    node = graph.node[found[0]]
+    source, value = node.input[0], f"{tensor}.exact"
+    new = [onnx.helper.make_node("Cast", [source], [value], value, to=onnx.TensorProto.DOUBLE)]
+    for op, wanted, name in (("Sub", centred, middle), ("Div", scaled, "scale_")):
+        if getattr(scaler, wanted) and getattr(scaler, name) is not None:
+            constant = np.asarray(getattr(scaler, name), np.float64)
+            graph.initializer.append(
+                onnx.numpy_helper.from_array(constant, f"{tensor}.{op.lower()}.by")
+            )
+            before, value = value, f"{tensor}.{op.lower()}"
+            new.append(onnx.helper.make_node(op, [before, f"{value}.by"], [value], value))
+    new.append(
+        onnx.helper.make_node("Cast", [value], [tensor], tensor, to=onnx.TensorProto.FLOAT)
+    )
+    rest = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*rest[: found[0]], *new, *rest[found[0] + 1 :]])
 
 
 def _lightgbm(
