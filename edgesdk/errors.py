@@ -16,6 +16,7 @@
     ├── BuildError                  3  the build cannot be done
     │   ├── PlacementError             no backend takes a node
     │   ├── QuantizeError              the quantizer cannot do what was asked
+    │   │   └── CalibrationError       calibration data that it cannot work with
     │   ├── CompileError               a backend's compiler or a conversion failed
     │   ├── ToolchainError             an importer's environment cannot be made or used
     │   └── ProofMismatch              an imported model gives other numbers than its source
