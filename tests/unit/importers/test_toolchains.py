@@ -216,23 +216,29 @@ def test_interrupting_leaves_no_half_environment(
 ) -> None:
     slow, loading = tmp_path / "slow", tmp_path / "loading"
     write_wheel(slow, f"import time\nopen({str(loading)!r}, 'w')\ntime.sleep(600)\n")
+    # a job in the background ignores SIGINT, and so would what it starts
     code = textwrap.dedent(
         f"""
+        import signal
         from pathlib import Path
         from edgesdk.importers.toolchain_spec import load_toolchain
         from edgesdk.importers.toolchains import Toolchains
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         spec = load_toolchain(Path({str(tmp_path / "tiny.yaml")!r}))
         Toolchains(Path({str(store.root)!r})).make(spec, wheels=Path({str(slow)!r}))
         """
     )
     with subprocess.Popen([sys.executable, "-c", code], start_new_session=True) as process:
-        deadline = time.monotonic() + 60
-        while not loading.exists():
-            assert time.monotonic() < deadline
-            assert process.poll() is None
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-        assert process.wait(20) != 0
+        try:
+            deadline = time.monotonic() + 60
+            while not loading.exists():
+                assert time.monotonic() < deadline
+                assert process.poll() is None
+                time.sleep(0.05)
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+            assert process.wait(20) != 0
+        finally:
+            process.kill()
     assert [each.name for each in store.root.iterdir()] == [".tiny.lock"]
 
 
