@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgesdk.bench.fields import CONFIG, Amount, Count, Text
+from edgesdk.devices.text import clean_text
 
 __all__ = ["OriginRecord", "read_origin"]
 
 _MAX_NOTES = 50
+_MAX_VERSIONS = 20
 #: A manifest is not written by us alone: what no report can hold counts as not said.
 _MAX_AMOUNT = 1e18
 
@@ -48,7 +50,7 @@ def read_origin(record: Mapping[str, Any]) -> OriginRecord | None:
 
     def text(name: str) -> str:
         value = record.get(name)
-        return value[:500] if isinstance(value, str) else ""
+        return clean_text(value[:500]) if isinstance(value, str) else ""
 
     def amount(name: str) -> float | None:
         value = record.get(name)
@@ -60,7 +62,10 @@ def read_origin(record: Mapping[str, Any]) -> OriginRecord | None:
     return OriginRecord(
         format=text("format"),
         sha256=text("sha256"),
-        versions={str(name)[:100]: str(each)[:100] for name, each in versions.items()}
+        versions={
+            clean_text(str(name)[:100]): clean_text(str(each)[:100])
+            for name, each in list(versions.items())[:_MAX_VERSIONS]
+        }
         if isinstance(versions, Mapping)
         else {},
         toolchain=text("toolchain"),
@@ -68,7 +73,7 @@ def read_origin(record: Mapping[str, Any]) -> OriginRecord | None:
         max_abs_error=amount("max_abs_error"),
         max_rel_error=amount("max_rel_error"),
         trusted=record.get("trusted") is True,
-        notes=tuple(str(note)[:500] for note in notes[:_MAX_NOTES])
+        notes=tuple(clean_text(str(note)[:500]) for note in notes[:_MAX_NOTES])
         if isinstance(notes, list)
         else (),
     )

@@ -126,9 +126,7 @@ def remove_toolchain(name: NameArgument, fmt: FormatOption = Format.TEXT) -> Non
     settings = resolve_settings()
     store = Toolchains(settings.toolchains_dir)
     if not any(one.name == name for one in store.present()):
-        find_toolchain(
-            name
-        )  # a name that nobody knows is a mistake, one that is not made is not
+        find_toolchain(name)  # one that is not made is no mistake, an unknown name is
     gone = store.remove(name)
     out.document({"removed": gone})
     freed = size_text(sum(one.size_bytes for one in gone))

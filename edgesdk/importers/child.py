@@ -113,9 +113,8 @@ def ask_exporter(
             status = _wait(child)
         finally:
             timer.cancel()
-            _kill(
-                child
-            )  # the rest of its group, too; its number is ours until it is waited for
+            # the rest of its group, too; its number is ours until it is waited for
+            _kill(child)
             child.wait()
             reader.join(_JOIN_S)
             if not reader.is_alive():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import lzma
 import re
 import zipfile
 import zlib
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from edgesdk.importers.archives import ZIP_ERRORS
 from edgesdk.model.content import identify
 
 __all__ = ["FORMATS", "SourceFormat", "detect_format"]
@@ -86,10 +86,7 @@ def _names_a_booster(path: Path, found: SourceFormat) -> bool:
             packed = stream.read(1) != b"\x80"
             stream.seek(0)
             return _is_in(_Unpacked(stream) if packed else stream)
-    except (
-        *(OSError, KeyError, ValueError, NotImplementedError, RuntimeError, EOFError),
-        *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
-    ):
+    except ZIP_ERRORS:
         return False  # whoever opens it says what is wrong
 
 

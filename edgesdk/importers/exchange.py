@@ -7,8 +7,8 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
+from edgesdk.importers.archives import ZIP_ERRORS
 from edgesdk.importers.job import CannotExport, Example, Exported, Job, Layer
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ __all__ = ["job_record", "perform_request", "read_exported"]
 
 _MAX_TEXT = 4000
 _MAX_NOTES = 50
+#: What comes of reading fields and arrays that are other ones than expected.
+_NONSENSE: tuple[type[Exception], ...] = (*ZIP_ERRORS, TypeError, AttributeError)
 
 
 def job_record(job: Job) -> dict[str, Any]:
@@ -72,10 +74,10 @@ def read_exported(record: Mapping[str, Any], out: Path) -> Exported:
     Raises:
         ValueError: The record or its arrays make no sense.
     """
+    model = str(record.get("model"))
+    if Path(model).name != model or not _is_file(out / model):
+        raise ValueError(f"{model!r} is no file of its folder")
     try:
-        model = str(record["model"])
-        if Path(model).name != model or not _is_file(out / model):
-            raise ValueError(f"{model!r} is no file of its folder")
         return Exported(
             model=out / model,
             opset=int(record["opset"]),
@@ -90,7 +92,7 @@ def read_exported(record: Mapping[str, Any], out: Path) -> Exported:
             layers=tuple(_layers(record["layers"], out)),
             notes=tuple(str(note)[:_MAX_TEXT] for note in record["notes"][:_MAX_NOTES]),
         )
-    except (KeyError, TypeError, AttributeError, OSError, EOFError, BadZipFile) as exc:
+    except _NONSENSE as exc:
         raise ValueError(f"{type(exc).__name__}: {exc}") from exc
 
 
@@ -112,8 +114,7 @@ def _exported_record(exported: Exported, out: Path) -> dict[str, Any]:
 
 
 def _error_record(exc: CannotExport) -> dict[str, Any]:
-    taken = ("problem", "hint")  # an error's own words
-    facts = {k: str(v)[:_MAX_TEXT] for k, v in exc.facts.items() if k not in taken}
+    facts = {name: str(value)[:_MAX_TEXT] for name, value in exc.facts.items()}
     return {"problem": str(exc)[:_MAX_TEXT], "hint": exc.hint[:_MAX_TEXT], "facts": facts}
 
 

@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 __all__ = ["ImportChoices", "Imported", "import_model", "open_imported", "prove_origin"]
 
 _STEPS = 3
-#: What an error has of its own, beside an exporter's facts.
-_ERROR_WORDS = ("problem", "hint", "path")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,8 +156,7 @@ def _refuse_early(job: Job, exporter: str) -> None:
     try:
         refuse(job)
     except CannotExport as exc:
-        facts = {name: value for name, value in exc.facts.items() if name not in _ERROR_WORDS}
-        facts["path"] = str(job.source)
+        facts = {**exc.facts, "path": str(job.source)}
         raise ModelError(str(exc), hint=exc.hint, **facts) from exc
 
 
@@ -289,12 +286,21 @@ def _export(
         ModelError: It says that it cannot, and why.
         ToolchainError: It died, or its answer makes no sense.
     """
-    work = job.out / "work"
-    work.mkdir()
-    answer = ask_exporter(
-        toolchain.interpreter, kind.exporter, job_record(job), work, on_step=on_step
-    )
-    record, source = answer.record, str(job.source)
+    work, source = job.out / "work", str(job.source)
+    try:
+        work.mkdir()
+        answer = ask_exporter(
+            toolchain.interpreter, kind.exporter, job_record(job), work, on_step=on_step
+        )
+    except OSError as exc:
+        raise ToolchainError(
+            f"cannot import {source}: cannot start the toolchain {toolchain.name} in "
+            f"{toolchain.folder}: {exc.strerror or exc}",
+            hint=f"is there room on the disk? `edgesdk toolchains make {toolchain.name} "
+            "--again` makes it anew",
+            path=source,
+        ) from exc
+    record = answer.record
     if "error" in record:
         said = record["error"]
         facts = {**said["facts"], "path": source}

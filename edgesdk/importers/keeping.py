@@ -65,6 +65,7 @@ def digest_source(path: Path) -> str:
         if len(files) > _MAX_SOURCE_FILES:
             raise ModelError(
                 f"cannot import {path}: it has {len(files)} files (expected a model's folder)",
+                hint="name the folder of the model itself",
                 path=str(path),
             )
         for each in files:
@@ -72,7 +73,11 @@ def digest_source(path: Path) -> str:
             digest.update(f"{each.stat().st_size}\0".encode())
             _digest_file(each, digest)
     except OSError as exc:
-        raise ModelError(f"cannot read {path}: {exc.strerror}", path=str(path)) from exc
+        raise ModelError(
+            f"cannot read {path}: {exc.strerror}",
+            hint="may your user read it, and is its disk well?",
+            path=str(path),
+        ) from exc
     return digest.hexdigest()
 
 

@@ -19,12 +19,11 @@ __all__ = ["install_packages"]
 
 _KEPT_LINES = 60
 _COLLECTING = re.compile(r"Collecting ([A-Za-z0-9._-]+)")
-#: What pip says where the index cannot be reached, or has no such file.
+#: What pip says where the index cannot be reached: then it knows no version of anything.
 _NO_NETWORK = re.compile(
     r"Temporary failure in name resolution|Name or service not known|Connection refused|"
-    r"Network is unreachable|Could not fetch URL|ConnectTimeout|No matching distribution|"
-    r"Could not find a version|proxy",
-    re.IGNORECASE,
+    r"Network is unreachable|Could not fetch URL|ConnectTimeout|ProxyError|"
+    r"\(from versions: none\)",
 )
 
 
@@ -112,7 +111,7 @@ def _failed(
             f"{spec.name} --wheels wheels`"
         )
     else:
-        hint = "is there room on the disk, and can pip install these elsewhere? " + names
+        hint = f"is there room on the disk, and has your package index all of these? {names}"
     return ToolchainError(
         f"cannot make the toolchain {spec.name}: pip says {last[:300]}",
         hint=hint,

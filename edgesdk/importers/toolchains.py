@@ -142,7 +142,9 @@ class Toolchains:
             ToolchainError: It cannot be removed.
         """
         folders = [each for each in self._folders() if each.name.rpartition("-")[0] == name]
-        gone = []
+        gone: list[Toolchain] = []
+        if not folders:
+            return gone
         try:
             with _alone(self.root, name, ignore_note):
                 for folder in sorted(folders):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from edgesdk.errors import ModelError
 from edgesdk.model._external import ExternalFiles, every_tensor
+from edgesdk.model.classical import DOMAIN
 
 if TYPE_CHECKING:
     import onnx
@@ -31,7 +32,6 @@ __all__ = [
 _RUNTIMES_OWN = "com.microsoft"
 #: What onnxruntime writes where it saved a graph laid out for one kind of processor.
 _LAID_OUT = ("com.microsoft.nchwc", "com.ms.internal.nhwc")
-_CLASSICAL = "ai.onnx.ml"
 _ASSUMED_OPSET = 13
 _MAX_ELEMENTS = 1 << 48
 _MAX_RANK = 32
@@ -115,9 +115,9 @@ def prove_versions(model: onnx.ModelProto, path: Path) -> None:
 def complete_imports(model: onnx.ModelProto) -> None:
     """Import ONNX's own operators where a graph of classical ones alone imports none."""
     domains = {entry.domain for entry in model.opset_import}
-    if domains != {_CLASSICAL} or model.functions:
+    if domains != {DOMAIN} or model.functions:
         return
-    if any(node.domain != _CLASSICAL for node, _ in _every_node(model.graph, "")):
+    if any(node.domain != DOMAIN for node, _ in _every_node(model.graph, "")):
         return
     entry = model.opset_import.add()
     entry.domain, entry.version = "", _ASSUMED_OPSET

@@ -52,13 +52,14 @@ def identify(path: Path) -> Content:
     if not stat.S_ISREG(mode):
         raise ModelError(
             f"cannot open {path}: it is neither a file nor a folder (expected a model)",
+            hint="name the model's file, or the folder of a SavedModel",
             path=str(path),
         )
     try:
         with path.open("rb") as stream:
             head = stream.read(_HEAD_BYTES)
     except OSError as exc:
-        raise ModelError(f"cannot read {path}: {exc.strerror}", path=str(path)) from exc
+        raise _unreadable(path, exc) from exc
     if not head:
         raise ModelError(
             f"cannot open {path}: the file is empty (expected a model)",
@@ -102,7 +103,7 @@ def read_model_file(path: Path) -> bytes:
                 data = stream.read(MAX_MODEL_BYTES + 1)
             size = len(data)
     except OSError as exc:
-        raise ModelError(f"cannot read {path}: {exc.strerror}", path=str(path)) from exc
+        raise _unreadable(path, exc) from exc
     if size > MAX_MODEL_BYTES:
         raise ModelError(
             f"cannot open {path}: it has {size} bytes (an ONNX file has less than 2 GiB)",
@@ -128,11 +129,19 @@ def _mode(path: Path) -> int:
         raise ModelError(f"cannot open {path}: {text}", path=str(path)) from exc
 
 
+def _unreadable(path: Path, exc: OSError) -> ModelError:
+    return ModelError(
+        f"cannot read {path}: {exc.strerror}",
+        hint="may your user read it, and is its disk well?",
+        path=str(path),
+    )
+
+
 def _folder(path: Path) -> Content:
     try:
         names = {entry.name for entry in os.scandir(path)}
     except OSError as exc:
-        raise ModelError(f"cannot read {path}: {exc.strerror}", path=str(path)) from exc
+        raise _unreadable(path, exc) from exc
     if names & {"saved_model.pb", "saved_model.pbtxt"}:
         return Content(code="saved-model", label="a TensorFlow SavedModel", hint=_IMPORT_HINT)
     found = sorted(name for name in names if name.endswith(".onnx"))[:5]

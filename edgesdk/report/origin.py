@@ -12,7 +12,7 @@ __all__ = ["origin_facts", "origin_text"]
 
 def origin_text(origin: OriginRecord) -> str:
     """Say it in a line: the format, the framework, the largest difference."""
-    versions = ", ".join(f"{name} {each}" for name, each in list(origin.versions.items())[:3])
+    versions = ", ".join(f"{name} {each}" for name, each in origin.versions.items())
     return f"{origin.format} ({versions}); {_proof(origin)}"
 
 

@@ -63,6 +63,7 @@ def test_deploy_imports_first_and_the_report_says_from_what(
     assert "imported from" in page
     again = typed.ok("deploy", source, "-d", device, "--trust", "--no-bench")
     assert again["bundle"]["id"] == done["bundle"]["id"]
+    assert "imported from" in page
     text = typed.text("deploy", source, "-d", device, "--trust", "--no-bench")
     assert "imported  from skops (told 1.0); within 0 of the largest value" in text
 

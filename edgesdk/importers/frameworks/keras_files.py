@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgesdk.importers.archives import ZIP_ERRORS
 from edgesdk.importers.job import CannotExport
 
 __all__ = [
@@ -105,7 +106,7 @@ def read_keras(path: Path) -> KerasFile:
             config = _json(path.name, archive.read("config.json"))
             meta = archive.read("metadata.json") if "metadata.json" in names else b"{}"
             version = str(_json(path.name, meta).get("keras_version", ""))
-    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+    except ZIP_ERRORS as error:
         raise CannotExport(
             f"cannot read {path.name} as a Keras archive: {error}",
             hint="is the file whole? copy it again, or save the model again",
@@ -207,7 +208,7 @@ def check_weights(path: Path) -> None:
             if "model.weights.h5" in archive.namelist():
                 with archive.open("model.weights.h5") as member, h5py.File(member, "r") as file:
                     _check_datasets(path.name, file)
-    except (zipfile.BadZipFile, OSError, RuntimeError, KeyError, ValueError) as error:
+    except ZIP_ERRORS as error:
         raise CannotExport(
             f"cannot read the weights in {path.name}: {str(error)[:200]}",
             hint="is the file whole? copy it again, or save the model again",

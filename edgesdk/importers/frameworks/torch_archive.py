@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgesdk.importers.archives import ZIP_ERRORS
 from edgesdk.importers.job import CannotExport
 
 __all__ = ["FOLDER", "Archive", "opened_archive"]
@@ -56,7 +57,7 @@ class Archive:
             )
         try:
             return self.zipped.read(info)
-        except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError) as exc:
+        except ZIP_ERRORS as exc:
             raise _spoilt(self.path, f"record {name}: {exc}") from exc
 
     def copy(self, name: str, out: zipfile.ZipFile) -> None:
@@ -75,7 +76,7 @@ class Archive:
             ):
                 while piece := source.read(_PIECE_BYTES):
                     target.write(piece)
-        except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as exc:
+        except ZIP_ERRORS as exc:
             raise _spoilt(self.path, f"record {name}: {exc}") from exc
 
     def below(self, folder: str) -> list[str]:
@@ -100,7 +101,7 @@ def opened_archive(path: Path) -> Iterator[Archive]:
     """
     try:
         zipped = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as exc:
+    except ZIP_ERRORS as exc:
         raise _spoilt(path, str(exc)) from exc
     with zipped:
         infos = zipped.infolist()

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from edgesdk.errors import ModelError
 from edgesdk.importers.detect import detect_format
+from edgesdk.importers.importing import import_model
+from edgesdk.importers.toolchains import Toolchains
 
 PICKLE = b"\x80\x04\x95\x10\x00\x00\x00\x00\x00\x00\x00\x8c"
 FAR = PICKLE + b"0" * (3 << 20)
@@ -95,3 +98,36 @@ def test_a_saved_model_is_a_folder_and_others_are_none(tmp_path: Path) -> None:
     assert found.code == "saved-model"
     (tmp_path / "words").write_text("some words in a file")
     assert detect_format(tmp_path / "words") is None
+
+
+@pytest.mark.parametrize(
+    ("suffix", "members"),
+    [
+        (".keras", {"config.json": "{}" * 500, "model.weights.h5": "x"}),
+        (".pt", {"m/data.pkl": "a" * 5000, "m/version": "3"}),
+    ],
+)
+@pytest.mark.parametrize("harm", ["damaged", "encrypted", "unknown compression"])
+def test_a_spoilt_archive_is_refused_without_its_framework(
+    tmp_path: Path, suffix: str, members: dict[str, str], harm: str
+) -> None:
+    path = tmp_path / f"model{suffix}"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in members.items():
+            archive.writestr(name, text)
+        first = archive.infolist()[0]
+    data = bytearray(path.read_bytes())
+    start = first.header_offset + 30 + len(first.filename)
+    central = data.index(b"PK\x01\x02")
+    if harm == "damaged":
+        data[start : start + 8] = b"\xff" * 8
+    elif harm == "encrypted":
+        data[6] |= 1
+        data[central + 8] |= 1
+    else:
+        data[8] = data[central + 10] = 97
+    path.write_bytes(data)
+    with pytest.raises(ModelError) as caught:
+        import_model(path, toolchains=Toolchains(tmp_path / "t"), imports=tmp_path / "i")
+    assert caught.value.hint
+    assert not (tmp_path / "t").exists()

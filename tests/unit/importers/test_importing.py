@@ -16,7 +16,7 @@ from edgesdk.importers.child import ask_exporter
 from edgesdk.importers.importing import import_model, open_imported
 from edgesdk.importers.job import Example, Exported
 from edgesdk.importers.prove import compare_arrays, prove_export
-from edgesdk.importers.toolchains import Toolchains
+from edgesdk.importers.toolchains import Toolchain, Toolchains
 from tests.unit.importers.conftest import Told
 
 
@@ -119,6 +119,15 @@ def test_what_an_exporter_leaves_running_does_not_hold_us_up(told: Told) -> None
     began = time.monotonic()
     assert told("fork").origin.examples == 2
     assert time.monotonic() - began < 60
+
+
+def test_a_toolchain_that_does_not_start_is_an_error_that_says_how_to_make_it_anew(
+    told: Told, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(Toolchain, "interpreter", tmp_path / "none")
+    with pytest.raises(ToolchainError, match="cannot start the toolchain told") as caught:
+        told("fine")
+    assert "edgesdk toolchains make told --again" in caught.value.hint
 
 
 def test_an_import_without_an_example_is_not_taken(told: Told) -> None:

@@ -92,6 +92,7 @@ def test_a_toolchain_is_made_once_found_and_removed(
     assert time.monotonic() - began < 1
     assert store.present() == [made]
     assert store.remove("tin") == []
+    assert not (store.root / ".tin.lock").exists()
     assert store.remove("tiny") == [made]
     assert store.find(spec) is None
     assert not made.folder.exists()
