@@ -32,7 +32,7 @@ __all__ = ["CannotExport", "Example", "Exported", "Job", "Layer"]
 class CannotExport(Exception):
     """An exporter cannot do it: what, what was seen, what to try, and values as data."""
 
-    def __init__(self, problem: str, *, hint: str = "", **facts: Any) -> None:
+    def __init__(self, problem: str, *, hint: str, **facts: Any) -> None:
         super().__init__(problem)
         self.hint = hint
         self.facts = facts

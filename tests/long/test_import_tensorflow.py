@@ -20,12 +20,11 @@ from edgesdk.importers.importing import ImportChoices, import_model
 from edgesdk.importers.prove import first_difference, prove_export
 from edgesdk.importers.toolchain_spec import find_toolchain
 from edgesdk.importers.toolchains import Toolchain, Toolchains
+from edgesdk.settings import resolve_settings
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
-ROOT = Path(__file__).parents[2]
 SCRIPTS = Path(__file__).parent / "importers"
-KEPT = ROOT / ".cache" / "toolchains"
 
 #: Each format with a CNN, a recurrent net and a transformer at least.
 CASES = [
@@ -45,7 +44,7 @@ RECURRENT = {"lstm": {"LSTM": 2}, "gru": {"GRU": 3}}
 
 @pytest.fixture(scope="session")
 def toolchain() -> Toolchain:
-    return Toolchains(KEPT).make(find_toolchain("tensorflow"))
+    return Toolchains(resolve_settings().toolchains_dir).make(find_toolchain("tensorflow"))
 
 
 @pytest.fixture(scope="session")
@@ -103,7 +102,9 @@ def test_a_trained_model_goes_all_the_way_as_int8(
     truth = json.loads((models / "truth.json").read_text())[name]
     assert truth > 0.9
     imported = import_model(
-        models / case, toolchains=Toolchains(KEPT), imports=tmp_path / "imports"
+        models / case,
+        toolchains=Toolchains(resolve_settings().toolchains_dir),
+        imports=tmp_path / "imports",
     )
     assert imported.origin.max_rel_error is not None
     assert imported.origin.max_rel_error < 1e-4
@@ -137,7 +138,7 @@ def test_a_batch_that_is_kept_free_takes_any(models: Path, tmp_path: Path) -> No
 
     imported = import_model(
         models / "gru.keras",
-        toolchains=Toolchains(KEPT),
+        toolchains=Toolchains(resolve_settings().toolchains_dir),
         imports=tmp_path / "imports",
         choices=ImportChoices(dynamic=("rows",)),
     )

@@ -46,6 +46,7 @@ _EXPECTED = frozenset(
 )
 _EXPECTED_NAMES = frozenset({"copyreg._reconstructor", "builtins.object", "_codecs.encode"})
 _VERSION = re.compile(rb"_sklearn_version.{0,400}?(\d+\.\d+(?:\.\w+)*)", re.DOTALL)
+_SIZE_HINT = "is it the estimator alone? save a smaller one, such as with fewer trees"
 _TRUST_HINT = (
     "save it as a .skops file, which loads without running anything (skops.io.dump), or give "
     "--trust if you know who made this file"
@@ -82,7 +83,10 @@ def load_estimator(job: Job) -> Loaded:
         return Loaded(_xgboost(path))
     if job.kind == "lightgbm":
         return Loaded(_lightgbm(path))
-    raise CannotExport(f"cannot import {path.name}: {job.kind!r} is no format of this exporter")
+    raise CannotExport(
+        f"cannot import {path.name}: {job.kind!r} is no format of this exporter",
+        hint="please report it, with the command that led here",
+    )
 
 
 def refuse_pickle(job: Job) -> None:
@@ -125,11 +129,14 @@ def _skops(path: Path, job: Job) -> Loaded:
         with zipfile.ZipFile(path) as archive:
             sizes = {each.filename: each.file_size for each in archive.infolist()}
             if sizes.get("schema.json", 0) > _MOST_SCHEMA_BYTES:
-                raise CannotExport(f"cannot import {path.name}: its schema.json is too large")
+                raise CannotExport(
+                    f"cannot import {path.name}: its schema.json is too large", hint=_SIZE_HINT
+                )
             if sum(sizes.values()) > _MOST_ARCHIVE_BYTES:
                 raise CannotExport(
                     f"cannot import {path.name}: it unpacks to {sum(sizes.values()) >> 20} MiB "
-                    f"(at most {_MOST_ARCHIVE_BYTES >> 20})"
+                    f"(at most {_MOST_ARCHIVE_BYTES >> 20})",
+                    hint=_SIZE_HINT,
                 )
             schema = archive.read("schema.json")
         asked = skops.io.get_untrusted_types(file=path)
@@ -261,7 +268,9 @@ def _trees(root: Any, name: str) -> Iterator[tuple[str, Any, int]]:
             continue
         seen.add(id(each))
         if len(seen) > _MOST_OBJECTS:
-            raise CannotExport(f"cannot import {name}: it has over {_MOST_OBJECTS} objects")
+            raise CannotExport(
+                f"cannot import {name}: it has over {_MOST_OBJECTS} objects", hint=_SIZE_HINT
+            )
         kind = type(each).__name__
         if kind in ("Tree", "TreePredictor"):
             yield kind, each, features

@@ -69,17 +69,17 @@ def unpacked(data: bytes) -> bytes:
     import bz2
     import lzma
 
-    makers: dict[bytes, Callable[[], Callable[[bytes], bytes]]] = {
-        b"\x1f\x8b": lambda: lambda raw: zlib.decompressobj(47).decompress(raw, _MOST_BYTES),
-        b"BZh": lambda: lambda raw: bz2.BZ2Decompressor().decompress(raw, _MOST_BYTES),
-        b"\xfd7zXZ": lambda: lambda raw: _lzma(lzma.FORMAT_XZ, raw),
-        b"\x5d\x00\x00": lambda: lambda raw: _lzma(lzma.FORMAT_ALONE, raw),
-        b"\x78": lambda: lambda raw: zlib.decompressobj(47).decompress(raw, _MOST_BYTES),
+    unpackers: dict[bytes, Callable[[bytes], bytes]] = {
+        b"\x1f\x8b": lambda raw: zlib.decompressobj(47).decompress(raw, _MOST_BYTES),
+        b"BZh": lambda raw: bz2.BZ2Decompressor().decompress(raw, _MOST_BYTES),
+        b"\xfd7zXZ": lambda raw: _lzma(lzma.FORMAT_XZ, raw),
+        b"\x5d\x00\x00": lambda raw: _lzma(lzma.FORMAT_ALONE, raw),
+        b"\x78": lambda raw: zlib.decompressobj(47).decompress(raw, _MOST_BYTES),
     }
-    for magic, make in makers.items():
+    for magic, unpack in unpackers.items():
         if data.startswith(magic):
             try:
-                return make()(data)
+                return unpack(data)
             except (zlib.error, OSError, lzma.LZMAError, EOFError):
                 return b""
     return data

@@ -323,7 +323,8 @@ def _examples(
         if wrong:
             raise CannotExport(
                 f"cannot import {job.name}: an example has the shape {list(wrong[0].shape)} "
-                f"(expected rows of {width} features)"
+                f"(expected rows of {width} features)",
+                hint="give examples as the estimator was fitted on",
             )
         batches = given if len(given) > 1 else [*given, given[0][:1]]
     else:

@@ -1,13 +1,12 @@
 """From one traced TensorFlow function to an ONNX file, by way of tf2onnx.
 
-Three ways were tried on Keras 3.15 and TensorFlow 2.21. `keras.Model.export(format="onnx")` is
+Why this way, on Keras 3.15 and TensorFlow 2.21: `keras.Model.export(format="onnx")` is
 tf2onnx underneath, takes no SavedModel, and reports success although an operator was left over
 that no runtime knows (`Erfc`, of every exact GELU). Keras on the torch backend with torch's own
-exporter has no path for a SavedModel either, and a model whose layers were built on TensorFlow
-does not load there. tf2onnx 1.17 is alive again (numpy 2, current protobuf), takes
-Keras models and SavedModels through one door, the concrete function, and keeps their
-channels-last inputs as they are. So tf2onnx it is, with what it lacks added here: the handler
-for `Erfc`, the look at what was left over, and recurrent layers (`tensorflow_loops`).
+exporter has no path for a SavedModel either. tf2onnx 1.17 is alive again (numpy 2, current
+protobuf), takes Keras models and SavedModels through one door, the concrete function, and keeps
+their channels-last inputs as they are. So tf2onnx it is, with what it lacks added here: the
+handler for `Erfc`, the look at what was left over, and recurrent layers (`tensorflow_loops`).
 """
 
 from __future__ import annotations

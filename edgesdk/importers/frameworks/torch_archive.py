@@ -16,13 +16,13 @@ from pathlib import Path
 from edgesdk.importers.archives import ZIP_ERRORS
 from edgesdk.importers.job import CannotExport
 
-__all__ = ["FOLDER", "Archive", "opened_archive"]
+__all__ = ["FOLDER", "WHOLE_HINT", "Archive", "opened_archive"]
 
 #: The folder in archives that are written here.
 FOLDER = "model"
 _MAX_RECORDS = 200_000
 _PIECE_BYTES = 1 << 20
-_WHOLE_HINT = "was the copy or the download interrupted? save the model again"
+WHOLE_HINT = "was the copy or the download interrupted? save the model again"
 #: Code and notes are deflated, weights never are; so this bounds what can be blown up.
 _MAX_DEFLATED_BYTES = 256 << 20
 
@@ -53,6 +53,7 @@ class Archive:
             raise CannotExport(
                 f"cannot read {self.path.name}: record {name} has {info.file_size} bytes "
                 f"(at most {at_most} are expected)",
+                hint=WHOLE_HINT,
                 record=name,
             )
         try:
@@ -86,7 +87,7 @@ class Archive:
     def _missing(self, name: str) -> CannotExport:
         return CannotExport(
             f"cannot read {self.path.name}: record {name} is missing",
-            hint=_WHOLE_HINT,
+            hint=WHOLE_HINT,
             record=name,
         )
 
@@ -135,5 +136,5 @@ def _check_bounds(path: Path, infos: list[zipfile.ZipInfo]) -> None:
 def _spoilt(path: Path, seen: str) -> CannotExport:
     return CannotExport(
         f"cannot read {path.name}: {seen}",
-        hint=_WHOLE_HINT,
+        hint=WHOLE_HINT,
     )

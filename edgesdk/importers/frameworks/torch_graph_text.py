@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from edgesdk.importers.frameworks.torch_archive import WHOLE_HINT
 from edgesdk.importers.frameworks.torch_expressions import plain_container, why_no_expression
 from edgesdk.importers.job import CannotExport
 
@@ -68,11 +69,15 @@ def checked_payloads(config: object, file: str) -> dict[str, Any]:
     """
     payloads = config.get("config") if isinstance(config, dict) else None
     if not isinstance(payloads, dict):
-        raise CannotExport(f"cannot read {file}: its table of weights is spoilt")
+        raise CannotExport(
+            f"cannot read {file}: its table of weights is spoilt", hint=WHOLE_HINT
+        )
     for name, payload in payloads.items():
         record = payload.get("path_name") if isinstance(payload, dict) else None
         if not isinstance(record, str) or not isinstance(payload.get("use_pickle"), bool):
-            raise CannotExport(f"cannot read {file}: the entry of {name!r:.100} is spoilt")
+            raise CannotExport(
+                f"cannot read {file}: the entry of {name!r:.100} is spoilt", hint=WHOLE_HINT
+            )
         if not _RECORD.fullmatch(record):
             raise CannotExport(
                 f"cannot read {file} safely: constant {name!r:.100} is no tensor but a Python "
@@ -88,7 +93,7 @@ def checked_payloads(config: object, file: str) -> dict[str, Any]:
 
 def _checked(value: object, key: str, file: str, depth: int) -> object:
     if depth == 0:
-        raise CannotExport(f"cannot read {file}: its graph is nested too deep")
+        raise CannotExport(f"cannot read {file}: its graph is nested too deep", hint=WHOLE_HINT)
     if isinstance(value, dict):
         return _checked_object(value, key, file, depth)
     if isinstance(value, list):
@@ -141,7 +146,7 @@ def _check_text(text: object, key: str, file: str) -> None:
 
 def _check_operator(target: object, file: str) -> None:
     if not isinstance(target, str):
-        raise CannotExport(f"cannot read {file}: a node has no operator")
+        raise CannotExport(f"cannot read {file}: a node has no operator", hint=WHOLE_HINT)
     if _FILE_OPERATORS.fullmatch(target):
         raise _unsafe(f"operator {target:.100} reads or writes files", file)
     if _OPERATORS.fullmatch(target):
@@ -160,7 +165,8 @@ def _container(text: object, file: str) -> str:
         return plain_container(text)
     except (ValueError, TypeError, KeyError, RecursionError) as exc:
         raise CannotExport(
-            f"cannot read {file}: its description of inputs and outputs is spoilt ({exc})"
+            f"cannot read {file}: its description of inputs and outputs is spoilt ({exc})",
+            hint=WHOLE_HINT,
         ) from exc
 
 

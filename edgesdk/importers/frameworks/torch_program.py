@@ -25,7 +25,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgesdk.importers.frameworks.torch_archive import FOLDER, Archive, opened_archive
+from edgesdk.importers.frameworks.torch_archive import (
+    FOLDER,
+    WHOLE_HINT,
+    Archive,
+    opened_archive,
+)
 from edgesdk.importers.frameworks.torch_graph_text import checked_graph, checked_payloads
 from edgesdk.importers.frameworks.torch_words import first_line, last_line, quiet
 from edgesdk.importers.job import CannotExport, Job
@@ -96,10 +101,12 @@ def _read_graph(archive: Archive) -> dict[str, Any]:
     except (ValueError, RecursionError) as exc:
         raise CannotExport(
             f"cannot read {archive.path.name}: its graph is no JSON ({exc})",
-            hint="was the copy or the download interrupted? save the model again",
+            hint=WHOLE_HINT,
         ) from exc
     if not isinstance(graph, dict):
-        raise CannotExport(f"cannot read {archive.path.name}: its graph is no JSON object")
+        raise CannotExport(
+            f"cannot read {archive.path.name}: its graph is no JSON object", hint=WHOLE_HINT
+        )
     return graph
 
 
@@ -142,7 +149,9 @@ def _json(archive: Archive, name: str) -> object:
         return json.loads(archive.read(name))
     except (ValueError, RecursionError) as exc:
         raise CannotExport(
-            f"cannot read {archive.path.name}: record {name} is no JSON ({exc})", record=name
+            f"cannot read {archive.path.name}: record {name} is no JSON ({exc})",
+            hint=WHOLE_HINT,
+            record=name,
         ) from exc
 
 
